@@ -1,0 +1,1 @@
+"""What runs tasks: the contract in base.py, this machine in local/, a Mesos cluster in mesos/."""

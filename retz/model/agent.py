@@ -1,0 +1,62 @@
+"""Agents and their offers, as an engine reports them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from .resources import Resources, Vector
+
+AttributeValue = str | float | bool
+"""An agent attribute: text, a number, or True for one that is merely present."""
+
+
+class Gpu(Struct, frozen=True, omit_defaults=True):
+    """One GPU of an agent. Telemetry is None where there is none."""
+
+    uuid: str
+    index: int = 0
+    model: str = ""
+    mem_mb: int | None = None
+    mem_used_mb: int | None = None
+    util: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+
+
+class Agent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A machine that runs tasks.
+
+    Attributes:
+        id: The engine's id for it, stable over restarts of the server.
+        host: Host name, for people.
+        total: Everything it offers to Retz when idle.
+        state: ``active``; ``unreachable`` while the engine cannot talk to it.
+    """
+
+    id: str
+    host: str
+    total: Resources
+    attributes: dict[str, AttributeValue] = {}
+    gpus: tuple[Gpu, ...] = ()
+    state: Literal["active", "unreachable"] = "active"
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """Room on one agent that the server may use now. Consumed whole by a launch or a decline; what is left
+    over comes back as a new offer.
+
+    Attributes:
+        id: Unique for ever.
+        agent: Id of the agent.
+        room: Free amounts.
+        attributes: The agent's attributes, for constraints.
+        host: The agent's host name, for explanations.
+    """
+
+    id: str
+    agent: str
+    room: Vector
+    attributes: dict[str, AttributeValue] = {}
+    host: str = ""

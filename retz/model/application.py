@@ -1,0 +1,54 @@
+"""Applications: a named environment that jobs run in. The fields are those of Retz."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+
+class Volume(Struct, frozen=True, omit_defaults=True):
+    """A container volume: by driver and name, mounted at ``container_path``."""
+
+    driver: str
+    name: str
+    container_path: str
+    mode: Literal["RO", "RW"] = "RO"
+    options: dict[str, str] = {}
+
+
+class Container(Struct, frozen=True, omit_defaults=True):
+    """How a job is contained. ``none`` is a plain process (Retz calls it ``mesos``)."""
+
+    type: Literal["none", "docker"] = "none"
+    image: str | None = None
+    volumes: tuple[Volume, ...] = ()
+
+
+class Application(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A named environment of one user's jobs.
+
+    Attributes:
+        name: Unique among the owner's applications.
+        owner: Access key of its user.
+        files: URIs fetched for each attempt.
+        large_files: URIs fetched once and cached on the agent.
+        user: Unix user to run as; None means the engine's default.
+        grace_period_s: Seconds between SIGTERM and SIGKILL for jobs that do not say; None means the server's.
+        enabled: Jobs of a disabled application are refused; those queued already still run.
+    """
+
+    name: str
+    owner: str
+    files: tuple[str, ...] = ()
+    large_files: tuple[str, ...] = ()
+    user: str | None = None
+    grace_period_s: float | None = None
+    container: Container = Container()
+    enabled: bool = True
+    updated: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """Its id in the store: names are per user."""
+        return f"{self.owner}/{self.name}"

@@ -1,0 +1,163 @@
+"""The job's record: what was asked, where it stands, and every attempt at it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from .resources import Resources
+
+State = Literal["CREATED", "QUEUED", "STARTING", "STARTED", "FINISHED", "FAILED", "KILLED"]
+
+LIVE_STATES: tuple[State, ...] = ("QUEUED", "STARTING", "STARTED")
+RUNNING_STATES: tuple[State, ...] = ("STARTING", "STARTED")
+ENDED_STATES: tuple[State, ...] = ("FINISHED", "FAILED", "KILLED")
+STATES: tuple[State, ...] = ("CREATED", *LIVE_STATES, *ENDED_STATES)
+
+Reason = Literal[
+    "exit",  # the command ended with a non-zero code
+    "signal",  # the command was ended by a signal that we did not send
+    "oom",  # it used more memory than it asked for
+    "timeout",  # it ran longer than its time limit
+    "start",  # the command could not be started at all (not found, not executable, no such directory)
+    "fetch",  # a file of its application could not be fetched
+    "image",  # its container image could not be had
+    "user",  # somebody killed it
+    "lost",  # its machine, launcher or result was lost, more often than it may be retried
+]
+"""Why a job ended otherwise than well, or (``lost``) why it went back to the queue."""
+
+MIN_PRIORITY, MAX_PRIORITY = -20, 19
+DEFAULT_RETRIES = 5
+DEFAULT_KILL_GRACE_S = 5.0
+
+
+class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What an attempt really used.
+
+    Attributes:
+        cpu_s: Processor seconds, user and system, of the whole process tree.
+        max_rss_mb: Peak resident memory in MiB: of the tree as sampled, at least the kernel's own figure
+            for its largest process.
+        gpu_util: Highest utilisation seen, per cent, over the attempt's GPUs; None without telemetry.
+        gpu_mem_mb: Highest GPU memory seen, MiB; None without telemetry.
+        interval_s: Seconds between two points of ``series``.
+        series: Points ``(cpus in use x 100, resident MiB)`` from the attempt's start; bounded in number, the
+            interval doubles when it is full, so that a day stays under 10 kB.
+    """
+
+    cpu_s: float = 0.0
+    max_rss_mb: float = 0.0
+    gpu_util: float | None = None
+    gpu_mem_mb: float | None = None
+    interval_s: float = 0.0
+    series: tuple[tuple[int, int], ...] = ()
+
+
+class Attempt(Struct, frozen=True, omit_defaults=True, gc=False):
+    """One try at running a job on one agent. Times are seconds since the epoch, UTC.
+
+    Attributes:
+        number: 1 for the first; never re-used, so the task id ``<job>.<number>`` is unique for ever.
+        agent: Id of the agent.
+        launched: When the intent to launch was recorded.
+        started: When the engine said that the process runs; None before.
+        ended: When it ended; None while it runs.
+        reason: Why it ended, None when it ended with exit code 0.
+    """
+
+    number: int
+    agent: str
+    launched: float
+    started: float | None = None
+    ended: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: Reason | None = None
+    message: str | None = None
+    gpus: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    usage: Usage | None = None
+
+
+class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One command line with what it needs and what became of it. Immutable: changes make a new record.
+
+    ``gc=False``: records hold no cycles, and a full collection over 100 000 of them would stop the server
+    for 200 ms. Times are seconds since the epoch, UTC.
+
+    Attributes:
+        id: Given by the server, ascending, never used again.
+        owner: Access key of the user whose job it is.
+        command: A shell line (text), or the argument vector of a program (array).
+        resources: What it asks for, defaults filled in.
+        mem_default: True when ``resources.mem`` was filled in by us, so that messages can say so.
+        application: Name of the owner's application it runs in.
+        priority: -20..19, lower runs earlier (planner ``priority``).
+        environment: Variables set for the job, beyond what the engine sets.
+        attributes: Constraints on the agent, all of which must hold: ``rack=r1,level>=10,ssd``.
+        directory: Absolute working directory; None means the sandbox.
+        timeout_s: Time limit of one attempt.
+        kill_grace_s: Seconds between SIGTERM and SIGKILL.
+        max_retries: How often it is tried again after its machine was lost.
+        held: A mark on a queued job: it is not started until released.
+        losses: How often a machine was lost under it.
+        kill_requested: When a kill was recorded for a running job; from then on it is never queued again.
+        resubmit_of: The job this one repeats.
+    """
+
+    id: int
+    owner: str
+    command: str | tuple[str, ...]
+    resources: Resources
+    submitted: float
+    mem_default: bool = False
+    application: str = "default"
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    priority: int = 0
+    environment: dict[str, str] = {}
+    attributes: str = ""
+    directory: str | None = None
+    timeout_s: float | None = None
+    kill_grace_s: float = DEFAULT_KILL_GRACE_S
+    max_retries: int = DEFAULT_RETRIES
+    pipeline: str | None = None
+    run: str | None = None
+    resubmit_of: int | None = None
+    state: State = "QUEUED"
+    held: bool = False
+    reason: Reason | None = None
+    message: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    losses: int = 0
+    kill_requested: float | None = None
+    ended: float | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The latest attempt, running or over; None for a job never launched."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def task_id(self) -> str | None:
+        """``<job>.<attempt>`` of the latest attempt."""
+        return f"{self.id}.{self.attempts[-1].number}" if self.attempts else None
+
+    @property
+    def started(self) -> float | None:
+        """When the latest attempt's process started."""
+        return self.attempts[-1].started if self.attempts else None
+
+
+def parse_task_id(task_id: str) -> tuple[int, int]:
+    """Return (job id, attempt number) of a task id.
+
+    Raises:
+        ValueError: if it is not one of ours.
+    """
+    job, _, attempt = task_id.partition(".")
+    return int(job), int(attempt)
