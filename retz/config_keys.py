@@ -1,0 +1,130 @@
+"""Every configuration key: name, kind, default, one line of why. ``conf/retz.toml`` is made from this table.
+
+Key ``retz.server.uri`` is ``uri`` in ``[retz.server]`` of a TOML file, ``RETZ_SERVER_URI`` in the environment.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Kind = Literal["text", "bool", "int", "number", "size", "duration", "path", "uri", "range", "gpus", "table"]
+Value = str | bool | int | float | tuple[int, int] | dict[str, str | float | bool] | None
+
+DEFAULT_URI = "http://127.0.0.1:19090"
+
+JOB_VARIABLES = frozenset(
+    f"RETZ_{name}" for name in ("JOB_ID", "ATTEMPT", "CPUS", "MEM_MB", "GPUS", "SANDBOX", "TASK", "LAUNCHER")
+)
+"""What a job sees of itself. Never configuration: a job may well run ``retz`` itself."""
+
+
+class Key(NamedTuple):
+    """One key. ``default`` is what a file would say, None where the key has no value unless given.
+
+    Attributes:
+        scope: Who reads it.
+        choices: The only values allowed, if any are named.
+        secret: Shown as stars.
+    """
+
+    name: str
+    kind: Kind
+    default: Value
+    why: str
+    scope: Literal["client", "server", "both"] = "server"
+    choices: tuple[str, ...] = ()
+    secret: bool = False
+
+    @property
+    def environment(self) -> str:
+        """The variable's name: ``RETZ_MAX_LIST_JOBS``."""
+        return self.name.replace(".", "_").replace("-", "_").upper()
+
+    @property
+    def attribute(self) -> str:
+        """The name in ClientConfig or ServerConfig: ``max_list_jobs``."""
+        return self.name.removeprefix("retz.").replace(".", "_").replace("-", "_")
+
+    @property
+    def table(self) -> str:
+        """The TOML table it stands in."""
+        return self.name.rpartition(".")[0]
+
+
+KEYS: tuple[Key, ...] = (
+    Key("retz.server.uri", "uri", DEFAULT_URI, "where clients find the server", "client"),
+    Key("retz.server.timeout", "duration", "30s", "an answer that takes longer counts as lost", "client"),
+    Key("retz.server.retry", "duration", "10m", "how long to look for a server that went away", "client"),
+    Key("retz.access.key", "text", None, "who you are; the server makes one at its first start", "both"),
+    Key("retz.access.secret", "text", None, "signs requests, is never sent", "both", (), True),
+    Key("retz.authentication", "bool", True, "false: no signatures, on both sides; loopback only", "both"),
+    Key("retz.tls.ca", "path", None, "certificates to trust instead of the system's", "client"),
+    Key("retz.tls.insecure", "bool", False, "true trusts any certificate: never for work", "client"),
+    Key("retz.tls.certificate", "path", None, "PEM chain of the server; needed when retz.bind is https"),
+    Key("retz.tls.key", "path", None, "PEM private key that belongs to it"),
+    Key("retz.bind", "uri", DEFAULT_URI, "where the server listens: loopback until you decide otherwise"),
+    Key("retz.engine", "text", "local", "what runs the jobs; null runs nothing and reports done", "server",
+        ("local", "null")),
+    Key("retz.data-dir", "path", "$XDG_STATE_HOME/retz", "journal, archive, sandboxes: a disk you trust"),
+    Key("retz.max.running", "int", 0, "jobs running at one time; 0 = as many as fit"),
+    Key("retz.max.cpus", "number", 0, "most cpus of one job; 0 = what the largest agent has"),
+    Key("retz.max.mem", "size", 0, "most memory of one job; 0 = what the largest agent has"),
+    Key("retz.max.disk", "size", 0, "most disk space of one job; 0 = what the largest agent has"),
+    Key("retz.max.gpus", "int", 0, "most GPUs of one job; 0 = what the largest agent has"),
+    Key("retz.max.ports", "int", 0, "most ports of one job; 0 = what the largest agent has"),
+    Key("retz.max.list-jobs", "int", 1000, "most jobs in one answer; longer lists come in pages"),
+    Key("retz.max.file-size", "size", 0, "largest file that is downloaded from a sandbox; 0 = no limit"),
+    Key("retz.max.jobs-per-request", "int", 100_000, "most jobs in one submission"),
+    Key("retz.planner.name", "text", "fifo", "who goes first: fifo, or priority (lower numbers first)"),
+    Key("retz.retries", "int", 5, "how often a job is tried again after its machine was lost"),
+    Key("retz.kill-grace", "duration", "5s", "time between SIGTERM and SIGKILL, for jobs that do not say"),
+    Key("retz.archive.keep", "duration", "365d", "how long the records of ended jobs are kept"),
+    Key("retz.sandbox.keep", "duration", "7d", "how long the output of ended jobs is kept"),
+    Key("retz.local.cpus", "number", 0, "cpus that jobs may use here; 0 = all that this process may use"),
+    Key("retz.local.mem", "size", 0, "memory that jobs may use here; 0 = what this machine can spare"),
+    Key("retz.local.disk", "size", 0, "disk that jobs may use here; 0 = what is free where data-dir is"),
+    Key("retz.local.gpus", "gpus", "auto", "auto asks NVML; a number or a list of UUIDs declares them"),
+    Key("retz.local.ports", "range", "31000-32000", "ports handed out to jobs, both ends included"),
+    Key("retz.local.sample-interval", "duration", "1s", "how often the use of running jobs is measured"),
+    Key("retz.local.attributes", "table", {}, "what --attributes of jobs are compared with: rack = 'r1'"),
+    Key("retz.log.level", "text", "info", "debug is for finding a fault: it is long", "server",
+        ("debug", "info", "warning", "error")),
+    Key("retz.store.journal-size", "size", "64m", "a journal longer than this is sealed and a new one begun"),
+    Key("retz.store.keep", "duration", "1d", "how long sealed journals stay, for clients that reconnect"),
+)  # fmt: skip
+
+BY_NAME = {key.name: key for key in KEYS}
+
+
+def template() -> str:
+    """Return the text of ``conf/retz.toml``: every key with its default and its why, commented out."""
+    lines = [
+        "# Every key of Retz, its default and why it exists. Uncomment what you want to change.",
+        "# Clients read $XDG_CONFIG_HOME/retz/retz.toml and a project's retz.toml, the server only the first.",
+        "# Durations: 90s, 2h, 7d (bare numbers are seconds). Sizes: 512m, 16g (bare numbers are MiB).",
+    ]
+    table = ""
+    for key in sorted(KEYS, key=lambda key: (key.table, KEYS.index(key))):
+        if key.kind == "table":
+            lines += ["", f"# {key.why}", f"[{key.name}]"]
+            continue
+        if key.table != table:
+            table = key.table
+            lines += ["", f"[{table}]"]
+        name = key.name.rpartition(".")[2]
+        value = '"..."' if key.default is None else toml_value(key.default)
+        lines.append(f"# {name} = {value}  # {key.why}")
+    return "\n".join(lines) + "\n"
+
+
+def toml_value(value: object) -> str:
+    """Return a number, truth value or text as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    text = "".join(
+        escapes.get(c) or (f"\\u{ord(c):04x}" if c < " " or c == "\x7f" else c) for c in str(value)
+    )
+    return f'"{text}"'

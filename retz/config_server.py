@@ -1,0 +1,114 @@
+"""The server's configuration: option, ``RETZ_*``, the user's file (or ``--config``), the default.
+
+No project file: what a service does must not depend on the directory it was started from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .config import ConfigError, Settings, resolve, sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """Everything the server can be told. Field ``max_list_jobs`` is key ``retz.max.list-jobs``, and so on.
+
+    Units: durations in seconds, sizes in MiB. The meaning of each is in ``retz.config_keys.KEYS``.
+    """
+
+    bind: str
+    engine: str
+    data_dir: Path
+    access_key: str | None
+    access_secret: str | None = field(repr=False)
+    authentication: bool
+    tls_certificate: Path | None
+    tls_key: Path | None
+    max_running: int
+    max_cpus: float
+    max_mem: int
+    max_disk: int
+    max_gpus: int
+    max_ports: int
+    max_list_jobs: int
+    max_file_size: int
+    max_jobs_per_request: int
+    planner_name: str
+    retries: int
+    kill_grace: float
+    archive_keep: float
+    sandbox_keep: float
+    local_cpus: float
+    local_mem: int
+    local_disk: int
+    local_gpus: str
+    local_ports: tuple[int, int]
+    local_sample_interval: float
+    local_attributes: dict[str, str | float | bool]
+    log_level: str
+    store_journal_size: int
+    store_keep: float
+    settings: Settings = field(default=Settings({}), repr=False, compare=False)
+
+    @property
+    def host(self) -> str:
+        """The host to bind."""
+        return urlsplit(self.bind).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port to bind; 0 lets the system choose."""
+        parts = urlsplit(self.bind)
+        return parts.port if parts.port is not None else 443 if parts.scheme == "https" else 80
+
+    @property
+    def tls(self) -> bool:
+        """Whether the server speaks https."""
+        return self.bind.startswith("https:")
+
+
+def load_server(
+    options: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> ServerConfig:
+    """Return the server's configuration.
+
+    Args:
+        options: By key name (``retz.data-dir``), what the command line said; None values count as not said.
+        file: Read this instead of the user's file.
+
+    Raises:
+        ConfigError: names file, line and key.
+    """
+    environ = os.environ if environ is None else environ
+    settings = resolve(options or {}, environ, sources(environ, None, file))
+    config = ServerConfig(**settings.of_scope("server"), settings=settings)
+    _check(config)
+    return config
+
+
+def _check(config: ServerConfig) -> None:
+    if config.tls and not (config.tls_certificate and config.tls_key):
+        raise ConfigError("retz.bind is https: set retz.tls.certificate and retz.tls.key to PEM files")
+    if not config.authentication and not _is_loopback(config.host):
+        raise ConfigError(
+            f"retz.authentication is off and retz.bind is {config.bind}: whoever reaches it could run "
+            "commands as you; bind 127.0.0.1 or leave authentication on"
+        )
+    if (config.access_secret is None) != (config.access_key is None):
+        raise ConfigError("retz.access.key and retz.access.secret belong together: set both or neither")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
