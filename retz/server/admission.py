@@ -1,0 +1,273 @@
+"""From a client's JobSpec to a Job record: defaults filled in, everything checked that needs the server.
+
+Called with a couple of hundred specs at a time, so that a bulk submit never holds the event loop.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from retz.config_server import ServerConfig
+from retz.model.agent import Agent
+from retz.model.application import Application, Container
+from retz.model.job import Job
+from retz.model.resources import RESOURCE_NAMES, Resources, fits
+from retz.model.submission import MAX_COMMAND_BYTES, MAX_ENVIRONMENT_BYTES, JobSpec, ResourcesSpec
+from retz.model.units import format_size, parse_size
+from retz.scheduler import constraints
+
+from .problem import FieldError, Problem
+
+DEFAULT_APPLICATION = "default"
+MAX_PORTS = 1000
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NO_ENVIRONMENT: dict[str, str] = {}
+
+
+class _Invalid(ValueError):
+    """A field is to blame; becomes a FieldError with the job's index in front."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Admission:
+    """Builds Job records for one server.
+
+    Args:
+        config: Limits and defaults.
+        agents: Called for the agents known now: the default memory and the per-job limits come from them.
+        application: Looks up ``owner/name``.
+        honours: Names of application features that the engine can honour (``files``, ``user``, ``container``).
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        agents: Callable[[], Sequence[Agent]],
+        application: Callable[[str], Application | None],
+        honours: frozenset[str] = frozenset(),
+    ) -> None:
+        self._config = config
+        self._agents = agents
+        self._application = application
+        self._honours = honours
+        self._sized: dict[tuple[object, ...], tuple[Resources, bool]] = {}
+
+    def agents_changed(self) -> None:
+        """Forget what was derived from the agents' sizes."""
+        self._sized.clear()
+
+    def build(
+        self, specs: Sequence[JobSpec], owner: str, ids: Sequence[int], now: float, *, base: int = 0
+    ) -> list[Job]:
+        """Return one queued Job per spec.
+
+        Args:
+            base: Index of the first spec in the whole request, for messages.
+
+        Raises:
+            Problem: ``unprocessable`` or ``bad-request`` naming every field to blame (at most twenty).
+        """
+        errors: list[FieldError] = []
+        jobs: list[Job] = []
+        for index, spec in enumerate(specs):
+            try:
+                jobs.append(self._build(spec, owner, ids[index], now))
+            except _Invalid as error:
+                errors.append(FieldError(f"jobs[{base + index}].{error.field}", str(error)))
+                if len(errors) == 20:
+                    break
+        if errors:
+            first = errors[0]
+            raise Problem("unprocessable", f"{first.field}: {first.message}", errors)
+        return jobs
+
+    def _build(self, spec: JobSpec, owner: str, job_id: int, now: float) -> Job:
+        _check_command(spec.command)
+        application = self._checked_application(spec.application, owner)
+        resources, mem_default = self._resources(spec.resources)
+        for field in ("name", "pipeline", "run"):
+            _check_text(field, getattr(spec, field))
+        for number, tag in enumerate(spec.tags or ()):
+            _check_text(f"tags[{number}]", tag)
+        if spec.attributes:
+            _check_constraint(spec.attributes)
+        if spec.directory is not None and (not spec.directory.startswith("/") or "\0" in spec.directory):
+            raise _Invalid("directory", f"must be an absolute path, not {spec.directory!r}")
+        if spec.timeout_s is not None and not math.isfinite(spec.timeout_s):
+            raise _Invalid("timeout_s", "must be a finite number of seconds")
+        grace = spec.kill_grace_s
+        if grace is None and application is not None:
+            grace = application.grace_period_s
+        return Job(
+            id=job_id,
+            owner=owner,
+            command=spec.command,
+            resources=resources,
+            submitted=now,
+            mem_default=mem_default,
+            application=spec.application or DEFAULT_APPLICATION,
+            name=spec.name or "",
+            tags=tuple(dict.fromkeys(spec.tags)) if spec.tags else (),
+            priority=spec.priority or 0,
+            environment=_checked_environment(spec.environment) if spec.environment else _NO_ENVIRONMENT,
+            attributes=spec.attributes or "",
+            directory=spec.directory,
+            timeout_s=spec.timeout_s,
+            kill_grace_s=self._config.kill_grace if grace is None else grace,
+            max_retries=self._config.retries if spec.max_retries is None else spec.max_retries,
+            pipeline=spec.pipeline,
+            run=spec.run,
+            held=spec.held,
+        )
+
+    def _checked_application(self, name: str | None, owner: str) -> Application | None:
+        found = self._application(f"{owner}/{name or DEFAULT_APPLICATION}")
+        if found is None:
+            if name is None or name == DEFAULT_APPLICATION:
+                return None
+            raise _Invalid(
+                "application", f"no such application: {name!r}; register it with 'retz load-app -A {name}'"
+            )
+        if not found.enabled:
+            raise _Invalid(
+                "application",
+                f"application {name!r} is disabled; enable it with 'retz load-app --enabled true'",
+            )
+        unsupported = self.unsupported(found)
+        if unsupported:
+            raise _Invalid(
+                "application",
+                f"application {name!r} asks for {', '.join(unsupported)}, which engine "
+                f"{self._config.engine!r} cannot do yet",
+            )
+        return found
+
+    def unsupported(self, application: Application) -> list[str]:
+        """What the application asks for and this engine cannot honour, in words."""
+        asked = []
+        if (application.files or application.large_files) and "files" not in self._honours:
+            asked.append("files to fetch")
+        if application.user is not None and "user" not in self._honours:
+            asked.append(f"Unix user {application.user!r}")
+        if application.container != Container() and "container" not in self._honours:
+            asked.append(f"a {application.container.type} container")
+        return asked
+
+    def _resources(self, spec: ResourcesSpec | None) -> tuple[Resources, bool]:
+        key = (None,) if spec is None else (spec.cpus, spec.mem, spec.disk, spec.gpus, spec.ports)
+        found = self._sized.get(key)
+        if found is None:
+            found = self._size(spec or ResourcesSpec())
+            if len(self._sized) > 10_000:
+                self._sized.clear()
+            self._sized[key] = found
+        return found
+
+    def _size(self, spec: ResourcesSpec) -> tuple[Resources, bool]:
+        cpus = 1.0 if spec.cpus is None else spec.cpus
+        if not math.isfinite(cpus) or cpus < 0.001 or cpus > 1_000_000:
+            raise _Invalid("resources.cpus", f"must be between 0.001 and 1000000, not {cpus:g}")
+        cpus = round(cpus, 3)
+        gpus, ports = spec.gpus or 0, spec.ports or 0
+        if not 0 <= gpus <= 100_000:
+            raise _Invalid("resources.gpus", f"must be a whole number from 0, not {gpus}")
+        if not 0 <= ports <= MAX_PORTS:
+            raise _Invalid("resources.ports", f"must be from 0 to {MAX_PORTS}, not {ports}")
+        disk = _size_of("disk", spec.disk) if spec.disk is not None else 0
+        agents = self._agents()
+        mem_default = spec.mem is None
+        mem = _size_of("mem", spec.mem) if spec.mem is not None else _default_mem(cpus, agents)
+        if mem < 1:
+            raise _Invalid("resources.mem", "must be at least 1 MiB")
+        resources = Resources(cpus, mem, disk, gpus, ports)
+        self._check_limits(resources, agents)
+        return resources, mem_default
+
+    def _check_limits(self, resources: Resources, agents: Sequence[Agent]) -> None:
+        for name in RESOURCE_NAMES:
+            limit = getattr(self._config, f"max_{name}")
+            if limit and getattr(resources, name) > limit:
+                asked = _amount(name, getattr(resources, name))
+                raise _Invalid(
+                    f"resources.{name}", f"{asked} is above this server's limit of {_amount(name, limit)}"
+                )
+        if not agents or any(fits(resources.vector, agent.total.vector) for agent in agents):
+            return
+        for name in RESOURCE_NAMES:
+            most = max(getattr(agent.total, name) for agent in agents)
+            if getattr(resources, name) > most:
+                asked = _amount(name, getattr(resources, name))
+                raise _Invalid(
+                    f"resources.{name}", f"{asked} is more than the largest agent has ({_amount(name, most)})"
+                )
+        raise _Invalid("resources", "no single agent has all of this together; ask for less of something")
+
+
+def _default_mem(cpus: float, agents: Sequence[Agent]) -> int:
+    """The largest agent's memory per cpu, times the cpus asked for, so that cpus run out before memory does."""
+    if not agents:
+        return 512
+    largest = max(agents, key=lambda agent: agent.total.mem)
+    if largest.total.cpus <= 0:
+        return max(1, largest.total.mem)
+    share = largest.total.mem / largest.total.cpus * cpus
+    return max(1, min(int(share), largest.total.mem))
+
+
+def _size_of(field: str, value: int | float | str) -> int:
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise _Invalid(f"resources.{field}", str(error)) from None
+
+
+def _amount(name: str, value: float) -> str:
+    return format_size(int(value)) if name in ("mem", "disk") else f"{value:g} {name}"
+
+
+def _check_command(command: str | tuple[str, ...]) -> None:
+    if isinstance(command, str):
+        if not command or command.isspace():
+            raise _Invalid("command", "is empty")
+        size, text = len(command), command
+    else:
+        if not command or not command[0]:
+            raise _Invalid("command", "the argument vector has no program")
+        size, text = sum(map(len, command)) + len(command), "".join(command)
+    if "\0" in text:
+        raise _Invalid("command", "must not contain NUL characters")
+    # One character is at most four bytes: only long commands need to be encoded to be measured.
+    if size > MAX_COMMAND_BYTES // 4 and size + len(text.encode()) - len(text) > MAX_COMMAND_BYTES:
+        raise _Invalid(
+            "command",
+            f"is longer than {MAX_COMMAND_BYTES} bytes; put it into a script file and run that instead",
+        )
+
+
+def _check_text(field: str, text: str | None) -> None:
+    if text and _CONTROL.search(text):
+        raise _Invalid(field, "must not contain line breaks or control characters")
+
+
+def _check_constraint(text: str) -> None:
+    try:
+        constraints.parse(text)
+    except constraints.ConstraintError as error:
+        raise _Invalid("attributes", str(error)) from None
+
+
+def _checked_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    size = 0
+    for name, value in environment.items():
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise _Invalid("environment", f"not a variable name and value without NUL: {name[:100]!r}")
+        size += len(name) + len(value)
+    if size > MAX_ENVIRONMENT_BYTES:
+        raise _Invalid("environment", f"is larger than {MAX_ENVIRONMENT_BYTES} characters in total")
+    return dict(environment)

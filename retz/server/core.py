@@ -1,0 +1,440 @@
+"""The server without HTTP: what a user may ask for, in terms of records.
+
+:class:`Core` joins store, archive, scheduler and engine. Reads answer from memory; writes go through the
+:class:`~retz.server.dispatcher.Dispatcher`, the one owner of job state, and return once durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from retz import __version__
+from retz.config_server import ServerConfig
+from retz.engine.base import Engine
+from retz.lifecycle import Event, Hold, Kill, Release, Reprioritise
+from retz.model.agent import Agent
+from retz.model.application import Application
+from retz.model.job import ENDED_STATES, LIVE_STATES, MAX_PRIORITY, MIN_PRIORITY, Job, State
+from retz.model.resources import Resources, from_vector, subtract
+from retz.model.submission import JobSpec, ResourcesSpec, Submission
+from retz.model.user import User
+from retz.scheduler.scheduler import Scheduler
+from retz.store.aggregates import AggregateStore, MinuteCollector
+from retz.store.archive import Archive
+from retz.store.database import Change, Database
+
+from .admission import Admission
+from .counters import Counters
+from .dispatcher import Dispatcher, Mode
+from .problem import Problem
+
+Action = Literal["kill", "hold", "release", "update", "resubmit"]
+
+SLICE = 200
+"""Jobs handled between two yields to the loop: about 2 ms."""
+
+
+class ActionResult(Struct, kw_only=True):
+    """What became of one job of a bulk action."""
+
+    id: int
+    ok: bool
+    state: State | None = None
+    new_id: int | None = None
+    error: str | None = None
+    code: str | None = None
+
+
+class Core:
+    """See the module's text. All methods are called on the event loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        archive: Archive,
+        aggregates: AggregateStore,
+        scheduler: Scheduler,
+        engine: Engine,
+        config: ServerConfig,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.db = db
+        self.archive = archive
+        self.aggregates = aggregates
+        self.scheduler = scheduler
+        self.engine = engine
+        self.config = config
+        self.clock = clock
+        self.version = __version__
+        self.started_at = clock()
+        self.counters = Counters()
+        self.collector = MinuteCollector()
+        self.admission = Admission(config, engine.agents, lambda key: db.applications.record(key))
+        self.dispatcher = Dispatcher(
+            db,
+            scheduler,
+            engine,
+            clock=clock,
+            counters=self.counters,
+            collector=self.collector,
+            on_agents_changed=self.admission.agents_changed,
+        )
+        self._submitting: dict[str, asyncio.Future[None]] = {}
+
+    # -- state -------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bring back the queue's mode, adopt what runs, begin to plan."""
+        saved = self.db.meta.record("queue")
+        if saved is not None:
+            self.dispatcher.mode = saved["mode"]
+        await self.dispatcher.start()
+
+    async def stop(self) -> None:
+        """Start nothing more; jobs keep running; everything applied becomes durable."""
+        await self.dispatcher.stop()
+        if self.read_only is None:
+            await self.dispatcher.settled()
+
+    @property
+    def mode(self) -> Mode:
+        """Whether the queue accepts and starts jobs."""
+        return self.dispatcher.mode
+
+    @property
+    def read_only(self) -> str | None:
+        """Why nothing can be changed any more, after a failed write; None while all is well."""
+        return self.db.failed
+
+    @property
+    def engine_failure(self) -> str | None:
+        """What the engine complains about, if it does."""
+        return self.dispatcher.engine_failure
+
+    async def settled(self) -> None:
+        """Wait until everything that a read could show now is durable."""
+        if self.db.failed is None:
+            await self.dispatcher.settled()
+
+    def running(self) -> int:
+        """Number of jobs that hold resources."""
+        return len(self.dispatcher.ledger.running)
+
+    def used(self) -> dict[str, Resources]:
+        """Amounts held, per agent."""
+        by_agent = self.dispatcher.ledger.by_agent
+        return {agent.id: from_vector(by_agent[agent.id]) for agent in self.engine.agents()}
+
+    def free(self) -> dict[str, Resources]:
+        """Amounts not held, per agent."""
+        by_agent = self.dispatcher.ledger.by_agent
+        return {
+            agent.id: from_vector(subtract(agent.total.vector, by_agent[agent.id]))
+            for agent in self.engine.agents()
+        }
+
+    def agents(self) -> Sequence[Agent]:
+        """All agents known now."""
+        return self.engine.agents()
+
+    def find(self, job_id: int) -> Job | None:
+        """A job, live or archived."""
+        job = self.db.jobs.record(job_id)
+        return job if job is not None else self.archive.get(job_id)
+
+    def visible(self, user: User, job_id: int) -> Job:
+        """The user's own job, or any job for an admin.
+
+        Raises:
+            Problem: ``not-found``; somebody else's job is answered exactly as one that does not exist.
+        """
+        job = self.find(job_id)
+        if job is None or (job.owner != user.key and not user.admin):
+            raise Problem("not-found", f"no such job: {job_id}")
+        return job
+
+    def newest(self, user: User) -> int | None:
+        """Id of the user's newest job that is still in the hot table, else in the archive."""
+        ids = self.db.jobs.ids("owner", user.key)
+        return ids[-1] if ids else self.archive.newest(user.key)
+
+    async def ended(self, job_id: int, timeout_s: float) -> Job:
+        """The job once it has ended, or as it is after the timeout."""
+        job = self.db.jobs.record(job_id)
+        if job is not None and job.state not in ENDED_STATES:
+            await self.dispatcher.wait_ended(job_id, timeout_s)
+        await self.settled()
+        found = self.find(job_id)
+        if found is None:
+            raise Problem("not-found", f"no such job: {job_id}")
+        return found
+
+    # -- submitting ----------------------------------------------------------------------------------------
+
+    async def submit(
+        self, user: User, specs: Sequence[JobSpec], key: str | None, digest: str
+    ) -> tuple[Sequence[int], bool]:
+        """Accept all of ``specs`` or none; durable on return.
+
+        Args:
+            key: The client's submission key: repeating it within a day gives the same jobs.
+            digest: Digest of the request's body, to tell a repetition from a mistake.
+
+        Returns:
+            The ids in order, and whether this was a repetition.
+
+        Raises:
+            Problem: ``unprocessable``, ``conflict`` or ``unavailable``.
+        """
+        self.require_writable()
+        if self.mode == "draining":
+            raise Problem(
+                "unavailable", "the queue is draining and accepts no jobs; 'retz drain --resume' opens it"
+            )
+        if key is None:
+            return await self._accept(user, specs, None, digest), False
+        name = f"{user.key}/{key}"
+        while (pending := self._submitting.get(name)) is not None:
+            await asyncio.wait([pending])
+        remembered = self.db.submissions.record(name)
+        if remembered is not None:
+            if remembered.digest != digest:
+                raise Problem(
+                    "conflict", f"submission key {key!r} was used for another request; take a fresh key"
+                )
+            await self.dispatcher.settled()
+            return range(remembered.first, remembered.first + remembered.count), True
+        done = self._submitting[name] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._accept(user, specs, name, digest), False
+        finally:
+            del self._submitting[name]
+            done.set_result(None)
+
+    async def _accept(
+        self, user: User, specs: Sequence[JobSpec], name: str | None, digest: str
+    ) -> Sequence[int]:
+        now = self.clock()
+        count = len(specs)
+        if count <= SLICE:
+            jobs = self.admission.build(specs, user.key, range(count), now)
+            ids = self.db.reserve_ids(count)
+            jobs = [replace(job, id=job_id) for job, job_id in zip(jobs, ids, strict=True)]
+            await self.dispatcher.accept(jobs, self._remember(name, digest, ids, now))
+            return ids
+        return await self._accept_many(user, specs, name, digest, now)
+
+    async def _accept_many(
+        self, user: User, specs: Sequence[JobSpec], name: str | None, digest: str, now: float
+    ) -> Sequence[int]:
+        """The same in slices, so that the loop is never held: check all, then encode all, then one atomic line."""
+        slices = range(0, len(specs), SLICE)
+        built: list[list[Job]] = []
+        ids = self.db.reserve_ids(len(specs))
+        for start in slices:
+            built.append(
+                self.admission.build(
+                    specs[start : start + SLICE], user.key, ids[start : start + SLICE], now, base=start
+                )
+            )
+            await asyncio.sleep(0)
+        bulk = self.db.bulk()
+        for jobs in built:
+            bulk.encode([Change("jobs", job.id, job) for job in jobs])
+            await asyncio.sleep(0)
+        bulk.encode(self._remember(name, digest, ids, now))
+        self.require_writable()
+        ticket = bulk.commit()
+        self.dispatcher.follow_ticket(ticket)
+        while changes := bulk.absorb(SLICE):
+            self.dispatcher.enqueue([change.record for change in changes if change.table == "jobs"])
+            self.dispatcher.plan_soon()
+            await asyncio.sleep(0)
+        await ticket
+        return ids
+
+    @staticmethod
+    def _remember(name: str | None, digest: str, ids: Sequence[int], now: float) -> list[Change]:
+        if name is None or not ids:
+            return []
+        record = Submission(id=name, digest=digest, first=ids[0], count=len(ids), at=now)
+        return [Change("submissions", name, record)]
+
+    # -- changing ----------------------------------------------------------------------------------------------
+
+    async def act(
+        self,
+        user: User,
+        action: Action,
+        ids: Sequence[int],
+        *,
+        priority: int | None = None,
+        key: str | None = None,
+    ) -> list[ActionResult]:
+        """Do ``action`` to each job, in slices; durable on return. Jobs it cannot be done to are reported, not raised.
+
+        Raises:
+            Problem: when nothing can be changed at all, or the priority is out of range.
+        """
+        self.require_writable()
+        if action == "update" and (priority is None or not MIN_PRIORITY <= priority <= MAX_PRIORITY):
+            raise Problem("unprocessable", f"priority must be from {MIN_PRIORITY} to {MAX_PRIORITY}")
+        if action == "resubmit":
+            return await self._resubmit(user, ids, key)
+        unique = list(dict.fromkeys(ids))
+        results: list[ActionResult] = []
+        ticket = None
+        for start in range(0, len(unique), SLICE):
+            ticket = self._act_on(user, action, unique[start : start + SLICE], priority, results) or ticket
+            await asyncio.sleep(0)
+        if ticket is not None:
+            await ticket
+        await self.dispatcher.settled()
+        return results
+
+    def _act_on(
+        self,
+        user: User,
+        action: Action,
+        ids: Sequence[int],
+        priority: int | None,
+        results: list[ActionResult],
+    ) -> object:
+        now = self.clock()
+        pairs: list[tuple[Job, Event]] = []
+        for job_id in ids:
+            try:
+                job = self.visible(user, job_id)
+            except Problem as problem:
+                results.append(ActionResult(id=job_id, ok=False, error=problem.detail, code=problem.code))
+                continue
+            error = _refusal(job, action)
+            if error is not None:
+                results.append(
+                    ActionResult(id=job_id, ok=False, state=job.state, error=error, code="conflict")
+                )
+                continue
+            pairs.append((job, _event(action, now, priority, user, job)))
+            results.append(ActionResult(id=job_id, ok=True))
+        if not pairs:
+            return None
+        ticket = self.dispatcher.change(pairs)
+        changed = {job.id for job, _ in pairs}
+        for result in results[-len(ids) :]:
+            if result.id in changed and (after := self.db.jobs.record(result.id)) is not None:
+                result.state = after.state
+        return ticket
+
+    async def _resubmit(self, user: User, ids: Sequence[int], key: str | None) -> list[ActionResult]:
+        specs: list[JobSpec] = []
+        sources: list[int] = []
+        results: dict[int, ActionResult] = {}
+        for job_id in dict.fromkeys(ids):
+            try:
+                job = self.visible(user, job_id)
+                if job.owner != user.key:
+                    raise Problem(
+                        "forbidden",
+                        f"job {job_id} belongs to somebody else: it can be resubmitted by them only",
+                    )
+            except Problem as problem:
+                results[job_id] = ActionResult(id=job_id, ok=False, error=problem.detail, code=problem.code)
+                continue
+            specs.append(spec_of(job))
+            sources.append(job_id)
+            results[job_id] = ActionResult(id=job_id, ok=True, state="QUEUED")
+        if specs:
+            digest = ",".join(map(str, sources))
+            new_ids, _ = await self.submit(user, specs, None if key is None else f"resubmit:{key}", digest)
+            for source, new_id in zip(sources, new_ids, strict=True):
+                results[source].new_id = new_id
+        return list(results.values())
+
+    async def put_application(self, user: User, application: Application) -> None:
+        """Register or replace one of the user's applications; durable on return."""
+        self.require_writable()
+        record = replace(application, owner=user.key, updated=self.clock())
+        if record.user == "root" and record.container.type == "none":
+            raise Problem("unprocessable", "user root is only allowed with a container")
+        await self.dispatcher.apply([Change("applications", record.key, record)])
+
+    async def delete_application(self, user: User, name: str) -> None:
+        """Forget an application of the user.
+
+        Raises:
+            Problem: ``not-found``, or ``conflict`` while live jobs use it.
+        """
+        self.require_writable()
+        key = f"{user.key}/{name}"
+        if self.db.applications.record(key) is None:
+            raise Problem("not-found", f"no such application: {name}")
+        for job_id in self.db.jobs.ids("application", name):
+            job = self.db.jobs.record(job_id)
+            if job is not None and job.owner == user.key and job.state in LIVE_STATES:
+                raise Problem(
+                    "conflict", f"application {name!r} is used by job {job_id}; kill it or wait for its end"
+                )
+        await self.dispatcher.apply([Change("applications", key, None)])
+
+    async def set_mode(self, mode: Mode) -> None:
+        """Open, pause or drain the queue; durable on return."""
+        self.require_writable()
+        await self.dispatcher.set_mode(mode)
+
+    def require_writable(self) -> None:
+        """Raise ``unavailable`` once a write has failed: nothing could be promised any more."""
+        if self.db.failed is not None:
+            raise Problem(
+                "unavailable",
+                f"the server is read-only since a write failed ({self.db.failed}); "
+                "its operator must look at the disk and restart it",
+            )
+
+
+def spec_of(job: Job) -> JobSpec:
+    """The request that would make this job again."""
+    need = job.resources
+    mem = None if job.mem_default else need.mem
+    return JobSpec(
+        command=job.command,
+        application=None if job.application == "default" else job.application,
+        name=job.name or None,
+        tags=job.tags or None,
+        priority=job.priority,
+        resources=ResourcesSpec(cpus=need.cpus, mem=mem, disk=need.disk, gpus=need.gpus, ports=need.ports),
+        environment=job.environment or None,
+        attributes=job.attributes or None,
+        directory=job.directory,
+        timeout_s=job.timeout_s,
+        kill_grace_s=job.kill_grace_s,
+        max_retries=job.max_retries,
+        pipeline=job.pipeline,
+        run=job.run,
+    )
+
+
+def _refusal(job: Job, action: Action) -> str | None:
+    """Why the action makes no sense for this job now."""
+    if action == "kill":
+        return f"job {job.id} has ended already ({job.state})" if job.state in ENDED_STATES else None
+    if job.state != "QUEUED":
+        return f"job {job.id} is {job.state}; only a queued job can be changed"
+    return None
+
+
+def _event(action: Action, now: float, priority: int | None, user: User, job: Job) -> Event:
+    if action == "kill":
+        return Kill(at=now, message="killed by its owner" if user.key == job.owner else "killed by an admin")
+    if action == "hold":
+        return Hold(at=now)
+    if action == "release":
+        return Release(at=now)
+    assert priority is not None
+    return Reprioritise(at=now, priority=priority)

@@ -1,0 +1,390 @@
+"""The one owner of all job state: submissions, kills, offers and task updates meet here, in order.
+
+Everything that changes a job is a plain method, run on the event loop's thread from beginning to end without
+an await: nothing can interleave, which is what "one owner" means here. A change applies in memory at once, so
+that the next decision sees it; every effect (answer, launch, kill, acknowledgement) hangs on the ticket of its
+journal record and happens after the fsync, in the order of the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from retz.engine.base import Assignment, Engine, Task, Update
+from retz.lifecycle import Ended, Event, Launch, Lost, NotStarted, Started, advance
+from retz.model.agent import Offer
+from retz.model.job import ENDED_STATES, RUNNING_STATES, Job, parse_task_id
+from retz.scheduler.scheduler import Placement, Scheduler
+from retz.store.aggregates import MinuteCollector
+from retz.store.database import Change, Database, StoreFailed, Ticket
+
+from .counters import Counters
+from .ledger import Ledger
+from .tasks import known_task_of, task_of
+
+log = logging.getLogger("retz.dispatcher")
+
+Mode = Literal["open", "paused", "draining"]
+
+PLACEMENTS_PER_PASS = 256
+"""Bounds the time of one pass on the loop; a pass that was full is followed by another."""
+
+INLINE_SHAPES = 2_000
+"""A pass over more shapes than this is solved in a thread; below it takes under 5 ms on the loop."""
+
+
+class Dispatcher:
+    """Implements :class:`retz.engine.base.Listener` over a store and a scheduler.
+
+    Args:
+        clock: Seconds since the epoch.
+        on_agents_changed: Called when the engine's agents changed.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        scheduler: Scheduler,
+        engine: Engine,
+        *,
+        clock: Callable[[], float],
+        counters: Counters,
+        collector: MinuteCollector,
+        on_agents_changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._db = db
+        self._scheduler = scheduler
+        self._engine = engine
+        self._clock = clock
+        self._counters = counters
+        self._collector = collector
+        self._on_agents_changed = on_agents_changed
+        self.ledger = Ledger()
+        self.mode: Mode = "open"
+        self.engine_failure: str | None = None
+        self.ended: deque[int] = deque()
+        self.on_ended: Callable[[], None] = lambda: None
+        self._waiters: dict[int, list[asyncio.Future[None]]] = {}
+        self._last: Ticket | None = None
+        self._adopted = False
+        self._plan_due = False
+        self._solving: asyncio.Task[None] | None = None
+        self._starved: list[str] = []
+
+    # -- start and stop -------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Rebuild what is derived from the store, let the engine adopt what runs, then begin to plan."""
+        known = []
+        for job in self._db.jobs.records().values():
+            if job.state == "QUEUED":
+                if not job.held:
+                    self._scheduler.add(job)
+            elif job.state in RUNNING_STATES:
+                self.ledger.start(job)
+                known.append(known_task_of(job))
+            elif job.state in ENDED_STATES:
+                self.ended.append(job.id)
+        await self._engine.start(self, known)
+        self._adopted = True
+        self.plan_soon()
+
+    async def stop(self) -> None:
+        """Launch nothing more and let go of the engine; running jobs keep running."""
+        self._adopted = False
+        if self._solving is not None:
+            self._solving.cancel()
+            await asyncio.gather(self._solving, return_exceptions=True)
+        await self._engine.stop()
+
+    async def settled(self) -> None:
+        """Wait until everything applied so far is durable: what a reader is shown must not vanish in a crash."""
+        if self._last is not None and not self._last.durable:
+            await self._last
+
+    # -- changes asked for by people ----------------------------------------------------------------------
+
+    def accept(self, jobs: Sequence[Job], extra: Sequence[Change] = ()) -> Ticket:
+        """Record new jobs in one atomic batch and queue them. Answer the client after the ticket."""
+        ticket = self._apply([*(Change("jobs", job.id, job) for job in jobs), *extra])
+        self.enqueue(jobs)
+        # Planned in the same turn: on an idle machine the launch shares the submit's fsync.
+        self._plan()
+        return ticket
+
+    def enqueue(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs whose records are in the store already (a bulk's slice)."""
+        for job in jobs:
+            if not job.held:
+                self._scheduler.add(job)
+            self._collector.submitted(job)
+        self._counters.submitted += len(jobs)
+
+    def change(self, pairs: Sequence[tuple[Job, Event]]) -> Ticket:
+        """Apply events of people (kill, hold, release, reprioritise) to jobs, in one atomic batch."""
+        changes: list[Change] = []
+        kills: list[tuple[str, float]] = []
+        for job, event in pairs:
+            after, effects = advance(job, event)
+            if after is not job:
+                changes.append(Change("jobs", job.id, after))
+            self._follow(after, effects)
+            if "kill" in effects and after.task_id is not None:
+                kills.append((after.task_id, after.kill_grace_s))
+        ticket = self._apply(changes) if changes else self._barrier()
+        if kills:
+            ticket.then(lambda: self._kill(kills))
+        self.plan_soon()
+        return ticket
+
+    def set_mode(self, mode: Mode) -> Ticket:
+        """Open, pause or drain the queue; survives a restart."""
+        self.mode = mode
+        ticket = self._apply([Change("meta", "queue", {"mode": mode})])
+        self.plan_soon()
+        return ticket
+
+    def apply(self, changes: Sequence[Change]) -> Ticket:
+        """Record changes that are none of the life cycle's business (applications, users, archive)."""
+        return self._apply(changes)
+
+    def follow_ticket(self, ticket: Ticket) -> None:
+        """A ticket made elsewhere (a bulk's) counts for :meth:`settled` too."""
+        self._last = ticket
+
+    async def wait_ended(self, job_id: int, timeout_s: float) -> None:
+        """Return when the job has durably ended, or after the time, whichever is first."""
+        future = asyncio.get_running_loop().create_future()
+        waiters = self._waiters.setdefault(job_id, [])
+        waiters.append(future)
+        try:
+            await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            return
+        finally:
+            waiters.remove(future)
+            if not waiters and self._waiters.get(job_id) is waiters:
+                del self._waiters[job_id]
+
+    # -- what the engine says (retz.engine.base.Listener) ----------------------------------------------------
+
+    def offers(self, offers: Sequence[Offer]) -> None:
+        """New room."""
+        self._scheduler.offer(offers)
+        self.plan_soon()
+
+    def rescinded(self, offer_ids: Sequence[str]) -> None:
+        """Room that is no more."""
+        self._scheduler.rescind(offer_ids)
+
+    def agents_changed(self) -> None:
+        """Sizes and attributes may differ now."""
+        self._on_agents_changed()
+
+    def failed(self, message: str) -> None:
+        """Operators must look at the engine."""
+        log.error("engine: %s", message)
+        self.engine_failure = message
+
+    def recovered(self) -> None:
+        """They need not any more."""
+        if self.engine_failure is not None:
+            log.info("engine works again")
+        self.engine_failure = None
+
+    def updates(self, updates: Sequence[Update]) -> None:
+        """Record what became of tasks; acknowledge once that is durable.
+
+        Several updates of one job in a batch make one record: the last.
+        """
+        now = self._clock()
+        changed: dict[int, Job] = {}
+        for update in updates:
+            try:
+                job_id, number = parse_task_id(update.task)
+            except ValueError:
+                log.warning("update about a task that is not ours: %r", update.task)
+                continue
+            job = changed.get(job_id) or self._db.jobs.record(job_id)
+            if job is None:
+                continue  # ended, archived: old news
+            after, effects = advance(job, _event_of(update, number, now))
+            if after is job:
+                continue
+            changed[job_id] = after
+            self._count(after, update)
+            if update.kind != "started":
+                self.ledger.stop(job)
+            self._follow(after, effects)
+        acknowledged = [update.seq for update in updates if update.seq]
+        try:
+            changes = [Change("jobs", job_id, job) for job_id, job in changed.items()]
+            ticket = self._apply(changes) if changes else self._barrier()
+        except StoreFailed:
+            return  # not acknowledged: the engine tells it again after the restart
+        if acknowledged:
+            ticket.then(lambda: self._engine.acknowledge(acknowledged))
+        self.plan_soon()
+
+    # -- planning --------------------------------------------------------------------------------------
+
+    def plan_soon(self) -> None:
+        """Plan once in this turn of the loop, after everything that is already due."""
+        if not self._plan_due:
+            self._plan_due = True
+            asyncio.get_running_loop().call_soon(self._plan)
+
+    def _plan(self) -> None:
+        self._plan_due = False
+        if not self._adopted or self.mode != "open" or self._db.failed or self._solving is not None:
+            return
+        running = len(self.ledger.running)
+        work = self._scheduler.prepare(running, PLACEMENTS_PER_PASS)
+        if work is None:
+            return
+        if work.size > INLINE_SHAPES:
+            self._solving = asyncio.get_running_loop().create_task(self._solve_aside(work.solve))
+            return
+        self._place(self._scheduler.check(work.solve(), running))
+
+    async def _solve_aside(self, solve: Callable[[], list[Placement]]) -> None:
+        try:
+            placements = await asyncio.to_thread(solve)
+        finally:
+            self._solving = None
+        self._place(self._scheduler.check(placements, len(self.ledger.running)))
+
+    def _place(self, placements: Sequence[Placement]) -> None:
+        if not placements:
+            return
+        by_offer: dict[str, list[int]] = {}
+        for placement in placements:
+            by_offer.setdefault(placement.offer, []).append(placement.job)
+        now = self._clock()
+        changes: list[Change] = []
+        launches: list[tuple[Offer, list[Task]]] = []
+        starved: list[str] = []
+        for offer_id, job_ids in by_offer.items():
+            jobs = self._launch_on(self._scheduler.offers[offer_id], job_ids, now)
+            offer = self._scheduler.use(offer_id, [job.id for job in jobs])
+            changes += [Change("jobs", job.id, job) for job in jobs]
+            if jobs:
+                launches.append((offer, [task_of(job) for job in jobs]))
+            else:
+                starved.append(offer_id)
+        if starved:
+            self._decline_later(starved)
+        if launches:
+            self._apply(changes).then(lambda: self._launch(launches))
+        if len(placements) == PLACEMENTS_PER_PASS:
+            self.plan_soon()
+
+    def _launch_on(self, offer: Offer, job_ids: Sequence[int], now: float) -> list[Job]:
+        """The records of the jobs that get their ports and GPUs from this offer; the others stay queued."""
+        launched: list[Job] = []
+        taken = Assignment()
+        for job_id in job_ids:
+            job = self._db.jobs.record(job_id)
+            if job is None:
+                continue
+            assignment = self._engine.assign(offer, job.resources, taken)
+            if assignment is None:
+                continue
+            taken = Assignment(gpus=taken.gpus + assignment.gpus, ports=taken.ports + assignment.ports)
+            after, effects = advance(
+                job, Launch(at=now, agent=offer.agent, gpus=assignment.gpus, ports=assignment.ports)
+            )
+            if "launch" not in effects:
+                continue
+            self.ledger.start(after)
+            self._counters.launched += 1
+            self._collector.launched(after, now - job.submitted)
+            launched.append(after)
+        return launched
+
+    def _decline_later(self, offer_ids: list[str]) -> None:
+        """Nothing could be assigned (ports taken by strangers): give the room back, but not in a hot loop."""
+        asyncio.get_running_loop().call_later(1.0, self._engine.decline, offer_ids)
+
+    # -- effects -----------------------------------------------------------------------------------------
+
+    def _launch(self, launches: Sequence[tuple[Offer, list[Task]]]) -> None:
+        for offer, tasks in launches:
+            self._engine.launch(offer, tasks)
+
+    def _kill(self, kills: Sequence[tuple[str, float]]) -> None:
+        for task_id, grace_s in kills:
+            self._engine.kill(task_id, grace_s)
+
+    def _follow(self, job: Job, effects: Sequence[str]) -> None:
+        """What a step of the life cycle means for queue and archive, at once in memory."""
+        for effect in effects:
+            if effect == "enqueue":
+                self._scheduler.add(job)
+            elif effect == "dequeue":
+                self._scheduler.remove(job.id)
+            elif effect == "end":
+                self.ended.append(job.id)
+                self._collector.ended(job)
+
+    def _apply(self, changes: Sequence[Change]) -> Ticket:
+        ended = [change.id for change in changes if change.table == "jobs" and _is_ended(change.record)]
+        ticket = self._db.apply(changes)
+        self._last = ticket
+        if ended:
+            ticket.then(lambda: self._wake(ended))
+        return ticket
+
+    def _wake(self, job_ids: Sequence[int | str]) -> None:
+        if self._waiters:
+            for job_id in job_ids:
+                for future in self._waiters.get(int(job_id), ()):
+                    if not future.done():
+                        future.set_result(None)
+        self.on_ended()
+
+    def _barrier(self) -> Ticket:
+        """The ticket after which everything so far is durable."""
+        if self._last is None:
+            self._last = self._db.apply([Change("meta", "barrier", {"at": self._clock()})])
+        return self._last
+
+    def _count(self, job: Job, update: Update) -> None:
+        if job.state == "FINISHED":
+            self._counters.finished += 1
+        elif job.state == "FAILED":
+            self._counters.failed += 1
+        elif job.state == "KILLED":
+            self._counters.killed += 1
+        if update.kind == "lost":
+            self._counters.lost += 1
+            if job.state == "QUEUED":
+                self._counters.retried += 1
+
+
+def _is_ended(record: object) -> bool:
+    return isinstance(record, Job) and record.state in ENDED_STATES
+
+
+def _event_of(update: Update, number: int, now: float) -> Event:
+    at = min(update.at, now) if update.at else now
+    if update.kind == "started":
+        return Started(at=at, attempt=number)
+    if update.kind == "lost":
+        return Lost(at=at, attempt=number, message=update.message or "the machine was lost")
+    if update.kind == "not_started":
+        return NotStarted(at=at, attempt=number, message=update.message or "never started")
+    return Ended(
+        at=at,
+        attempt=number,
+        started=update.started,
+        exit_code=update.exit_code,
+        signal=update.signal,
+        reason=update.reason,
+        message=update.message,
+        usage=update.usage,
+    )

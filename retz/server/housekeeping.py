@@ -1,0 +1,176 @@
+"""Work in the background: ended jobs into the archive, aggregates every minute, old things away.
+
+None of it is in anybody's way: file work happens in threads, deletes in slices, and a failure is logged and
+tried again at the next turn, because the queue itself does not depend on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from retz.model.job import Job
+from retz.model.resources import Resources, Vector, add, from_vector
+from retz.store.aggregates import AggregatePoint
+from retz.store.database import Change, StoreFailed
+
+from .core import SLICE, Core
+
+log = logging.getLogger("retz.housekeeping")
+
+ARCHIVE_BATCH = 1_000
+ARCHIVE_AFTER_S = 2.0
+"""Ended jobs are moved when a batch is full, or after this time."""
+
+SAMPLE_EVERY_S = 10.0
+KEY_LIFETIME_S = 86_400.0
+AGGREGATES_KEPT_S = 30 * 86_400.0
+SWEEP_EVERY_S = 600.0
+COLLECT_BATCH = 500
+
+
+class Housekeeping:
+    """Owns the background tasks of one server."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._some_ended = asyncio.Event()
+        self._batch_full = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin. The event loop must be running."""
+        self._core.dispatcher.on_ended = self._notice
+        self._notice()
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._archiving()),
+            loop.create_task(_every(SAMPLE_EVERY_S, self._sample)),
+            loop.create_task(_every(SWEEP_EVERY_S, self.sweep)),
+        ]
+
+    async def stop(self) -> None:
+        """Stop; what was not archived yet is after the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _notice(self) -> None:
+        waiting = len(self._core.dispatcher.ended)
+        if waiting:
+            self._some_ended.set()
+        if waiting >= ARCHIVE_BATCH:
+            self._batch_full.set()
+
+    async def _archiving(self) -> None:
+        while True:
+            await self._some_ended.wait()
+            try:
+                await asyncio.wait_for(self._batch_full.wait(), ARCHIVE_AFTER_S)
+            except TimeoutError:
+                log.debug("archiving a part batch")
+            self._some_ended.clear()
+            self._batch_full.clear()
+            try:
+                await self.archive_ended()
+            except StoreFailed:
+                return
+            except OSError as error:
+                log.error("cannot archive ended jobs, trying again: %s", error)
+                await asyncio.sleep(ARCHIVE_AFTER_S)
+            self._notice()
+
+    async def archive_ended(self) -> int:
+        """Move every ended job to the archive: archive write first, then the hot delete. Returns how many."""
+        core = self._core
+        moved = 0
+        while core.dispatcher.ended:
+            batch = self._next_batch()
+            await core.settled()  # only what is durably over may leave the queue
+            await asyncio.to_thread(core.archive.append, batch)
+            for start in range(0, len(batch), SLICE):
+                part = batch[start : start + SLICE]
+                core.dispatcher.apply([Change("jobs", job.id, None) for job in part])
+                await asyncio.sleep(0)
+            for _ in batch:
+                core.dispatcher.ended.popleft()
+            moved += len(batch)
+            core.counters.archived += len(batch)
+        return moved
+
+    def _next_batch(self) -> list[Job]:
+        core = self._core
+        while core.dispatcher.ended and core.db.jobs.record(core.dispatcher.ended[0]) is None:
+            core.dispatcher.ended.popleft()
+        jobs = (
+            core.db.jobs.record(core.dispatcher.ended[index])
+            for index in range(min(ARCHIVE_BATCH, len(core.dispatcher.ended)))
+        )
+        return [job for job in jobs if job is not None]
+
+    async def _sample(self) -> None:
+        core = self._core
+        ledger = core.dispatcher.ledger
+        agents = core.agents()
+        point: AggregatePoint | None = core.collector.sample(
+            core.clock(),
+            queued=core.db.jobs.count("state", "QUEUED"),
+            running=len(ledger.running),
+            total=_sum([agent.total for agent in agents]),
+            used=_sum(list(core.used().values())),
+            by_user=ledger.used_by_owner(),
+        )
+        if point is not None:
+            await asyncio.to_thread(core.aggregates.append, point)
+
+    async def sweep(self) -> None:
+        """Forget what is too old: submission keys, archived records, aggregates, sandboxes."""
+        core = self._core
+        now = core.clock()
+        old = [
+            key for key, record in core.db.submissions.records().items() if record.at < now - KEY_LIFETIME_S
+        ]
+        for start in range(0, len(old), SLICE):
+            core.dispatcher.apply([Change("submissions", key, None) for key in old[start : start + SLICE]])
+            await asyncio.sleep(0)
+        await self._collect_sandboxes(now - core.config.sandbox_keep)
+        await asyncio.to_thread(core.archive.expire, now - core.config.archive_keep)
+        await asyncio.to_thread(core.aggregates.expire, now - AGGREGATES_KEPT_S)
+
+    async def _collect_sandboxes(self, before: float) -> None:
+        """Hand the sandboxes of jobs that ended since the last mark and before ``before`` to the engine."""
+        core = self._core
+        mark = core.db.meta.record("sandboxes")
+        since = mark["collected_until"] if mark is not None else 0.0
+        if before <= since:
+            return
+        ids = await asyncio.to_thread(core.archive.ended_between, since, before)
+        for start in range(0, len(ids), COLLECT_BATCH):
+            jobs = await asyncio.to_thread(_load, core, ids[start : start + COLLECT_BATCH])
+            core.engine.collect([f"{job.id}.{attempt.number}" for job in jobs for attempt in job.attempts])
+            await asyncio.sleep(0)
+        core.dispatcher.apply([Change("meta", "sandboxes", {"collected_until": before})])
+
+
+def _load(core: Core, ids: list[int]) -> list[Job]:
+    return [job for job in map(core.archive.get, ids) if job is not None]
+
+
+def _sum(amounts: list[Resources]) -> Resources:
+    total: Vector = (0, 0, 0, 0, 0)
+    for amount in amounts:
+        total = add(total, amount.vector)
+    return from_vector(total)
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Run ``work`` now and then every ``seconds``; a failure is logged and the next turn tries again."""
+    while True:
+        try:
+            await work()
+        except StoreFailed:
+            return
+        except OSError as error:
+            log.error("%s: %s", getattr(work, "__name__", "housekeeping"), error)
+        await asyncio.sleep(seconds)

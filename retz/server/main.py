@@ -1,0 +1,257 @@
+"""``retz-server``: start the server, or look after its data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import secrets
+import signal
+import socket
+import ssl
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from retz import __version__
+from retz.config import ConfigError
+from retz.config_server import ServerConfig, load_server
+from retz.engine.base import Engine, EngineError
+from retz.model.user import User
+from retz.scheduler.scheduler import Scheduler
+from retz.store.database import Change, Database, StoreDamaged, StoreLocked
+
+log = logging.getLogger("retz.server")
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a busy loop keeps the interpreter from the journal's writer thread when its fsync is done; Python's
+5 ms would be added to every group commit under load."""
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="retz-server")
+@click.option("-C", "--config", "config_file", type=click.Path(dir_okay=False), help="Read this file.")
+@click.option("--data-dir", type=click.Path(file_okay=False), help="Where jobs, journal and sandboxes live.")
+@click.option("--bind", help="URL to listen on, such as http://127.0.0.1:19090 (port 0: any free one).")
+@click.option("--engine", help="What runs jobs: local (this machine) or null (runs nothing, for tests).")
+@click.option("--log-level", help="debug, info, warning or error.")
+@click.pass_context
+def main(context: click.Context, config_file: str | None, **options: str | None) -> None:
+    """Start a Retz server in the foreground; Ctrl-C or SIGTERM ends it. Running jobs go on without it."""
+    try:
+        names = {
+            "data_dir": "retz.data-dir",
+            "bind": "retz.bind",
+            "engine": "retz.engine",
+            "log_level": "retz.log.level",
+        }
+        given = {names[name]: value for name, value in options.items() if value is not None}
+        config = load_server(given, file=Path(config_file) if config_file else None)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    context.obj = config
+    if context.invoked_subcommand is None:
+        _serve(config)
+
+
+@main.command()
+@click.option("--repair", is_flag=True, help="Save every valid record into a new store; the old one is kept.")
+@click.pass_obj
+def fsck(config: ServerConfig, repair: bool) -> None:
+    """Check the data directory of a server that is not running; exit code 1 if something is wrong."""
+    from retz.store import fsck as checker
+
+    directory = config.data_dir
+    if not (directory / "store").is_dir():
+        raise click.ClickException(f"no store in {directory}; name the directory with --data-dir")
+    try:
+        report = checker.repair(directory) if repair else checker.check(directory)
+    except StoreLocked as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(report.text())
+    if not report.clean:
+        if not repair:
+            click.echo(
+                "'retz-server fsck --repair' saves every valid record and keeps the old files beside them",
+                err=True,
+            )
+        sys.exit(1)
+
+
+def _serve(config: ServerConfig) -> None:
+    logging.basicConfig(
+        level=config.log_level.upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_run(config))
+    except (StoreLocked, StoreDamaged, EngineError, ConfigError) as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(_os_error_text(error, config)) from None
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:  # not made for this platform: the standard loop does the same, slower
+        return None
+    return uvloop.new_event_loop
+
+
+def _os_error_text(error: OSError, config: ServerConfig) -> str:
+    if isinstance(error, _CannotListen):
+        return f"cannot listen on {config.bind}: {error.strerror}; is another server running? choose another --bind"
+    return f"{error.strerror or error}: {error.filename or config.data_dir}"
+
+
+class _CannotListen(OSError):
+    """Binding the API's socket failed."""
+
+
+async def _run(config: ServerConfig) -> None:
+    from retz.store.aggregates import AggregateStore
+    from retz.store.archive import Archive
+
+    from .core import Core
+    from .housekeeping import Housekeeping
+    from .http.app import build_app
+
+    listening = _listen(config)
+    directory = config.data_dir
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (
+        contextlib.closing(listening),
+        contextlib.closing(Database.open(directory, options=config.store_options())) as db,
+    ):
+        _tell_recovery(db)
+        archive = Archive.open(directory / "archive")
+        db.reserve_above(archive.max_id)
+        db.attach(asyncio.get_running_loop())
+        core = Core(
+            db=db,
+            archive=archive,
+            aggregates=AggregateStore(directory / "aggregates"),
+            scheduler=Scheduler(config.planner_name, config.max_running),
+            engine=_engine(config),
+            config=config,
+        )
+        uri = _uri(config, listening)
+        await _first_user(core.db, config, uri)
+        await core.start()
+        housekeeping = Housekeeping(core)
+        housekeeping.start()
+        # Everything alive now stays alive: keep the collector from walking it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 50, 1_000)
+        stop = _stop_signal()
+        from aiohttp import web
+
+        runner = web.AppRunner(build_app(core), access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        await runner.setup()
+        await web.SockSite(runner, listening, ssl_context=_tls(config), backlog=1024).start()
+        log.info("retz-server %s, engine %s, data in %s", __version__, config.engine, directory)
+        print(f"listening on {uri}", flush=True)
+        await stop.wait()
+        log.info("stopping; running jobs go on and are taken up again at the next start")
+        await runner.cleanup()
+        await housekeeping.stop()
+        await core.stop()
+
+
+def _listen(config: ServerConfig) -> socket.socket:
+    """Bind before anything else, so that a port in use is told before jobs are touched."""
+    parts = urlsplit(config.bind)
+    try:
+        info = socket.getaddrinfo(parts.hostname, parts.port or 0, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(info[0], socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(info[4])
+        listening.listen(1024)
+    except OSError as error:
+        raise _CannotListen(error.errno, error.strerror) from None
+    return listening
+
+
+def _uri(config: ServerConfig, listening: socket.socket) -> str:
+    parts = urlsplit(config.bind)
+    host = parts.hostname or "127.0.0.1"
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+
+
+def _engine(config: ServerConfig) -> Engine:
+    if config.engine == "null":
+        from retz.engine.null import NullEngine
+
+        return NullEngine()
+    if config.engine == "local":
+        from retz.engine.local import LocalEngine
+
+        return LocalEngine(
+            config.data_dir / "local",
+            total=config.local_total,
+            attributes=config.local_attributes,
+            port_range=config.local_ports,
+            sample_interval_s=config.sample_interval_s,
+        )
+    raise EngineError(f"unknown engine {config.engine!r}: use local or null")
+
+
+async def _first_user(db: Database, config: ServerConfig, uri: str) -> None:
+    """Make the admin at the first start, and see to it that the next terminal knows how to sign."""
+    users = list(db.users.records().values())
+    if not users:
+        admin = User(
+            key=config.access_key or secrets.token_hex(16),
+            secret=config.access_secret or secrets.token_hex(32),
+            admin=True,
+            info="Admin user",
+            created=asyncio.get_running_loop().time(),
+        )
+        await db.apply([Change("users", admin.key, admin)])
+        users = [admin]
+    admin = next((user for user in users if user.admin), users[0])
+    written = write_client_config(config.client_config_path, uri, admin.key, admin.secret)
+    if written:
+        log.info("client configuration written to %s", config.client_config_path)
+
+
+def _tls(config: ServerConfig) -> ssl.SSLContext | None:
+    if urlsplit(config.bind).scheme != "https":
+        return None
+    if config.tls_certificate is None or config.tls_key is None:
+        raise ConfigError("https needs retz.tls.certificate and retz.tls.key")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.tls_certificate, config.tls_key)
+    return context
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _tell_recovery(db: Database) -> None:
+    recovery = db.recovery
+    log.info("store opened in %.2f s, %d changes replayed", recovery.seconds, recovery.replayed)
+    if recovery.torn_bytes:
+        log.warning(
+            "cut an unfinished record of %d bytes from %s: it was never acknowledged",
+            recovery.torn_bytes,
+            recovery.torn_file,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""From a Job about to be launched to the Task an engine runs."""
+
+from __future__ import annotations
+
+from retz.engine.base import Assignment, KnownTask, Task
+from retz.model.job import Attempt, Job
+
+
+def task_of(job: Job) -> Task:
+    """The task of the job's latest attempt, with the variables that let the job know (and fence) itself."""
+    attempt = job.attempts[-1]
+    resources = job.resources
+    environment = {
+        **job.environment,
+        "RETZ_JOB_ID": str(job.id),
+        "RETZ_ATTEMPT": str(attempt.number),
+        "RETZ_CPUS": f"{resources.cpus:g}",
+        "RETZ_MEM_MB": str(resources.mem),
+        "RETZ_GPUS": str(resources.gpus),
+    }
+    for index, port in enumerate(attempt.ports):
+        environment[f"PORT{index}"] = str(port)
+    return Task(
+        id=f"{job.id}.{attempt.number}",
+        agent=attempt.agent,
+        command=job.command,
+        environment=environment,
+        resources=resources,
+        assignment=_assignment(attempt),
+        directory=job.directory,
+        mem_limit_mb=resources.mem,
+        timeout_s=job.timeout_s,
+        kill_grace_s=job.kill_grace_s,
+    )
+
+
+def known_task_of(job: Job) -> KnownTask:
+    """What an engine must know about a job that the store believes to be running."""
+    attempt = job.attempts[-1]
+    return KnownTask(
+        id=f"{job.id}.{attempt.number}",
+        agent=attempt.agent,
+        resources=job.resources,
+        assignment=_assignment(attempt),
+        kill=job.kill_requested is not None,
+        kill_grace_s=job.kill_grace_s,
+    )
+
+
+def _assignment(attempt: Attempt) -> Assignment:
+    return Assignment(gpus=attempt.gpus, ports=attempt.ports)

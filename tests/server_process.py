@@ -1,0 +1,138 @@
+"""A real ``retz-server`` process on a data directory of its own, for tests, benchmarks and whoever kills it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+STARTED_WITHIN_S = 30.0
+
+
+class ServerProcess:
+    """Starts, kills and restarts a server.
+
+    Attributes:
+        home: Everything of this server is below it: XDG directories, data, client configuration.
+        uri: Where it listens; stays the same over restarts.
+        environment: For clients in subprocesses: they find configuration and server through it.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        engine: str = "local",
+        settings: Mapping[str, str] | None = None,
+        module: str = "retz.server.main",
+    ) -> None:
+        self.home = home
+        self.data = home / "data"
+        self.environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/bin:/bin')}",
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "XDG_STATE_HOME": str(home / "state"),
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+        }
+        self._module = module
+        self._settings = {"RETZ_ENGINE": engine, **(settings or {})}
+        self._bind = "http://127.0.0.1:0"
+        self.uri = ""
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, arguments: Sequence[str] = ()) -> float:
+        """Start it and wait until it listens. Returns the seconds that took.
+
+        Raises:
+            RuntimeError: it ended or said nothing in time; with its log.
+        """
+        began = time.monotonic()
+        self.home.mkdir(parents=True, exist_ok=True)
+        log = (self.home / "server.log").open("ab")
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                self._module,
+                "--bind",
+                self._bind,
+                "--data-dir",
+                str(self.data),
+                *arguments,
+            ],
+            env={**self.environment, **self._settings},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=self.home,
+        )
+        log.close()
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], STARTED_WITHIN_S)
+        line = self.process.stdout.readline() if ready else ""
+        if not line.startswith("listening on "):
+            self.kill()
+            raise RuntimeError(f"server did not start:\n{self.log()[-4000:]}")
+        self.uri = self._bind = line.split()[-1]
+        return time.monotonic() - began
+
+    def log(self) -> str:
+        """What it has logged so far, over all its lives."""
+        return (self.home / "server.log").read_text(errors="replace")
+
+    def credentials(self) -> tuple[str, str]:
+        """Access key and secret of the admin user."""
+        document = tomllib.loads((self.home / "config/retz/retz.toml").read_text())
+        access = document["retz"]["access"]
+        return access["key"], access["secret"]
+
+    def kill(self) -> None:
+        """``kill -9``: no farewell."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(timeout=30)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.process = None
+        return code
+
+    def launcher_pids(self) -> list[int]:
+        """Processes of this server's launcher and of whatever it left behind: they name its directory."""
+        found = []
+        needle = str(self.data).encode()
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue  # it ended while we looked
+            if needle in command and b"launcher" in command:
+                found.append(int(entry.name))
+        return found
+
+    def destroy(self) -> None:
+        """Kill server and launcher, whatever state they are in."""
+        self.kill()
+        for pid in self.launcher_pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
