@@ -1,0 +1,179 @@
+"""Requests of the native API as plain data: whatever a client sends is built here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+API = "/api/v2"
+
+
+class Call(NamedTuple):
+    """One request.
+
+    Attributes:
+        target: Percent-encoded path and query, as sent and as signed.
+        repeat: Sending it twice has the effect of sending it once, so a lost answer is no reason to give up.
+        patience_s: How long the server may rightly take to answer, on top of the usual time limit.
+    """
+
+    method: str
+    target: str
+    body: bytes = b""
+    headers: Mapping[str, str] = {}
+    repeat: bool = True
+    patience_s: float = 0.0
+
+
+def encode(value: object) -> bytes:
+    """JSON as it is sent.
+
+    Raises:
+        ValueError: NaN, or text that is not valid Unicode.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"not valid UTF-8 text: {error.object[error.start : error.start + 20]!r}") from None
+
+
+def _target(path: str, parameters: Mapping[str, object] | None = None) -> str:
+    pairs = []
+    for name, value in (parameters or {}).items():
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if item is not None:
+                pairs.append((name, str(item).lower() if isinstance(item, bool) else str(item)))
+    return API + path + ("?" + urlencode(pairs, quote_via=quote) if pairs else "")
+
+
+def submit(jobs: Sequence[Mapping[str, Any]], key: str) -> Call:
+    """Submit jobs, all or none. The key makes a repetition harmless."""
+    return Call("POST", _target("/jobs"), encode({"key": key, "jobs": jobs}))
+
+
+def jobs(parameters: Mapping[str, object]) -> Call:
+    """A window of the list; the names of docs/api.md. Lists are joined by commas, except ``tag``."""
+    flat = {
+        name: ",".join(map(str, value)) if isinstance(value, list | tuple) and name != "tag" else value
+        for name, value in parameters.items()
+    }
+    return Call("GET", _target("/jobs", flat))
+
+
+def job(job_id: int | str) -> Call:
+    """One job; ``last`` is your newest."""
+    return Call("GET", _target(f"/jobs/{job_id}"))
+
+
+def why(job_id: int | str) -> Call:
+    """Why a job stands where it stands."""
+    return Call("GET", _target(f"/jobs/{job_id}/why"))
+
+
+def usage(job_id: int | str) -> Call:
+    """What a job used over time."""
+    return Call("GET", _target(f"/jobs/{job_id}/usage"))
+
+
+def wait(job_id: int | str, timeout_s: float) -> Call:
+    """The job once it has ended, or as it is after ``timeout_s`` (at most 60)."""
+    return Call("GET", _target(f"/jobs/{job_id}/wait", {"timeout_s": timeout_s}), patience_s=timeout_s)
+
+
+def change(job_id: int, priority: int | None = None, held: bool | None = None) -> Call:
+    """Change a queued job."""
+    body = {name: value for name, value in (("priority", priority), ("held", held)) if value is not None}
+    return Call("PATCH", _target(f"/jobs/{job_id}"), encode(body))
+
+
+def kill(job_id: int) -> Call:
+    """End a job."""
+    return Call("DELETE", _target(f"/jobs/{job_id}"))
+
+
+def many(
+    action: str,
+    *,
+    ids: Iterable[int] | None = None,
+    filter: Mapping[str, object] | None = None,
+    priority: int | None = None,
+    key: str | None = None,
+) -> Call:
+    """``kill``, ``hold``, ``release``, ``update`` or ``resubmit`` many jobs, by id or by filter."""
+    body: dict[str, object] = {"filter": dict(filter)} if filter is not None else {"ids": list(ids or ())}
+    if priority is not None:
+        body["priority"] = priority
+    if key is not None:
+        body["key"] = key
+    return Call("POST", _target(f"/jobs/{action}"), encode(body))
+
+
+def files(job_id: int | str, path: str = "", attempt: int | None = None) -> Call:
+    """A directory of the sandbox."""
+    return Call("GET", _target(f"/jobs/{job_id}/files", {"path": path or None, "attempt": attempt}))
+
+
+def file(
+    job_id: int | str, path: str, *, attempt: int | None = None, offset: int = 0, length: int | None = None
+) -> Call:
+    """Bytes of a file of the sandbox; ``length`` None is up to the present end."""
+    headers = {}
+    if offset or length is not None:
+        headers["Range"] = f"bytes={offset}-" + ("" if length is None else str(offset + length - 1))
+    return Call("GET", _target(f"/jobs/{job_id}/file", {"path": path, "attempt": attempt}), b"", headers)
+
+
+def follow(job_id: int | str, path: str, offset: int = 0, attempt: int | None = None) -> Call:
+    """The bytes of a file as they are written, until the job has ended."""
+    parameters = {"path": path, "follow": True, "offset": offset, "attempt": attempt}
+    return Call("GET", _target(f"/jobs/{job_id}/file", parameters))
+
+
+def applications() -> Call:
+    """All your applications."""
+    return Call("GET", _target("/applications"))
+
+
+def application(name: str) -> Call:
+    """One application."""
+    return Call("GET", _target(f"/applications/{quote(name, safe='')}"))
+
+
+def put_application(name: str, fields: Mapping[str, Any]) -> Call:
+    """Make or replace an application."""
+    return Call("PUT", _target(f"/applications/{quote(name, safe='')}"), encode(fields))
+
+
+def delete_application(name: str) -> Call:
+    """Remove an application."""
+    return Call("DELETE", _target(f"/applications/{quote(name, safe='')}"))
+
+
+def agents() -> Call:
+    """The machines."""
+    return Call("GET", _target("/agents"))
+
+
+def status() -> Call:
+    """The queue at a glance."""
+    return Call("GET", _target("/status"))
+
+
+def queue(mode: str) -> Call:
+    """``open``, ``paused`` or ``draining``."""
+    return Call("PUT", _target("/queue"), encode({"mode": mode}))
+
+
+def aggregates(since: str | None = None, until: str | None = None, step_s: int | None = None) -> Call:
+    """Numbers over time; times are ISO-8601."""
+    return Call("GET", _target("/aggregates", {"since": since, "until": until, "step_s": step_s}))
+
+
+def events(since: int | None = None, user: str | None = None) -> Call:
+    """The stream of changes after a sequence number; None begins now."""
+    return Call(
+        "GET", _target("/events", {"since": since, "user": user}), b"", {"Accept": "text/event-stream"}
+    )
