@@ -21,7 +21,7 @@ from retz.store.archive import Archive
 
 from retz.model.job import Attempt, Job
 from retz.model.resources import Resources
-from tests.benchmarks.load import Wire, closed_loop
+from tests.wire import Wire, closed_loop
 from tests.server_process import ServerProcess
 
 COMMAND_600 = "echo " + "x" * 480
@@ -213,9 +213,7 @@ def hundred_thousand(count: int = 100_000) -> dict[str, Any]:
         connection = wire(running)
         assert running.process is not None
         empty = _median_ms(lambda: connection.call("POST", "/api/v2/jobs", one_job()), 200)
-        submit_many(
-            running, count, lambda n: {"command": COMMAND_600, "resources": {"cpus": 1 + n % 200 / 1000}}
-        )
+        submit_many(running, count, lambda n: {"command": COMMAND_600, "resources": {"cpus": 1 + n % 200 / 1000}})
         result["rss_mb"] = round(psutil.Process(running.process.pid).memory_info().rss / 1e6)
         for name, target in {
             "window_ms": "/api/v2/jobs?limit=100",
@@ -254,9 +252,7 @@ def _fill_archive(directory: Path, count: int, above: int) -> None:
                     state="FINISHED",
                     exit_code=0,
                     ended=now - 90,
-                    attempts=(
-                        Attempt(number=1, agent="local", launched=now - 99, started=now - 98, ended=now - 90),
-                    ),
+                    attempts=(Attempt(number=1, agent="local", launched=now - 99, started=now - 98, ended=now - 90),),
                 )
                 for n in range(start, start + 10_000)
             ]
