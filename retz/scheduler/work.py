@@ -1,0 +1,232 @@
+"""One planning pass over a snapshot: which jobs go to which offers.
+
+The rule of placement. Jobs are considered in the planner's order. Each goes to the offer that fits tightest:
+fewest free GPUs first (so that jobs without GPUs leave machines with GPUs alone), then fewest free cpus, then
+least free memory, then the offer that has waited longest. A job that fits nowhere is passed by jobs of other
+shapes; jobs of its own shape wait behind it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from heapq import heappop, heappush
+from itertools import islice
+from typing import NamedTuple
+
+from retz.model.agent import Offer
+from retz.model.resources import Vector
+
+from .constraints import Constraint
+from .queue import Head, Shape
+
+
+class Placement(NamedTuple):
+    """Job ``job`` goes to offer ``offer``."""
+
+    job: int
+    offer: str
+
+
+class Room(NamedTuple):
+    """What is free on an offer, in the order in which offers are tried (see the module's text).
+
+    ``stamp`` is unique and rises with time; ``labels`` is equal for agents with equal attributes.
+    """
+
+    gpus: int
+    cpus: int
+    mem: int
+    disk: int
+    ports: int
+    stamp: int
+    labels: str
+    offer: Offer
+
+    @staticmethod
+    def of(offer: Offer, stamp: int) -> Room:
+        """All of an offer."""
+        cpus, mem, disk, gpus, ports = offer.room
+        labels = repr(sorted(offer.attributes.items())) if offer.attributes else ""
+        return Room(gpus, cpus, mem, disk, ports, stamp, labels, offer)
+
+    def less(self, need: Vector, count: int) -> Room:
+        """What is left after ``count`` jobs of this need."""
+        return Room(
+            self.gpus - need[3] * count,
+            self.cpus - need[0] * count,
+            self.mem - need[1] * count,
+            self.disk - need[2] * count,
+            self.ports - need[4] * count,
+            self.stamp,
+            self.labels,
+            self.offer,
+        )
+
+    def times(self, need: Vector, most: int) -> int:
+        """How many jobs of this need it holds, at most ``most``. One fits, that is known."""
+        if most == 1:
+            return 1
+        have = (self.cpus, self.mem, self.disk, self.gpus, self.ports)
+        return min(most, *(h // n for h, n in zip(have, need, strict=True) if n > 0))
+
+
+Matches = Callable[[Constraint, Room], bool]
+
+
+class Rooms:
+    """The rooms of a pass, tightest first."""
+
+    def __init__(self, rooms: Sequence[Room], matches: Matches) -> None:
+        self._rooms = sorted(rooms)
+        self._matches = matches
+        # Rooms only shrink during a pass, so these bounds stay true.
+        self._most_cpus = max((room.cpus for room in rooms), default=-1)
+        self._most_mem = max((room.mem for room in rooms), default=-1)
+        self._most_gpus = max((room.gpus for room in rooms), default=-1)
+
+    def find(self, need: Vector, constraint: Constraint, after: int) -> Room | None:
+        """The tightest room with a stamp above ``after`` that fits."""
+        cpus, mem, disk, gpus, ports = need
+        if cpus > self._most_cpus or mem > self._most_mem or gpus > self._most_gpus:
+            return None
+        rooms = self._rooms
+        first = bisect_left(rooms, (gpus, cpus, mem)) if len(rooms) > 8 else 0
+        for room in islice(rooms, first, None):
+            if (
+                cpus <= room[1]
+                and mem <= room[2]
+                and disk <= room[3]
+                and gpus <= room[0]
+                and ports <= room[4]
+                and room[5] > after
+                and (not constraint.clauses or self._matches(constraint, room))
+            ):
+                return room
+        return None
+
+    def replace(self, room: Room, smaller: Room) -> None:
+        """Put the smaller room in the place of ``room``, which was found here."""
+        del self._rooms[bisect_left(self._rooms, room)]
+        insort(self._rooms, smaller)
+
+
+class Snapshot(NamedTuple):
+    """What a pass gets to see.
+
+    Attributes:
+        heads: The shapes to look at, in the planner's order.
+        following: For shapes of several jobs, their lowest ids, head included.
+        unknown: Shapes of several jobs that are missing in ``following``.
+        pending: Shapes that were not tried on all offers with a stamp up to ``settled``; the others were, and
+            fit none.
+        rooms: All offers.
+        newest: The highest stamp.
+        limit: Place no more than this; ``following`` reaches at least as far.
+    """
+
+    heads: list[Head]
+    following: Mapping[Shape, list[int]]
+    unknown: frozenset[Shape]
+    pending: AbstractSet[Shape]
+    rooms: list[Room]
+    settled: int
+    newest: int
+    limit: int
+
+
+class Work:
+    """A pass that is due. :meth:`solve` touches nothing but the snapshot: it may run in another thread.
+
+    Attributes:
+        solved: Whether :meth:`solve` has returned; the others are empty before.
+        blocked: Shapes that fit none of these offers any more.
+        used_up: Shapes all of whose known jobs were placed.
+        touched: Ids of the offers that got jobs.
+        complete: Whether every shape was looked at until it was blocked or used up.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.solved = False
+        self.blocked: list[Shape] = []
+        self.used_up: list[Shape] = []
+        self.touched: set[str] = set()
+        self.complete = False
+        self._placed: list[Placement] = []
+        self._later: list[Head] = []
+        """A heap: the next jobs of shapes that had one placed."""
+        self._memo: dict[tuple[str, str], bool] = {}
+        self._fresh = Rooms((), self._matches)
+        self._old = self._fresh
+
+    @property
+    def size(self) -> int:
+        """How many shapes the pass looks at."""
+        return len(self.snapshot.heads)
+
+    def solve(self) -> list[Placement]:
+        """Return the placements, in the planner's order. Call it once."""
+        self._sort_rooms()
+        heads, newest, later = self.snapshot.heads, self.snapshot.newest, self._later
+        position, going_on = 0, True
+        while going_on:
+            if position < len(heads) and not (later and later[0] < heads[position]):
+                head = heads[position]
+                position += 1
+            elif later:
+                head = heappop(later)
+            else:
+                self.complete = True
+                break
+            shape = head[2]
+            if shape.tried >= newest:
+                continue
+            room = self._find(shape)
+            if room is None:
+                self.blocked.append(shape)
+            else:
+                going_on = self._place(head, room, heads[position] if position < len(heads) else None)
+        self.solved = True
+        return self._placed
+
+    def _sort_rooms(self) -> None:
+        settled = self.snapshot.settled
+        self._fresh = Rooms([room for room in self.snapshot.rooms if room.stamp > settled], self._matches)
+        self._old = Rooms([room for room in self.snapshot.rooms if room.stamp <= settled], self._matches)
+
+    def _find(self, shape: Shape) -> Room | None:
+        room = self._fresh.find(shape.need, shape.constraint, shape.tried)
+        if shape in self.snapshot.pending:
+            other = self._old.find(shape.need, shape.constraint, shape.tried)
+            if other is not None and (room is None or other < room):
+                return other
+        return room
+
+    def _place(self, head: Head, room: Room, rival: Head | None) -> bool:
+        """Place jobs of one shape, from ``head`` on, until another shape is due. False: stop the pass."""
+        rank, job_id, shape = head
+        ids = self.snapshot.following.get(shape, [job_id])
+        first = bisect_left(ids, job_id)
+        if self._later and (rival is None or self._later[0] < rival):
+            rival = self._later[0]
+        end = len(ids) if rival is None or rival[0] > rank else bisect_left(ids, rival[1], first)
+        count = room.times(shape.need, min(end - first, self.snapshot.limit - len(self._placed)))
+        offer_id = room.offer.id
+        self._placed += [Placement(placed_id, offer_id) for placed_id in ids[first : first + count]]
+        self.touched.add(offer_id)
+        rooms = self._fresh if room.stamp > self.snapshot.settled else self._old
+        rooms.replace(room, room.less(shape.need, count))
+        if first + count < len(ids):
+            heappush(self._later, (rank, ids[first + count], shape))
+        else:
+            self.used_up.append(shape)
+        return len(self._placed) < self.snapshot.limit and shape not in self.snapshot.unknown
+
+    def _matches(self, constraint: Constraint, room: Room) -> bool:
+        key = (constraint.text, room.labels)
+        answer = self._memo.get(key)
+        if answer is None:
+            answer = self._memo[key] = constraint.matches(room.offer.attributes)
+        return answer
