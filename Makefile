@@ -9,7 +9,7 @@ WORKERS ?= 2
 .PHONY: demo test bench lint fmt clean
 
 demo: .venv/.demo
-	@$(BIN)/python -m tests.demo
+	@$(BIN)/python -m retz.demo
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal

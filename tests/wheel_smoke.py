@@ -1,0 +1,50 @@
+"""Use an installed wheel as a stranger would: ``python -m tests.wheel_smoke BIN``; exit code 0 if it works."""
+
+from __future__ import annotations
+
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+def main(binaries: Path) -> None:
+    """Start the installed server, run one job with the installed client, look at its result."""
+    with tempfile.TemporaryDirectory(prefix="retz-wheel-", ignore_cleanup_errors=True) as home:
+        environment = {"PATH": f"{binaries}:/usr/bin:/bin", "HOME": home, "LANG": "C.UTF-8"}
+        version = subprocess.run(
+            [binaries / "retz", "--version"], env=environment, capture_output=True, text=True, check=True
+        )
+        server = subprocess.Popen(
+            [binaries / "retz-server", "--bind", "http://127.0.0.1:0"],
+            env=environment,
+            cwd=home,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert server.stdout is not None
+        try:
+            ready, _, _ = select.select([server.stdout], [], [], 60)
+            assert ready, "the server says nothing"
+            line = server.stdout.readline()
+            assert line.startswith("listening on "), line
+            run = subprocess.run(
+                [binaries / "retz", "run", "--", "echo", "hello"],
+                env=environment | {"RETZ_SERVER_URI": line.split()[-1]},
+                cwd=home,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert (run.returncode, run.stdout) == (0, "hello\n"), run
+        finally:
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(30) == 0
+            server.stdout.close()
+    print(f"the installed {version.stdout.strip()} runs jobs")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).absolute())
