@@ -127,7 +127,7 @@ class Scheduler:
         if not self._queue:
             return list(self._offers)
         self._learn()
-        if self._pending:
+        if self._pending or self._in_work:
             return []
         return [offer_id for offer_id, room in self._rooms.items() if room.stamp <= self._settled]
 

@@ -1,0 +1,309 @@
+"""Why a job is not running: in one line for lists, and in numbers.
+
+The reasons, in the order in which they are looked for: it is held; no agent known could ever run it; the queue
+is paused or draining; as many jobs run as may; no agent has the room now; other jobs come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from msgspec import Struct
+
+from retz.model.agent import Agent
+from retz.model.job import Job
+from retz.model.resources import RESOURCE_NAMES, Resources, Vector, fits, from_vector
+from retz.model.units import format_size
+
+from .constraints import Constraint, parse
+from .scheduler import Scheduler
+
+BlockedBy = Literal["held", "paused", "draining", "max_running", "room", "never", "order"]
+
+MAX_DETAILS = 100
+_NOTHING: Vector = (0, 0, 0, 0, 0)
+_AHEAD_IDS = 10
+
+
+class Amounts(Struct, frozen=True):
+    """An amount of each resource, zeros spelled out; mem and disk in MiB."""
+
+    cpus: float
+    mem: int
+    disk: int
+    gpus: int
+    ports: int
+
+
+class Fail(Struct, frozen=True):
+    """How many agents are short of each; one agent may count several times."""
+
+    cpus: int = 0
+    mem: int = 0
+    disk: int = 0
+    gpus: int = 0
+    ports: int = 0
+    attributes: int = 0
+
+
+class AgentCounts(Struct, frozen=True):
+    """Agents known; those that can be reached and could take the job right now; what the others fail on."""
+
+    total: int
+    fit: int
+    fail: Fail
+
+
+class Detail(Struct, frozen=True):
+    """One agent: what it has, and each thing that it fails on, as text."""
+
+    agent: str
+    host: str
+    free: Amounts
+    total: Amounts
+    failing: list[str]
+
+
+class Why(Struct, frozen=True):
+    """The whole answer to "why is it not running?"; encodes to what docs/api.md describes.
+
+    ``blocked_by`` is None when nothing holds it back. ``details`` has at most 100 agents, the best fit first.
+    """
+
+    id: int
+    state: str
+    summary: str
+    ahead: int
+    ahead_ids: list[int]
+    blocked_by: BlockedBy | None
+    agents: AgentCounts
+    need: Amounts
+    details: list[Detail]
+
+
+class _Machine(NamedTuple):
+    agent: Agent
+    total: Vector
+    free: Vector
+
+
+class _Finding(NamedTuple):
+    """What the agents have to say about one shape of job; ``line`` is empty if there is room now."""
+
+    blocked_by: Literal["never", "room"] | None
+    line: str
+
+
+class Explainer:
+    """Explains jobs against one moment. Make one for a whole list: equal jobs are looked at once.
+
+    Args:
+        agents: As the engine reports them.
+        free: What nobody uses, by agent id; an agent that is missing has nothing free.
+        mode: ``open``, ``paused`` or ``draining``.
+        running: How many jobs run now.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        agents: Sequence[Agent],
+        free: Mapping[str, Resources],
+        *,
+        mode: str,
+        running: int,
+    ) -> None:
+        self._scheduler = scheduler
+        self._mode = mode
+        self._running = running
+        self._machines = [
+            _Machine(agent, agent.total.vector, free[agent.id].vector if agent.id in free else _NOTHING)
+            for agent in agents
+        ]
+        self._findings: dict[tuple[Vector, str], _Finding] = {}
+
+    def line(self, job: Job) -> str:
+        """The one line shown in lists; never empty."""
+        return self._reason(job)[1]
+
+    def why(self, job: Job) -> Why:
+        """Everything there is to say."""
+        blocked_by, summary = self._reason(job)
+        need, constraint = job.resources.vector, parse(job.attributes)
+        details = [_detail(machine, need, constraint) for machine in self._machines]
+        details.sort(key=lambda detail: len(detail.failing))
+        return Why(
+            id=job.id,
+            state=job.state,
+            summary=summary,
+            ahead=self._scheduler.ahead(job.id),
+            ahead_ids=self._scheduler.ahead_ids(job.id, _AHEAD_IDS),
+            blocked_by=blocked_by,
+            agents=self._counts(need, constraint),
+            need=_amounts(need),
+            details=details[:MAX_DETAILS],
+        )
+
+    def _reason(self, job: Job) -> tuple[BlockedBy | None, str]:
+        if job.state != "QUEUED":
+            return None, _not_queued(job)
+        if job.held:
+            return "held", f"held: retz release {job.id}"
+        key = (job.resources.vector, job.attributes)
+        finding = self._findings.get(key)
+        if finding is None:
+            finding = self._findings[key] = self._look(key[0], parse(job.attributes))
+        if finding.blocked_by == "never":
+            return "never", finding.line
+        if self._mode == "paused":
+            return "paused", "queue paused"
+        if self._mode == "draining":
+            return "draining", "queue draining: it starts no more jobs"
+        if 0 < self._scheduler.max_running <= self._running:
+            return "max_running", f"{_count(self._running, 'job')} run already (retz.max.running)"
+        return self._in_line(job, finding)
+
+    def _in_line(self, job: Job, finding: _Finding) -> tuple[BlockedBy | None, str]:
+        ahead = self._scheduler.ahead(job.id)
+        order = f"{_count(ahead, 'job')} ahead" if ahead else ""
+        if finding.blocked_by == "room":
+            return "room", "; ".join(filter(None, (finding.line, order)))
+        return ("order", order) if ahead else (None, "next in line")
+
+    def _look(self, need: Vector, constraint: Constraint) -> _Finding:
+        if not self._machines:
+            return _Finding("room", "no agent is connected")
+        matching = [machine for machine in self._machines if constraint.matches(machine.agent.attributes)]
+        if not matching:
+            return _Finding("never", self._unmatched(constraint))
+        able = [machine for machine in matching if fits(need, machine.total)]
+        if not able:
+            return _Finding("never", _too_large(need, constraint, [machine.total for machine in matching]))
+        reached = [machine.free for machine in able if machine.agent.state == "active"]
+        if not reached:
+            return _Finding("room", f"{_count(len(able), 'agent')} could run it, but cannot be reached")
+        if any(fits(need, free) for free in reached):
+            return _Finding(None, "")
+        return _Finding("room", _no_room(need, reached))
+
+    def _unmatched(self, constraint: Constraint) -> str:
+        clauses = {constraint.first_failing(machine.agent.attributes) for machine in self._machines}
+        clause = clauses.pop()
+        if clause is not None and not clauses:
+            return f"needs {clause.text}: no agent has it"
+        return f"needs {constraint.text}: no agent has all of it"
+
+    def _counts(self, need: Vector, constraint: Constraint) -> AgentCounts:
+        fail = dict.fromkeys((*RESOURCE_NAMES, "attributes"), 0)
+        fit = 0
+        for machine in self._machines:
+            matches = constraint.matches(machine.agent.attributes)
+            fail["attributes"] += not matches
+            for index, name in enumerate(RESOURCE_NAMES):
+                fail[name] += need[index] > machine.free[index]
+            fit += machine.agent.state == "active" and matches and fits(need, machine.free)
+        return AgentCounts(len(self._machines), fit, Fail(**fail))
+
+
+def why(
+    job: Job,
+    scheduler: Scheduler,
+    agents: Sequence[Agent],
+    free: Mapping[str, Resources],
+    *,
+    mode: str,
+    running: int,
+) -> Why:
+    """:meth:`Explainer.why` for a single job."""
+    return Explainer(scheduler, agents, free, mode=mode, running=running).why(job)
+
+
+def reason_line(
+    job: Job,
+    scheduler: Scheduler,
+    agents: Sequence[Agent],
+    free: Mapping[str, Resources],
+    *,
+    mode: str,
+    running: int,
+) -> str:
+    """:meth:`Explainer.line` for a single job; for a list make one Explainer."""
+    return Explainer(scheduler, agents, free, mode=mode, running=running).line(job)
+
+
+def _not_queued(job: Job) -> str:
+    if job.state in ("STARTING", "STARTED"):
+        doing = "starting" if job.state == "STARTING" else "running"
+        return f"{doing} on {job.attempts[-1].agent}" if job.attempts else doing
+    ended = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}.get(job.state, "not queued yet")
+    return f"{ended}: {job.message}" if job.message else ended
+
+
+def _too_large(need: Vector, constraint: Constraint, totals: list[Vector]) -> str:
+    for index in range(len(RESOURCE_NAMES)):
+        most = max(total[index] for total in totals)
+        if need[index] > most:
+            which = f" with {constraint.text}" if constraint else ""
+            wanted, has = _apart(index, need[index], most)
+            return f"would never fit: needs {_named(index, wanted)}, the largest agent{which} has {has}"
+    return f"would never fit: needs {_all_of(need)} together, no agent has that"
+
+
+def _no_room(need: Vector, free: list[Vector]) -> str:
+    agents = _count(len(free), "agent")
+    for index in range(len(RESOURCE_NAMES)):
+        most = max(room[index] for room in free)
+        if need[index] > most:
+            wanted, has = _apart(index, need[index], most)
+            return f"needs {_named(index, wanted)}: {agents}, at most {has} free"
+    return f"needs {_all_of(need)} together: {agents}, none has that free"
+
+
+def _detail(machine: _Machine, need: Vector, constraint: Constraint) -> Detail:
+    failing = []
+    if machine.agent.state != "active":
+        failing.append("cannot be reached")
+    clause = constraint.failing(machine.agent.attributes)
+    if clause is not None:
+        failing.append(clause)
+    for index, name in enumerate(RESOURCE_NAMES):
+        wanted, total, free = need[index], machine.total[index], machine.free[index]
+        if wanted > total:
+            failing.append(f"{name} {' > '.join(_apart(index, wanted, total))} in all")
+        elif wanted > free:
+            failing.append(f"{name} {' > '.join(_apart(index, wanted, free))} free")
+    agent = machine.agent
+    return Detail(agent.id, agent.host, _amounts(machine.free), _amounts(machine.total), failing)
+
+
+def _amounts(vector: Vector) -> Amounts:
+    resources = from_vector(vector)
+    return Amounts(resources.cpus, resources.mem, resources.disk, resources.gpus, resources.ports)
+
+
+def _value(index: int, amount: int) -> str:
+    """An amount without its name: ``0.5`` cpus, ``23G``."""
+    if index == 0:
+        return f"{amount / 1000:.3f}".rstrip("0").rstrip(".")
+    return format_size(amount) if index in (1, 2) else str(amount)
+
+
+def _apart(index: int, wanted: int, has: int) -> tuple[str, str]:
+    """Two amounts as texts that differ: 23.01 GiB and 23 GiB would both be ``23G``."""
+    texts = _value(index, wanted), _value(index, has)
+    return texts if texts[0] != texts[1] else (f"{wanted}M", f"{has}M")
+
+
+def _named(index: int, value: str) -> str:
+    """A value with the name of its resource: ``4 cpus``, ``64G memory``."""
+    name = ("cpus", "memory", "disk", "gpus", "ports")[index]
+    return f"{value} {name.removesuffix('s') if value == '1' else name}"
+
+
+def _all_of(need: Vector) -> str:
+    return " and ".join(_named(index, _value(index, amount)) for index, amount in enumerate(need) if amount)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
