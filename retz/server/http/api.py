@@ -1,0 +1,79 @@
+"""What every handler gets: the server's core, who asks, and the request's body."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from retz.auth import Verifier
+from retz.model.job import Job
+from retz.model.user import User
+
+from ..problem import Problem
+from . import params
+from .body import Body
+
+if TYPE_CHECKING:
+    from ..core import Core
+    from .hub import Hub
+
+
+class Api:
+    """The HTTP layer's own state; one per application.
+
+    Attributes:
+        openapi: The OpenAPI document, encoded.
+        closing: Set when the server stops: streams end themselves.
+        requests: Answers by (method, route, status), for metrics.
+    """
+
+    def __init__(self, core: Core, hub: Hub, verifier: Verifier, openapi: bytes) -> None:
+        self.core = core
+        self.hub = hub
+        self.verifier = verifier
+        self.openapi = openapi
+        self.closing = asyncio.Event()
+        self.requests: Counter[tuple[str, str, int]] = Counter()
+
+    def user(self, key: str) -> User | None:
+        """The user as recorded now."""
+        found: User | None = self.core.db.users.record(key)
+        return found
+
+
+class Call:
+    """One request, authenticated."""
+
+    __slots__ = ("api", "body", "core", "request", "user")
+
+    def __init__(self, api: Api, request: web.Request, user: User, body: Body) -> None:
+        self.api = api
+        self.core = api.core
+        self.request = request
+        self.user = user
+        self.body = body
+
+    def params(self, *allowed: str, repeatable: tuple[str, ...] = ()) -> params.Params:
+        """The query's parameters, of which these are allowed."""
+        return params.Params(self.request, (*allowed, *repeatable), repeatable)
+
+    def job_id(self) -> int:
+        """The ``{id}`` of the path; ``last`` is the user's newest job."""
+        text = self.request.match_info["id"]
+        if text != "last":
+            return params.integer("id", text, 1, params.MAX_ID)
+        newest = self.core.newest(self.user)
+        if newest is None:
+            raise Problem("not-found", "you have no job yet: submit one with 'retz run -- COMMAND'")
+        return newest
+
+    def job(self) -> Job:
+        """The job of the path, if the user may see it."""
+        return self.core.visible(self.user, self.job_id())
+
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]

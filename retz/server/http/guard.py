@@ -1,0 +1,94 @@
+"""Around every handler: authenticate, read the body, turn what goes wrong into a problem, count.
+
+One plain function per route instead of a chain of middlewares: a submit pays for nothing it does not use.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.client_exceptions import ClientConnectionResetError
+
+from retz.auth import AuthError
+from retz.model.user import User
+from retz.store.errors import StoreFailed
+
+from ..problem import Problem
+from . import body as bodies
+from .api import Api, Call
+from .responses import problem_of
+from .routes import Route
+
+log = logging.getLogger("retz.http")
+
+NOBODY = User(key="", secret="")
+"""Who asks for unsigned routes."""
+
+RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def guarded(api: Api, route: Route) -> RequestHandler:
+    """Return aiohttp's handler for a route."""
+    handler, label, requests = route.handler, route.path, api.requests
+    prepare = _public if route.access == "public" else _signed
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            call = await prepare(api, route, request)
+            response = await handler(call)
+        except Problem as problem:
+            response = problem_of(problem)
+        except AuthError as error:
+            response = problem_of(_refused(error))
+        except ClientConnectionResetError:
+            # The client is gone: nobody is left to answer, aiohttp only needs to stop.
+            raise
+        except web.RequestPayloadError:
+            response = problem_of(Problem("bad-request", "the body's transfer encoding is damaged"))
+        except StoreFailed as error:
+            response = problem_of(Problem("unavailable", f"nothing was promised: a write failed ({error})"))
+        except Exception:
+            # The route, not the request's own path: what a client sends does not go into logs.
+            log.exception("%s %s failed", route.method, label)
+            detail = "the server met an unexpected error; its log tells more. The request may be repeated"
+            response = problem_of(Problem("internal", detail))
+        requests[request.method, label, response.status] += 1
+        return response
+
+    return handle
+
+
+async def _public(api: Api, route: Route, request: web.Request) -> Call:
+    return Call(api, request, NOBODY, bodies.NO_BODY)
+
+
+async def _signed(api: Api, route: Route, request: web.Request) -> Call:
+    headers = request.headers
+    announced = headers.get("Content-MD5", "").rstrip("=")
+    # The signature covers the digest that the client announces, so a stranger's body is never read.
+    key = api.verifier.check(request.method, request.raw_path, headers, body_md5=announced)
+    user = api.user(key)
+    if user is None:
+        raise Problem("unauthorized", "this user does not exist any more")
+    if route.access == "admin" and not user.admin:
+        raise Problem("forbidden", "only an administrator may do this")
+    body = await bodies.read(request, route.max_body)
+    if api.core.config.authentication:
+        _check_digest(announced, body)
+    return Call(api, request, user, body)
+
+
+def _check_digest(announced: str, body: bodies.Body) -> None:
+    if not body.data:
+        if announced and announced != bodies.NO_BODY.md5_text:
+            raise Problem("unauthorized", "the body does not match its Content-MD5 header: it is empty")
+    elif not announced:
+        raise Problem("unauthorized", "a body needs a Content-MD5 header, so that it is signed too")
+    elif announced != body.md5_text:
+        raise Problem("unauthorized", "the body does not match its Content-MD5 header")
+
+
+def _refused(error: AuthError) -> Problem:
+    return Problem("forbidden" if error.status == 403 else "unauthorized", error.detail)

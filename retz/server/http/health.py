@@ -1,0 +1,71 @@
+"""The unsigned pages: they name no user, job or application."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from aiohttp import web
+from msgspec import Struct
+
+from .api import Call
+from .metrics import render
+from .responses import json_bytes, json_of, text
+
+_ROOT = """Retz {version}: a batch-job queue.
+
+API      /api/v2   (signed; OpenAPI document: /api/v2/openapi.json)
+health   /healthz
+metrics  /metrics
+status   /status
+
+Submit a job from a terminal:  retz run -- echo hello
+"""
+
+
+class Health(Struct, omit_defaults=True):
+    """Whether the server can do its work, else why not."""
+
+    status: Literal["ok", "read-only", "engine-failure"]
+    reason: str | None = None
+
+
+class PublicStatus(Struct):
+    """The server in a few numbers."""
+
+    version: str
+    mode: Literal["open", "paused", "draining"]
+    queued: int
+    running: int
+    agents: int
+
+
+async def root(call: Call) -> web.StreamResponse:
+    """``GET /``."""
+    return text(_ROOT.format(version=call.core.version), "text/plain; charset=utf-8")
+
+
+async def ping(call: Call) -> web.StreamResponse:
+    """``GET /ping``."""
+    return json_bytes(b'"OK"')
+
+
+async def healthz(call: Call) -> web.StreamResponse:
+    """``GET /healthz``."""
+    core = call.core
+    if core.read_only is not None:
+        return json_of(Health("read-only", "a write to the journal failed: look at the disk, then restart"), 503)
+    if core.engine_failure is not None:
+        return json_of(Health("engine-failure", "the engine cannot go on; 'retz status' and the log say why"), 503)
+    return json_of(Health("ok"))
+
+
+async def status(call: Call) -> web.StreamResponse:
+    """``GET /status``."""
+    core = call.core
+    queued = core.db.jobs.count("state", "QUEUED")
+    return json_of(PublicStatus(core.version, core.mode, queued, core.running(), len(core.engine.agents())))
+
+
+async def metrics(call: Call) -> web.StreamResponse:
+    """``GET /metrics``."""
+    return text(render(call.api), "text/plain; version=0.0.4; charset=utf-8")

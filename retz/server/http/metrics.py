@@ -1,0 +1,115 @@
+"""Prometheus text. Names no user, job or application: the page is unsigned."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import psutil
+
+from retz.model.job import ENDED_STATES, LIVE_STATES
+from retz.model.resources import RESOURCE_NAMES, Resources
+
+from .api import Api
+
+Sample = tuple[str, dict[str, str], float]
+_PROCESS = psutil.Process()
+
+
+class Metric(NamedTuple):
+    """One family: its samples are (suffix of the name, labels, value)."""
+
+    name: str
+    kind: str
+    help: str
+    samples: list[Sample]
+
+
+def render(api: Api) -> str:
+    """The whole page."""
+    families = [*_queue(api), *_totals(api), *_agents(api), *_store(api), *_http(api), *_process(api)]
+    return "".join(map(_text, families))
+
+
+def _text(metric: Metric) -> str:
+    lines = [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
+    for suffix, labels, value in metric.samples:
+        inside = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
+        lines.append(
+            f"{metric.name}{suffix}{{{inside}}} {value:.17g}" if inside else f"{metric.name}{suffix} {value:.17g}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _one(name: str, kind: str, text: str, value: float) -> Metric:
+    return Metric(name, kind, text, [("", {}, value)])
+
+
+def _queue(api: Api) -> Iterable[Metric]:
+    core = api.core
+    states: list[Sample] = [("", {"state": state}, float(core.db.jobs.count("state", state))) for state in LIVE_STATES]
+    yield Metric("retz_jobs", "gauge", "Live jobs by state.", states)
+    yield _one("retz_queue_length", "gauge", "Queued jobs, held ones left out.", len(core.scheduler))
+    yield _one("retz_running", "gauge", "Jobs that hold resources.", core.running())
+    modes = [("", {"mode": mode}, float(core.mode == mode)) for mode in ("open", "paused", "draining")]
+    yield Metric("retz_queue_mode", "gauge", "1 for the queue's mode.", modes)
+    yield _one("retz_up", "gauge", "1 if jobs can be accepted and started, 0 after a failure.",
+               float(core.read_only is None and core.engine_failure is None))  # fmt: skip
+
+
+def _totals(api: Api) -> Iterable[Metric]:
+    counters = api.core.counters
+    yield _one("retz_jobs_submitted_total", "counter", "Jobs accepted.", counters.submitted)
+    ended: list[Sample] = [("", {"result": state}, float(getattr(counters, state.lower()))) for state in ENDED_STATES]
+    yield Metric("retz_jobs_ended_total", "counter", "Jobs ended, by result.", ended)
+    yield _one("retz_attempts_launched_total", "counter", "Attempts handed to the engine.", counters.launched)
+    yield _one("retz_attempts_lost_total", "counter", "Attempts whose machine or result was lost.", counters.lost)
+    yield _one("retz_jobs_retried_total", "counter", "Jobs queued again after a loss.", counters.retried)
+    yield _one("retz_jobs_archived_total", "counter", "Ended jobs moved to the archive.", counters.archived)
+
+
+def _agents(api: Api) -> Iterable[Metric]:
+    core = api.core
+    agents = core.engine.agents()
+    used = core.used()
+    active = [("", {"agent": agent.id}, float(agent.state == "active")) for agent in agents]
+    yield Metric("retz_agent_active", "gauge", "1 if the engine can talk to the agent.", active)
+    total = [sample for agent in agents for sample in _amounts(agent.id, agent.total)]
+    yield Metric("retz_agent_resources_total", "gauge", "What an agent has; mem and disk in MiB.", total)
+    held = [sample for agent in agents for sample in _amounts(agent.id, used.get(agent.id, Resources()))]
+    yield Metric("retz_agent_resources_used", "gauge", "What running jobs hold of it; mem and disk in MiB.", held)
+
+
+def _amounts(agent: str, amount: Resources) -> Iterable[Sample]:
+    for name in RESOURCE_NAMES:
+        yield "", {"agent": agent, "resource": name}, float(getattr(amount, name))
+
+
+def _store(api: Api) -> Iterable[Metric]:
+    db = api.core.db
+    yield _one("retz_journal_sequence", "counter", "Number of the last durable change.", db.durable_seq)
+    yield _one("retz_read_only", "gauge", "1 after a failed write: nothing is accepted.", float(db.failed is not None))
+
+
+def _http(api: Api) -> Iterable[Metric]:
+    requests: list[Sample] = [
+        ("", {"method": method, "route": route, "status": str(status)}, float(count))
+        for (method, route, status), count in sorted(api.requests.items())
+    ]
+    yield Metric("retz_http_requests_total", "counter", "Requests answered, by route and status.", requests)
+    yield _one("retz_event_clients", "gauge", "Open event streams.", api.hub.count())
+    yield _one("retz_event_resets_total", "counter", "Event streams that were too slow.", api.hub.dropped)
+
+
+def _process(api: Api) -> Iterable[Metric]:
+    times = os.times()
+    yield _one("retz_process_resident_bytes", "gauge", "Resident memory of the server.", _PROCESS.memory_info().rss)
+    yield _one("retz_process_cpu_seconds_total", "counter", "Processor time of the server.", times.user + times.system)
+    yield _one("retz_process_threads", "gauge", "Threads of the server.", _PROCESS.num_threads())
+    yield _one("retz_uptime_seconds", "gauge", "Since the server started.", max(0.0, time.time() - api.core.started_at))

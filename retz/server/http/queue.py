@@ -1,0 +1,178 @@
+"""The queue as a whole: agents, status, mode, and its history by the minute."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from functools import cache
+from typing import Literal
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from retz.config import host_token
+from retz.model.resources import Resources, Vector, add, from_vector
+from retz.model.submission import MAX_COMMAND_BYTES, MAX_JOBS_PER_REQUEST
+from retz.model.user import User
+
+from . import body as bodies
+from .api import Call
+from .responses import json_of
+from .views import AgentView, ResourcesView, Time, agent_of, resources_of, time_of
+
+Mode = Literal["open", "paused", "draining"]
+
+
+class AgentList(Struct):
+    """All machines."""
+
+    agents: list[AgentView]
+
+
+class UserView(Struct):
+    """The user who asks."""
+
+    key: str
+    admin: bool
+    info: str
+
+
+class Limits(Struct):
+    """What a request or a job may at most have."""
+
+    largest_agent: ResourcesView
+    max_jobs_per_request: int
+    max_command_bytes: int
+
+
+class Status(Struct):
+    """The server and its queue, in numbers of all users."""
+
+    version: str
+    engine: str
+    mode: Mode
+    queued: int
+    held: int
+    starting: int
+    started: int
+    agents: int
+    total: ResourcesView
+    used: ResourcesView
+    seq: int
+    started_at: Time
+    planner: str
+    read_only: str | None
+    engine_failure: str | None
+    user: UserView
+    host: str
+    same_host_token: str
+    local: bool
+    limits: Limits
+
+
+class QueueRequest(Struct, forbid_unknown_fields=True):
+    """``paused`` starts nothing; ``draining`` accepts nothing either, and lets running jobs end."""
+
+    mode: Mode
+
+
+class QueueState(Struct):
+    """The queue's mode, and how many jobs run."""
+
+    mode: Mode
+    running: int
+
+
+_decode_mode = msgspec.json.Decoder(QueueRequest).decode
+_NOTHING = Resources()
+
+
+async def agents(call: Call) -> web.StreamResponse:
+    """``GET /agents``."""
+    call.params()
+    core = call.core
+    used, free = core.used(), core.free()
+    ledger = core.dispatcher.ledger
+    holders = _visible_holders(call, ledger.gpu_holder)
+    views = [
+        agent_of(
+            agent,
+            used.get(agent.id, _NOTHING),
+            free.get(agent.id, agent.total),
+            ledger.jobs_by_agent.get(agent.id, 0),
+            holders,
+        )
+        for agent in core.engine.agents()
+    ]
+    return json_of(AgentList(views))
+
+
+def _visible_holders(call: Call, holders: dict[str, int]) -> dict[str, int]:
+    if call.user.admin:
+        return dict(holders)
+    records = {uuid: call.core.db.jobs.record(job_id) for uuid, job_id in holders.items()}
+    return {uuid: job.id for uuid, job in records.items() if job is not None and job.owner == call.user.key}
+
+
+async def status(call: Call) -> web.StreamResponse:
+    """``GET /status`` of the API."""
+    call.params()
+    core = call.core
+    agents = core.engine.agents()
+    jobs = core.db.jobs
+    largest = max((agent.total for agent in agents), key=lambda total: total.vector, default=_NOTHING)
+    await core.settled()
+    return json_of(
+        Status(
+            version=core.version,
+            engine=core.engine.name,
+            mode=core.mode,
+            queued=jobs.count("state", "QUEUED"),
+            held=held_count(call),
+            starting=jobs.count("state", "STARTING"),
+            started=jobs.count("state", "STARTED"),
+            agents=len(agents),
+            total=resources_of(_sum(agent.total for agent in agents)),
+            used=resources_of(_sum(core.used().values())),
+            seq=core.db.durable_seq,
+            started_at=time_of(core.started_at),
+            planner=core.scheduler.planner,
+            read_only=core.read_only,
+            engine_failure=core.engine_failure,
+            user=_user(call.user),
+            host=socket.gethostname(),
+            same_host_token=_host_token(),
+            local=core.engine.name == "local",
+            limits=Limits(resources_of(largest), MAX_JOBS_PER_REQUEST, MAX_COMMAND_BYTES),
+        )
+    )
+
+
+def held_count(call: Call) -> int:
+    """How many queued jobs are held: those that the planner does not see."""
+    return max(0, call.core.db.jobs.count("state", "QUEUED") - len(call.core.scheduler))
+
+
+def _user(user: User) -> UserView:
+    return UserView(user.key, user.admin, user.info)
+
+
+def _sum(amounts: Iterable[Resources]) -> Resources:
+    total: Vector = (0, 0, 0, 0, 0)
+    for amount in amounts:
+        total = add(total, amount.vector)
+    return from_vector(total)
+
+
+@cache
+def _host_token() -> str:
+    return host_token()
+
+
+async def put_queue(call: Call) -> web.StreamResponse:
+    """``PUT /queue``."""
+    call.params()
+    mode = bodies.decode(_decode_mode, call.body.data).mode
+    await call.core.set_mode(mode)
+    return json_of(QueueState(mode, call.core.running()))

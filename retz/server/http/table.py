@@ -1,0 +1,295 @@
+"""All routes, in one place: what is registered, and what the OpenAPI document says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retz.scheduler.explain import Why
+
+from . import applications, events, files, health, history, jobs, openapi, queue, selection, submission
+from .body import MIB
+from .params import MAX_ID, MAX_TEXT
+from .routes import Answer, Parameter, Route
+from .views import ApplicationView, JobView
+
+API = "/api/v2"
+
+_TEXT: dict[str, Any] = {"type": "string", "maxLength": MAX_TEXT}
+_TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
+_FLAG: dict[str, Any] = {"type": "string", "enum": ["true", "false"]}
+
+
+def _whole(low: int, high: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": low, "maximum": high}
+
+
+_ID = Parameter(
+    "id",
+    {"anyOf": [_whole(1, MAX_ID), {"type": "string", "const": "last"}]},
+    "The job's id; 'last' is your newest.",
+    "path",
+)
+_NAME = Parameter("name", {"type": "string", "minLength": 1, "maxLength": 200}, "The application's name.", "path")
+_PATH = Parameter("path", _TEXT, "Relative to the sandbox.")
+_ATTEMPT = Parameter("attempt", _whole(0, 1_000_000), "Attempt; absent or 0 is the latest.")
+
+_LIST = (
+    Parameter("state", _TEXT, f"Comma list of {', '.join(selection.STATE_WORDS)}; default LIVE."),
+    Parameter("ids", {"type": "string", "maxLength": 8000}, "Comma list of ids and ranges: 12,3-9."),
+    Parameter("user", _TEXT, "For administrators: an access key, or * for all."),
+    Parameter("tag", _TEXT, "All that are given must hold.", repeatable=True),
+    Parameter("application", _TEXT),
+    Parameter("name", _TEXT),
+    Parameter("pipeline", _TEXT),
+    Parameter("held", _FLAG),
+    Parameter("text", _TEXT, "Part of the name or the command, any case."),
+    Parameter("since", _TIME, "Submitted at or after."),
+    Parameter("until", _TIME, "Submitted before."),
+    Parameter("at", _TIME, "The jobs that were queued or running then, each as it stood then."),
+    Parameter("sort", {"type": "string", "enum": list(selection.SORT_NAMES)}, "Default -id."),
+    Parameter("limit", _whole(1, 1000), "Default 100."),
+    Parameter("offset", _whole(0, selection.MAX_OFFSET), "Default 0."),
+    Parameter("cursor", _TEXT, "From 'next' of the window before; instead of offset."),
+)
+_FILE = (
+    _ID,
+    _PATH,
+    _ATTEMPT,
+    Parameter("download", _FLAG, "true adds Content-Disposition."),
+    Parameter("follow", _FLAG, "true sends the bytes as they are written, until the job has ended."),
+    Parameter("offset", _whole(0, files.MAX_OFFSET), "First byte; default 0."),
+    Parameter("Range", {"type": "string"}, "One range: bytes=0-99, bytes=100-, bytes=-100.", "header"),
+)
+_BYTES = "application/octet-stream"
+
+
+def _answer(text: str, kind: Any) -> dict[int, Answer]:
+    return {200: Answer(text, kind)}
+
+
+def _act(action: str, handler: Any, summary: str) -> Route:
+    return Route(
+        "POST",
+        f"{API}/jobs/{action}",
+        handler,
+        summary,
+        body=jobs.ActRequest,
+        answers=_answer("What became of each.", jobs.ActResult),
+        refusals=(409, 422) if action == "resubmit" else (422,),
+        max_body=4 * MIB,
+    )
+
+
+PUBLIC = (
+    Route("GET", "/", health.root, "What this is.", "public", answers={200: Answer("Text.", str, "text/plain")}),
+    Route("GET", "/ping", health.ping, "Answers OK.", "public", answers=_answer("OK.", str)),
+    Route(
+        "GET",
+        "/healthz",
+        health.healthz,
+        "Whether the server can do its work.",
+        "public",
+        answers={200: Answer("It can.", health.Health), 503: Answer("It cannot.", health.Health)},
+    ),
+    Route("GET", "/status", health.status, "A few numbers.", "public", answers=_answer("They.", health.PublicStatus)),
+    Route(
+        "GET",
+        "/metrics",
+        health.metrics,
+        "Prometheus text.",
+        "public",
+        answers={200: Answer("Text.", str, "text/plain")},
+    ),
+)
+
+JOBS = (
+    Route(
+        "POST",
+        f"{API}/jobs",
+        jobs.submit,
+        "Submit one or many jobs.",
+        body=submission.SubmitRequest,
+        answers={
+            200: Answer("The key was used for this before: the same jobs.", jobs.Submitted),
+            201: Answer("Accepted and durable.", jobs.Submitted),
+        },
+        refusals=(409, 422),
+        max_body=submission.MAX_BODY,
+    ),
+    Route(
+        "GET",
+        f"{API}/jobs",
+        jobs.list_jobs,
+        "A window of the list.",
+        parameters=_LIST,
+        answers=_answer("The window.", jobs.JobList),
+    ),
+    _act("kill", jobs.kill_many, "Kill many jobs."),
+    _act("hold", jobs.hold_many, "Hold many queued jobs."),
+    _act("release", jobs.release_many, "Release many held jobs."),
+    _act("update", jobs.update_many, "Change the priority of many queued jobs."),
+    _act("resubmit", jobs.resubmit_many, "Make new jobs from old ones' requests."),
+    Route(
+        "GET",
+        f"{API}/jobs/{{id}}",
+        jobs.get_job,
+        "One job.",
+        parameters=(_ID,),
+        answers=_answer("The job.", JobView),
+        refusals=(404,),
+    ),
+    Route(
+        "PATCH",
+        f"{API}/jobs/{{id}}",
+        jobs.patch,
+        "Change a queued job.",
+        parameters=(_ID,),
+        body=jobs.PatchRequest,
+        answers=_answer("The job.", JobView),
+        refusals=(404, 409),
+    ),
+    Route(
+        "DELETE",
+        f"{API}/jobs/{{id}}",
+        jobs.kill,
+        "Kill a job.",
+        parameters=(_ID,),
+        answers={202: Answer("The kill is durable.", JobView)},
+        refusals=(404, 409),
+    ),
+    Route(
+        "GET",
+        f"{API}/jobs/{{id}}/why",
+        jobs.why,
+        "Why it is not running.",
+        parameters=(_ID,),
+        answers=_answer("The reasons.", Why),
+        refusals=(404,),
+    ),
+    Route(
+        "GET",
+        f"{API}/jobs/{{id}}/usage",
+        jobs.usage,
+        "What it used over time.",
+        parameters=(_ID,),
+        answers=_answer("The series.", jobs.UsageSeries),
+        refusals=(404,),
+    ),
+    Route(
+        "GET",
+        f"{API}/jobs/{{id}}/wait",
+        jobs.wait,
+        "Wait for its end.",
+        parameters=(
+            _ID,
+            Parameter("timeout_s", {"type": "number", "minimum": 0, "maximum": jobs.MAX_WAIT_S}, "Default 30."),
+        ),
+        answers=_answer("The job, ended or not.", JobView),
+        refusals=(404,),
+    ),
+)
+
+FILES = (
+    Route(
+        "GET",
+        f"{API}/jobs/{{id}}/files",
+        files.list_files,
+        "A directory of the sandbox.",
+        parameters=(_ID, _PATH, _ATTEMPT),
+        answers=_answer("Its entries.", files.FileListing),
+        refusals=(404,),
+    ),
+    Route(
+        "GET",
+        f"{API}/jobs/{{id}}/file",
+        files.get_file,
+        "A file of the sandbox.",
+        parameters=_FILE,
+        answers={200: Answer("The bytes.", bytes, _BYTES), 206: Answer("The range.", bytes, _BYTES)},
+        refusals=(404, 413, 416),
+    ),
+)
+
+APPLICATIONS = (
+    Route(
+        "GET",
+        f"{API}/applications",
+        applications.list_applications,
+        "Your applications.",
+        answers=_answer("All of them.", applications.ApplicationList),
+    ),
+    Route(
+        "GET",
+        f"{API}/applications/{{name}}",
+        applications.get_application,
+        "One application.",
+        parameters=(_NAME,),
+        answers=_answer("The application.", ApplicationView),
+        refusals=(404,),
+    ),
+    Route(
+        "PUT",
+        f"{API}/applications/{{name}}",
+        applications.put_application,
+        "Register or replace an application.",
+        parameters=(_NAME,),
+        body=applications.ApplicationRequest,
+        answers=_answer("The application.", ApplicationView),
+        refusals=(422,),
+    ),
+    Route(
+        "DELETE",
+        f"{API}/applications/{{name}}",
+        applications.delete_application,
+        "Forget an application.",
+        parameters=(_NAME,),
+        answers={204: Answer("It is gone.")},
+        refusals=(404, 409),
+    ),
+)
+
+QUEUE = (
+    Route("GET", f"{API}/agents", queue.agents, "The machines.", answers=_answer("All of them.", queue.AgentList)),
+    Route(
+        "GET", f"{API}/status", queue.status, "The server and its queue.", answers=_answer("In numbers.", queue.Status)
+    ),
+    Route(
+        "PUT",
+        f"{API}/queue",
+        queue.put_queue,
+        "Open, pause or drain the queue.",
+        "admin",
+        body=queue.QueueRequest,
+        answers=_answer("Its mode.", queue.QueueState),
+    ),
+    Route(
+        "GET",
+        f"{API}/aggregates",
+        history.aggregates,
+        "The queue's history.",
+        parameters=(
+            Parameter("since", _TIME, "Default: a day before until."),
+            Parameter("until", _TIME, "Default: now."),
+            Parameter("step_s", _whole(60, 86_400), "Seconds per point; default 60."),
+        ),
+        answers=_answer("The points.", history.History),
+    ),
+    Route(
+        "GET",
+        f"{API}/events",
+        events.events,
+        "Changes as they become durable (server-sent events).",
+        parameters=(
+            Parameter("since", _whole(0, MAX_ID), "Journal sequence number; absent: from now on."),
+            Parameter("user", _TEXT, "For administrators: * for all."),
+            Parameter("Last-Event-ID", _whole(0, MAX_ID), "As since.", "header"),
+        ),
+        answers={200: Answer("The stream.", str, "text/event-stream")},
+        refusals=(429,),
+    ),
+    Route(
+        "GET", f"{API}/openapi.json", openapi.document, "This document.", answers={200: Answer("OpenAPI 3.1.", dict)}
+    ),
+)
+
+ROUTES: tuple[Route, ...] = PUBLIC + JOBS + FILES + APPLICATIONS + QUEUE

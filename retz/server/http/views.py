@@ -1,0 +1,321 @@
+"""What the API shows of records: one Struct per JSON object, which the OpenAPI document describes too."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from retz.engine.base import FileEntry
+from retz.model.agent import Agent
+from retz.model.application import Application, Container
+from retz.model.job import Attempt, Job, Reason, State, Usage
+from retz.model.resources import Resources
+
+MASK = "<masked>"
+_SECRET = re.compile("secret|password|token|key", re.IGNORECASE)
+
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class ResourcesView(Struct, gc=False):
+    """An amount of each resource; ``mem`` and ``disk`` in MiB."""
+
+    cpus: float
+    mem: int
+    disk: int
+    gpus: int
+    ports: int
+
+
+class UsageView(Struct, gc=False):
+    """What an attempt really used. GPU figures are null without telemetry."""
+
+    cpu_s: float
+    max_rss_mb: float
+    gpu_util: float | None
+    gpu_mem_mb: float | None
+
+
+class AttemptView(Struct, gc=False):
+    """One try at running a job."""
+
+    number: int
+    task: str
+    agent: str
+    launched: Time
+    started: Time | None
+    ended: Time | None
+    exit_code: int | None
+    signal: int | None
+    reason: Reason | None
+    message: str | None
+    gpus: tuple[str, ...]
+    ports: tuple[int, ...]
+    usage: UsageView | None
+
+
+class JobView(Struct, gc=False):
+    """A job. ``agent``, ``gpus``, ``ports``, ``usage`` and ``started`` are those of the latest attempt."""
+
+    id: int
+    state: State
+    held: bool
+    owner: str
+    application: str
+    name: str
+    command: str | tuple[str, ...]
+    tags: tuple[str, ...]
+    priority: int
+    resources: ResourcesView
+    environment: dict[str, str]
+    attributes: str
+    directory: str | None
+    timeout_s: float | None
+    kill_grace_s: float
+    max_retries: int
+    pipeline: str | None
+    run: str | None
+    resubmit_of: int | None
+    submitted: Time
+    started: Time | None
+    ended: Time | None
+    reason: Reason | None
+    message: str | None
+    exit_code: int | None
+    signal: int | None
+    losses: int
+    kill_requested: Time | None
+    why: str | None
+    agent: str | None
+    gpus: tuple[str, ...]
+    ports: tuple[int, ...]
+    usage: UsageView | None
+    attempts: list[AttemptView]
+
+
+def time_of(seconds: float) -> str:
+    """ISO-8601 UTC with milliseconds: ``2026-11-20T06:27:17.123Z``."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def _optional(seconds: float | None) -> str | None:
+    return None if seconds is None else time_of(seconds)
+
+
+def resources_of(resources: Resources) -> ResourcesView:
+    """The view of an amount."""
+    return ResourcesView(resources.cpus, resources.mem, resources.disk, resources.gpus, resources.ports)
+
+
+@lru_cache(maxsize=4096)
+def secret_name(name: str) -> bool:
+    """Whether a variable of this name probably holds a secret."""
+    return _SECRET.search(name) is not None
+
+
+def masked(environment: dict[str, str]) -> dict[str, str]:
+    """The environment as it may be shown."""
+    return {name: MASK if secret_name(name) else value for name, value in environment.items()}
+
+
+def usage_of(usage: Usage | None) -> UsageView | None:
+    """The view of a usage, without its series."""
+    if usage is None:
+        return None
+    return UsageView(usage.cpu_s, usage.max_rss_mb, usage.gpu_util, usage.gpu_mem_mb)
+
+
+def _attempt(job_id: int, a: Attempt) -> AttemptView:
+    return AttemptView(
+        a.number,
+        f"{job_id}.{a.number}",
+        a.agent,
+        time_of(a.launched),
+        _optional(a.started),
+        _optional(a.ended),
+        a.exit_code,
+        a.signal,
+        a.reason,
+        a.message,
+        a.gpus,
+        a.ports,
+        usage_of(a.usage),
+    )
+
+
+def job_of(job: Job, why: str | None = None) -> JobView:
+    """The view of a job.
+
+    Args:
+        why: One line, for queued jobs.
+    """
+    attempts = [_attempt(job.id, attempt) for attempt in job.attempts]
+    last = attempts[-1] if attempts else None
+    return JobView(
+        id=job.id,
+        state=job.state,
+        held=job.held,
+        owner=job.owner,
+        application=job.application,
+        name=job.name,
+        command=job.command,
+        tags=job.tags,
+        priority=job.priority,
+        resources=resources_of(job.resources),
+        environment=masked(job.environment) if job.environment else job.environment,
+        attributes=job.attributes,
+        directory=job.directory,
+        timeout_s=job.timeout_s,
+        kill_grace_s=job.kill_grace_s,
+        max_retries=job.max_retries,
+        pipeline=job.pipeline,
+        run=job.run,
+        resubmit_of=job.resubmit_of,
+        submitted=time_of(job.submitted),
+        started=last.started if last else None,
+        ended=_optional(job.ended),
+        reason=job.reason,
+        message=job.message,
+        exit_code=job.exit_code,
+        signal=job.signal,
+        losses=job.losses,
+        kill_requested=_optional(job.kill_requested),
+        why=why,
+        agent=last.agent if last else None,
+        gpus=last.gpus if last else (),
+        ports=last.ports if last else (),
+        usage=last.usage if last else None,
+        attempts=attempts,
+    )
+
+
+class GpuView(Struct):
+    """One GPU with its telemetry, null where there is none. ``job`` only if it is yours."""
+
+    uuid: str
+    index: int
+    model: str
+    mem_mb: int | None
+    mem_used_mb: int | None
+    util: float | None
+    temperature_c: float | None
+    power_w: float | None
+    job: int | None
+
+
+class AgentView(Struct):
+    """A machine. Amounts are those of all users."""
+
+    id: str
+    host: str
+    state: Literal["active", "unreachable"]
+    total: ResourcesView
+    used: ResourcesView
+    free: ResourcesView
+    attributes: dict[str, str | float | bool]
+    gpus: list[GpuView]
+    jobs: int
+
+
+def agent_of(agent: Agent, used: Resources, free: Resources, jobs: int, gpu_jobs: dict[str, int]) -> AgentView:
+    """The view of an agent.
+
+    Args:
+        jobs: How many jobs run on it.
+        gpu_jobs: GPU's UUID -> job, of the jobs that the reader may see.
+    """
+    gpus = [
+        GpuView(
+            g.uuid, g.index, g.model, g.mem_mb, g.mem_used_mb, g.util, g.temperature_c, g.power_w, gpu_jobs.get(g.uuid)
+        )
+        for g in agent.gpus
+    ]
+    return AgentView(
+        agent.id,
+        agent.host,
+        agent.state,
+        resources_of(agent.total),
+        resources_of(used),
+        resources_of(free),
+        agent.attributes,
+        gpus,
+        jobs,
+    )
+
+
+class VolumeView(Struct):
+    """A container volume."""
+
+    driver: str
+    name: str
+    container_path: str
+    mode: Literal["RO", "RW"]
+    options: dict[str, str]
+
+
+class ContainerView(Struct):
+    """How jobs are contained."""
+
+    type: Literal["none", "docker"]
+    image: str | None
+    volumes: list[VolumeView]
+
+
+class ApplicationView(Struct):
+    """A named environment of jobs."""
+
+    name: str
+    owner: str
+    files: tuple[str, ...]
+    large_files: tuple[str, ...]
+    user: str | None
+    grace_period_s: float | None
+    container: ContainerView
+    enabled: bool
+    updated: Time
+
+
+def _container(container: Container) -> ContainerView:
+    volumes = [VolumeView(v.driver, v.name, v.container_path, v.mode, masked(v.options)) for v in container.volumes]
+    return ContainerView(container.type, container.image, volumes)
+
+
+def application_of(application: Application) -> ApplicationView:
+    """The view of an application."""
+    return ApplicationView(
+        application.name,
+        application.owner,
+        application.files,
+        application.large_files,
+        application.user,
+        application.grace_period_s,
+        _container(application.container),
+        application.enabled,
+        time_of(application.updated),
+    )
+
+
+class FileView(Struct):
+    """One entry of a sandbox directory."""
+
+    path: str
+    name: str
+    type: Literal["file", "directory", "link", "other"]
+    size: int
+    mtime: Time
+    mode: str
+    uid: str
+    gid: str
+    nlink: int
+
+
+def file_of(entry: FileEntry) -> FileView:
+    """The view of a file. Names that are not UTF-8 are shown with replacement characters."""
+    path = entry.path.encode("utf-8", "replace").decode()
+    name = path.rpartition("/")[2]
+    mtime = time_of(entry.mtime)
+    return FileView(path, name, entry.type, entry.size, mtime, entry.mode, entry.uid, entry.gid, entry.nlink)
