@@ -92,15 +92,20 @@ class Scheduler:
 
     @property
     def offers(self) -> Mapping[str, Offer]:
-        """The offers at hand, by id. Read-only."""
+        """The offers at hand, by id. Read-only. Of equally tight ones a job gets the first."""
         return MappingProxyType(self._offers)
 
     def offer(self, offers: Iterable[Offer]) -> None:
         """Take new room in. An id that is known already gets the new amounts."""
         for offer in offers:
-            self._stamp += 1
-            self._offers[offer.id] = offer
-            self._rooms[offer.id] = Room.of(offer, self._stamp)
+            self._put(offer)
+
+    def _put(self, offer: Offer) -> None:
+        """At the end of the dictionaries, whose order is thus that of the stamps."""
+        self.rescind((offer.id,))
+        self._stamp += 1
+        self._offers[offer.id] = offer
+        self._rooms[offer.id] = Room.of(offer, self._stamp)
 
     def rescind(self, offer_ids: Iterable[str]) -> None:
         """These offers are void; unknown ids are ignored."""
@@ -192,10 +197,10 @@ class Scheduler:
             for shape in work.blocked:
                 shape.tried = newest
         self._give_up()
-        for offer_id in work.touched & self._rooms.keys():
-            # Its placements were not used after all: what was blocked by them may fit.
-            self._stamp += 1
-            self._rooms[offer_id] = self._rooms[offer_id]._replace(stamp=self._stamp)
+        for offer_id in work.touched:
+            if offer_id in self._offers:
+                # Its placements were not used after all: what was blocked by them may fit.
+                self._put(self._offers[offer_id])
 
     def _give_up(self) -> None:
         """What is still in work waits for another pass; shapes that lost all their jobs are forgotten."""

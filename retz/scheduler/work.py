@@ -69,7 +69,7 @@ class Room(NamedTuple):
         if most == 1:
             return 1
         have = (self.cpus, self.mem, self.disk, self.gpus, self.ports)
-        return min(most, *(h // n for h, n in zip(have, need, strict=True) if n > 0))
+        return min([most, *(h // n for h, n in zip(have, need, strict=True) if n > 0)])
 
 
 Matches = Callable[[Constraint, Room], bool]
@@ -143,7 +143,7 @@ class Work:
         solved: Whether :meth:`solve` has returned; the others are empty before.
         blocked: Shapes that fit none of these offers any more.
         used_up: Shapes all of whose known jobs were placed.
-        touched: Ids of the offers that got jobs.
+        touched: Ids of the offers that got jobs, in that order (values mean nothing).
         complete: Whether every shape was looked at until it was blocked or used up.
     """
 
@@ -152,7 +152,7 @@ class Work:
         self.solved = False
         self.blocked: list[Shape] = []
         self.used_up: list[Shape] = []
-        self.touched: set[str] = set()
+        self.touched: dict[str, None] = {}
         self.complete = False
         self._placed: list[Placement] = []
         self._later: list[Head] = []
@@ -215,7 +215,7 @@ class Work:
         count = room.times(shape.need, min(end - first, self.snapshot.limit - len(self._placed)))
         offer_id = room.offer.id
         self._placed += [Placement(placed_id, offer_id) for placed_id in ids[first : first + count]]
-        self.touched.add(offer_id)
+        self.touched[offer_id] = None
         rooms = self._fresh if room.stamp > self.snapshot.settled else self._old
         rooms.replace(room, room.less(shape.need, count))
         if first + count < len(ids):
