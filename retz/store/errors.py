@@ -1,0 +1,36 @@
+"""What can be wrong with a store, in words that say what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class StoreFailed(Exception):
+    """A write or fsync failed (or the store is not open for writing): nothing more is acknowledged."""
+
+
+class StoreLocked(Exception):
+    """Another process holds the data directory; the text names its pid."""
+
+
+class StoreDamaged(Exception):
+    """A record that was once safe on disk cannot be read.
+
+    Attributes:
+        path: The file.
+        offset: The byte where the trouble begins.
+        what: One clause about it.
+    """
+
+    def __init__(self, path: Path, offset: int, what: str) -> None:
+        super().__init__(
+            f"{path}, byte {offset}: {what}. Nothing was changed. "
+            f"See what can be saved with: retz-server fsck --data-dir {path.parent.parent}"
+        )
+        self.path = path
+        self.offset = offset
+        self.what = what
+
+
+class StoreTooNew(Exception):
+    """The store was written by a newer version of Retz."""
