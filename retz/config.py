@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from .config_keys import BY_NAME, DEFAULT_URI, KEYS, Key, Value, toml_value
+from .config_keys import BY_NAME, DEFAULT_URI, JOB_VARIABLES, KEYS, Key, Value, toml_value
 from .config_values import convert
+
+__all__ = ["JOB_VARIABLES"]
 
 FILE_NAMES = ("retz.toml", ".retz.toml")
 STARS = "********"
@@ -49,7 +51,7 @@ class Setting(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """All keys, resolved. ``notes`` are remarks for the user: a file ignored, a secret that others can read."""
+    """All keys, resolved. ``notes`` are remarks for the user: a file ignored, a readable secret."""
 
     values: dict[str, Setting]
     notes: tuple[str, ...] = ()
@@ -199,9 +201,7 @@ def resolve(options: Mapping[str, object], environ: Mapping[str, str], files: li
     return Settings(values, tuple(notes))
 
 
-def _choose(
-    key: Key, options: Mapping[str, object], environ: Mapping[str, str], files: list[Source]
-) -> Setting:
+def _choose(key: Key, options: Mapping[str, object], environ: Mapping[str, str], files: list[Source]) -> Setting:
     if options.get(key.name) is not None:
         return Setting(key, _converted(key, options[key.name], "option", Path(), environ), Origin("option"))
     if environ.get(key.environment) and key.kind != "table":

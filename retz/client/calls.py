@@ -174,6 +174,4 @@ def aggregates(since: str | None = None, until: str | None = None, step_s: int |
 
 def events(since: int | None = None, user: str | None = None) -> Call:
     """The stream of changes after a sequence number; None begins now."""
-    return Call(
-        "GET", _target("/events", {"since": since, "user": user}), b"", {"Accept": "text/event-stream"}
-    )
+    return Call("GET", _target("/events", {"since": since, "user": user}), b"", {"Accept": "text/event-stream"})

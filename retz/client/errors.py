@@ -49,9 +49,7 @@ class ConnectionLost(RetzError):
     code = "connection-lost"
 
     def __init__(self, uri: str, reason: str) -> None:
-        super().__init__(
-            f"the connection to {uri} broke ({reason}): is the server still running? see 'retz ping'"
-        )
+        super().__init__(f"the connection to {uri} broke ({reason}): is the server still running? see 'retz ping'")
         self.reason = reason
 
 

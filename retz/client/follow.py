@@ -14,6 +14,8 @@ from . import calls
 from .calls import Call
 from .errors import ApiError
 
+ENDED = ("FINISHED", "FAILED", "KILLED")
+
 Steps = Generator[Call, Any, Call]
 """Yields calls whose decoded answers (or ApiError, thrown in) it wants; returns the call to stream from."""
 
@@ -23,9 +25,6 @@ class Follow:
 
     Args:
         offset: First byte wanted, of the attempt that is the latest when the following begins.
-
-    Attributes:
-        more: The stream just opened is of an earlier attempt: connect again after it.
     """
 
     def __init__(self, job_id: int | str, path: str, offset: int = 0) -> None:
@@ -33,7 +32,6 @@ class Follow:
         self._path = path
         self._attempt = 0
         self._position = offset
-        self.more = False
 
     def received(self, count: int) -> None:
         """So many more bytes arrived."""
@@ -51,8 +49,16 @@ class Follow:
                 break
             self._position -= size
             self._attempt += 1
-        self.more = self._attempt < latest
-        return calls.follow(self._job_id, self._path, self._position, self._attempt if self.more else None)
+        pinned = self._attempt if self._attempt < latest else None
+        return calls.follow(self._job_id, self._path, self._position, pinned)
+
+    def over(self) -> Call:
+        """The call whose answer tells :meth:`is_over` whether a stream that ended cleanly was the last one."""
+        return calls.job(self._job_id)
+
+    def is_over(self, job: Mapping[str, Any]) -> bool:
+        """False if the server merely stopped, or the job is tried again: connect once more."""
+        return job["state"] in ENDED and len(job["attempts"]) <= self._attempt
 
     def _size(self) -> Generator[Call, Any, int]:
         try:

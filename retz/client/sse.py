@@ -6,6 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from . import calls
+from .calls import Call
+
 
 class RawEvent(NamedTuple):
     """One event. ``id`` is the journal sequence number, None if the event carries none."""
@@ -13,6 +16,33 @@ class RawEvent(NamedTuple):
     kind: str
     id: int | None
     data: Any
+
+
+class Subscription:
+    """One subscription over many connections: it remembers the last number and asks from there.
+
+    Args:
+        since: Journal sequence number after which to begin; None begins now.
+        user: ``*`` for everybody's, for administrators.
+    """
+
+    def __init__(self, since: int | None = None, user: str | None = None) -> None:
+        self.last = since
+        self._user = user
+        self._parser = EventParser()
+
+    def connect(self) -> Call:
+        """The call of the next connection."""
+        self._parser = EventParser()
+        return calls.events(self.last, self._user)
+
+    def feed(self, data: bytes) -> Iterator[RawEvent]:
+        """Take bytes of the stream; ``hello`` is kept to ourselves, ``reset`` tells the caller to reload."""
+        for event in self._parser.feed(data):
+            if event.id is not None:
+                self.last = event.id
+            if event.kind != "hello":
+                yield event
 
 
 class EventParser:

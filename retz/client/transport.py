@@ -20,11 +20,14 @@ from .calls import Call
 from .errors import ApiError, ConnectionLost, NoCredentials, NoServer, refusal
 from .follow import Follow
 from .retry import Backoff
+from .sse import RawEvent, Subscription
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
 CHUNK_BYTES = 1 << 16
+EVENT_SILENCE_S = 45.0
+"""Three of the server's signs of life: a stream of events that is silent for longer is dead."""
 
 
 def credentials(config: ClientConfig) -> tuple[str, str | None]:
@@ -208,8 +211,9 @@ class Transport:
                         backoff.progressed()
                         state.received(len(data))
                         yield data
-                if not state.more:
+                if state.is_over(self.call(state.over())):
                     return
+                raise ConnectionLost(self._uri, "the server stopped")
             except (NoServer, ConnectionLost, ApiError) as error:
                 delay = backoff.delay_after(error, call)
                 if delay is None:
@@ -218,6 +222,23 @@ class Transport:
                 time.sleep(delay)
             finally:
                 on_stream(None)
+
+    def events(self, subscription: Subscription) -> Iterator[RawEvent]:
+        """Yield events, across restarts of the server, for ever."""
+        backoff = Backoff(self.config.server_retry, refused_limit_s=None)
+        while True:
+            call = subscription.connect()
+            try:
+                with self.stream(call, EVENT_SILENCE_S) as stream:
+                    for data in stream:
+                        backoff.progressed()
+                        yield from subscription.feed(data)
+                raise ConnectionLost(self._uri, "the server stopped")
+            except (NoServer, ConnectionLost, ApiError) as error:
+                delay = backoff.delay_after(error, call)
+                if delay is None:
+                    raise
+                time.sleep(delay)
 
     def _call_once(self, call: Call) -> Any:
         response = self._send(call)

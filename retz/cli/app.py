@@ -1,0 +1,44 @@
+"""What every command works with: the configuration, a connection, the output. Each is made when first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from retz.client import calls
+from retz.client.calls import Call
+from retz.client.transport import Transport
+from retz.config import ClientConfig, load_client
+
+
+class App:
+    """The context object of all commands.
+
+    Args:
+        config_file: Read instead of the project's and the user's file.
+        server: URI that wins over every configuration.
+    """
+
+    def __init__(self, config_file: str | None = None, server: str | None = None) -> None:
+        self._file = Path(config_file) if config_file else None
+        self._options = {"retz.server.uri": server}
+
+    @cached_property
+    def config(self) -> ClientConfig:
+        """The configuration."""
+        return load_client(self._options, file=self._file)
+
+    @cached_property
+    def transport(self) -> Transport:
+        """A connection for requests one after the other."""
+        return Transport(self.config)
+
+    def call(self, call: Call) -> Any:
+        """Ask the server; return the decoded answer."""
+        return self.transport.call(call)
+
+    def resolve(self, ids: tuple[int | str, ...]) -> list[int]:
+        """Replace ``last`` by the number of your newest job; keep the order, drop repetitions."""
+        numbers = [int(self.call(calls.job("last"))["id"] if i == "last" else i) for i in ids]
+        return list(dict.fromkeys(numbers))

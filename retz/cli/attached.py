@@ -1,0 +1,186 @@
+"""Being attached to a job: its two output streams copied to ours, Ctrl-C, and its end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import Any
+
+from retz.client import calls
+from retz.client.errors import ApiError, RetzError
+from retz.client.retry import Backoff
+from retz.client.transport import Stream, Transport
+
+from .app import App
+from .errors import INTERRUPTED, RUN_FAILED
+from .output import is_terminal, note, printable
+from .waiting import ENDED, exit_code_of
+
+_QUEUED_POLL_S, _LONG_POLL_S = 1.0, 30.0
+BROKEN_PIPE = 141
+"""128 + SIGPIPE: what the shell sees of a program whose reader has gone."""
+
+
+class Copier(threading.Thread):
+    """Copies one stream of a job to a file descriptor of ours, byte for byte, until the job has ended.
+
+    Attributes:
+        error: What ended it early, if anything did.
+        reader_gone: Our own output was closed.
+    """
+
+    def __init__(self, app: App, number: int, name: str, descriptor: int) -> None:
+        super().__init__(name=f"{name} of job {number}", daemon=True)
+        self._transport = Transport(app.config)
+        self._number = number
+        self._path = name
+        self._descriptor = descriptor
+        self._stream: Stream | None = None
+        self.error: RetzError | None = None
+        self.reader_gone = threading.Event()
+
+    def run(self) -> None:
+        """Copy."""
+        try:
+            for data in self._transport.follow(self._number, self._path, on_stream=self._opened, on_lost=_tell_lost):
+                self._write(data)
+        except BrokenPipeError:
+            self.reader_gone.set()
+        except ApiError as error:
+            # 404: it ended without ever having had output, killed in the queue for instance.
+            self.error = None if error.status == 404 else error
+        except RetzError as error:
+            self.error = error
+        finally:
+            self._transport.close()
+
+    def _opened(self, stream: Stream | None) -> None:
+        self._stream = stream
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+
+def _tell_lost(error: Exception) -> None:
+    note(f"retz: {error}; looking for it again")
+
+
+class Attached:
+    """Follows jobs one after the other, as ``retz run`` does.
+
+    Attributes:
+        stopped: The exit code to end with at once, after a detach or a kill.
+    """
+
+    def __init__(self, app: App, ids: list[int]) -> None:
+        self._app = app
+        self._ids = ids
+        self._why = ""
+        self._killing = False
+        self.stopped: int | None = None
+
+    def follow(self, number: int) -> int:
+        """Copy the job's output until it has ended; return its exit code."""
+        copiers = [Copier(self._app, number, "stdout", 1), Copier(self._app, number, "stderr", 2)]
+        for copier in copiers:
+            copier.start()
+        job = None
+        while job is None:
+            try:
+                job = self._ended(number, copiers)
+                self._join(copiers)
+            except KeyboardInterrupt:
+                self._app.transport.close()  # an answer may be half read
+                if not self._interrupted():
+                    return self.stopped or 0
+        return self._conclude(job, copiers)
+
+    def _ended(self, number: int, copiers: list[Copier]) -> dict[str, Any]:
+        """Wait for the end, telling what the job waits for on a terminal."""
+        timeout_s = _QUEUED_POLL_S
+        while True:
+            backoff = Backoff(self._app.config.server_retry, refused_limit_s=None)
+            job: dict[str, Any] = self._app.transport.call(calls.wait(number, timeout_s), backoff)
+            if job["state"] in ENDED:
+                return job
+            self._show_why(job)
+            if any(copier.reader_gone.is_set() for copier in copiers):
+                self._kill(BROKEN_PIPE)
+            # Short: a reader that goes away while the job writes must be noticed.
+            timeout_s = _QUEUED_POLL_S if job["state"] == "QUEUED" or not _watched() else _LONG_POLL_S
+
+    def _join(self, copiers: list[Copier]) -> None:
+        for copier in copiers:
+            copier.join()
+
+    def _show_why(self, job: dict[str, Any]) -> None:
+        why = job.get("why") or ""
+        if why and why != self._why:
+            note(f"retz: job {job['id']} waits: {printable(why)}")
+        self._why = why
+
+    def _interrupted(self) -> bool:
+        """Return False to stop following: detached."""
+        if self._killing:
+            return True
+        answer = self._ask() if is_terminal(sys.stdin) and is_terminal(sys.stderr) else "y"
+        if answer.startswith("d"):
+            note(f"retz: detached; 'retz get-file --poll {self._ids[0]}' shows its output")
+            self.stopped = 0
+            return False
+        if answer.startswith("y"):
+            self._kill(INTERRUPTED)
+        return True
+
+    def _ask(self) -> str:
+        what = f"job {self._ids[0]}" if len(self._ids) == 1 else f"jobs {self._ids[0]}-{self._ids[-1]}"
+        try:
+            print(f"\nkill {what}? [y/N/detach] ", end="", file=sys.stderr, flush=True)
+            return sys.stdin.readline().strip().lower()
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            return "y"
+
+    def _kill(self, code: int) -> None:
+        if self._killing:
+            return
+        self._killing = True
+        if code == BROKEN_PIPE or len(self._ids) > 1:
+            self.stopped = code
+        with Transport(self._app.config) as transport:
+            transport.call(calls.many("kill", ids=self._ids), Backoff(self._app.config.server_retry))
+
+    def _conclude(self, job: dict[str, Any], copiers: list[Copier]) -> int:
+        if any(copier.reader_gone.is_set() for copier in copiers):
+            return BROKEN_PIPE
+        code = exit_code_of(job)
+        if job["state"] != "FINISHED" and (job.get("reason") != "exit" or is_terminal(sys.stderr)):
+            print(f"retz: {describe_end(job)}", file=sys.stderr)
+        for copier in copiers:
+            if copier.error is not None:
+                print(f"retz: its output is not complete: {copier.error}", file=sys.stderr)
+                return code or RUN_FAILED
+        return code
+
+
+def _watched() -> bool:
+    return is_terminal(sys.stdout)
+
+
+def describe_end(job: dict[str, Any]) -> str:
+    """A sentence about how a job ended."""
+    reason = job.get("reason")
+    how = {
+        "exit": f"exited with code {job.get('exit_code')}",
+        "signal": f"was ended by signal {job.get('signal')}",
+        "oom": "used more memory than it asked for: ask for more with --mem",
+        "timeout": "ran longer than its time limit",
+        "start": "could not be started",
+        "lost": "was lost with its machine",
+        "user": "was killed",
+    }.get(str(reason), f"ended: {reason}")
+    message = job.get("message")
+    return f"job {job['id']} {how}" + (f" ({printable(message)})" if message else "")

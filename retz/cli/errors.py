@@ -1,0 +1,91 @@
+"""How failures are told: one sentence on stderr, or a JSON object there under ``--json``, and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from retz.client.errors import ApiError, RetzError
+from retz.config import ConfigError
+
+SCHEMA = "retz.cli/1"
+REFUSED, USAGE, RUN_FAILED, INTERRUPTED = 1, 2, 125, 130
+
+
+class CliError(click.ClickException):
+    """A failure of the command itself; the text says what to do."""
+
+    exit_code = REFUSED
+
+
+def guarded(command: click.Command, arguments: list[str]) -> int:
+    """Run a command line; return its exit code, having told what went wrong."""
+    try:
+        code = command.main(arguments, prog_name="retz", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        _tell("interrupted", "interrupted", arguments)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except click.UsageError as error:
+        _tell("usage", _usage_text(error), arguments)
+        return USAGE
+    except click.ClickException as error:
+        _tell("refused", error.format_message(), arguments)
+        return error.exit_code
+    except ConfigError as error:
+        _tell("configuration", str(error), arguments)
+        return _own(arguments)
+    except RetzError as error:
+        _tell(error.code, str(error), arguments, error)
+        return _own(arguments)
+
+
+def _own(arguments: list[str]) -> int:
+    """``run`` keeps 1 for the job's own code."""
+    return RUN_FAILED if "run" in _words(arguments) else REFUSED
+
+
+def _words(arguments: list[str]) -> list[str]:
+    """The command's name, if it can be told: the first word that is no option of the group."""
+    skip = False
+    for word in arguments:
+        if skip:
+            skip = False
+        elif word in ("-C", "--config", "--server"):
+            skip = True
+        elif not word.startswith("-"):
+            return [word]
+    return []
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in own
+
+
+def _tell(code: str, message: str, arguments: list[str], error: RetzError | None = None) -> None:
+    if not _wants_json(arguments):
+        print(f"retz: {message}", file=sys.stderr)
+        return
+    body: dict[str, object] = {"code": code, "message": message}
+    if isinstance(error, ApiError):
+        body["status"] = error.status
+        body["fields"] = [{"field": field, "message": text} for field, text in error.errors]
+    print(json.dumps({"schema": SCHEMA, "error": body}), file=sys.stderr)
+
+
+def _usage_text(error: click.UsageError) -> str:
+    path = error.ctx.command_path if error.ctx else "retz"
+    return f"{error.format_message()}\nTry '{path} --help'."

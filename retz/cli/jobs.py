@@ -1,0 +1,208 @@
+"""``retz get-job``, ``why``, ``watch``: looking at single jobs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from retz.client import calls
+from retz.client.sse import Subscription
+from retz.model.units import format_duration, format_size
+
+from .app import App
+from .output import Cell, Column, ago, command_text, print_json, print_table, printable, state_cell
+from .parameters import Ids, ids_of, ids_option, json_option, one_id, watch_option
+from .waiting import ENDED, exit_code_of
+from .watching import repeat
+
+
+@click.command("get-job")
+@ids_option
+@watch_option
+@json_option
+@click.pass_obj
+def get_job_command(app: App, /, ids: Any, id_option: Any, watch: bool, as_json: bool) -> None:
+    """Show everything about jobs."""
+    wanted = ids_of(ids, id_option)
+    for _ in repeat(watch, as_json):
+        jobs = [app.call(calls.job(number)) for number in wanted]
+        if as_json:
+            print_json("get-job", jobs=jobs)
+            continue
+        for index, job in enumerate(jobs):
+            if index:
+                print()
+            show(job)
+
+
+def show(job: dict[str, Any]) -> None:
+    """Print one job for people."""
+    now = time.time()
+    for name, value in details(job, now):
+        if value:
+            print(f"{name:<12}{printable(value)}")
+    for name, value in sorted(job["environment"].items()):
+        # Values stay out: they are where people keep secrets. --json has what the server gives.
+        print(f"{'env':<12}{printable(name)}" + (" <masked>" if value == "<masked>" else ""))
+    if len(job["attempts"]) > 1:
+        print()
+        _show_attempts(job["attempts"], now)
+
+
+def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
+    """Names and texts of what there is to say; empty texts are not worth a line."""
+    resources, usage = job["resources"], job["usage"] or {}
+    asks = f"{resources['cpus']:g} cpus, {format_size(resources['mem'])} memory"
+    asks += "".join(f", {resources[n]} {n}" for n in ("gpus", "ports") if resources[n])
+    asks += f", {format_size(resources['disk'])} disk" if resources["disk"] else ""
+    used = f"{usage.get('cpu_s', 0):.1f} s cpu, {format_size(round(usage.get('max_rss_mb') or 0))} memory at most"
+    return [
+        ("job", str(job["id"])),
+        ("state", state_cell(job).text),
+        ("why", job["why"] or ""),
+        ("message", job["message"] or ""),
+        ("name", job["name"]),
+        ("command", command_text(job["command"])),
+        ("directory", job["directory"] or ""),
+        ("asks", asks),
+        ("used", used if usage else ""),
+        ("attributes", job["attributes"]),
+        ("priority", str(job["priority"] or "")),
+        ("tags", ",".join(job["tags"])),
+        ("application", job["application"]),
+        ("pipeline", " ".join(filter(None, (job["pipeline"], job["run"])))),
+        ("owner", job["owner"]),
+        ("submitted", _when(job["submitted"], now)),
+        ("started", _when(job["started"], now)),
+        ("ended", _when(job["ended"], now)),
+        ("exit code", "" if job["exit_code"] is None else str(job["exit_code"])),
+        ("signal", str(job["signal"] or "")),
+        ("time limit", format_duration(job["timeout_s"]) if job["timeout_s"] else ""),
+        ("agent", job["agent"] or ""),
+        ("gpus", ",".join(job["gpus"])),
+        ("ports", ",".join(map(str, job["ports"]))),
+        ("losses", f"{job['losses']} of {job['max_retries']} allowed" if job["losses"] else ""),
+        ("repeats", str(job["resubmit_of"] or "")),
+    ]
+
+
+def _when(text: str | None, now: float) -> str:
+    return f"{text} ({ago(text, now)} ago)" if text else ""
+
+
+def _show_attempts(attempts: list[dict[str, Any]], now: float) -> None:
+    columns = [
+        Column("ATTEMPT", True),
+        Column("AGENT"),
+        Column("STARTED"),
+        Column("ENDED"),
+        Column("END", flexible=True),
+    ]
+    print_table(
+        columns,
+        [
+            [
+                str(a["number"]),
+                a["agent"],
+                _when(a["started"], now),
+                _when(a["ended"], now),
+                a["message"] or a["reason"] or "",
+            ]
+            for a in attempts
+        ],
+    )
+
+
+@click.command("why")
+@ids_option
+@json_option
+@click.pass_obj
+def why_command(app: App, /, ids: Any, id_option: Any, as_json: bool) -> None:
+    """Say why a job waits, or why it ended."""
+    answer = app.call(calls.why(one_id(ids, id_option)))
+    if as_json:
+        print_json("why", **answer)
+        return
+    print(printable(answer["summary"]))
+    agents = answer.get("agents") or {}
+    failing = {name: count for name, count in (agents.get("fail") or {}).items() if count}
+    if answer.get("ahead"):
+        shown = ", ".join(map(str, answer.get("ahead_ids") or ()))
+        print(f"{answer['ahead']} ahead: {shown}" + (", ..." if answer["ahead"] > 10 else ""))
+    if failing:
+        print(
+            f"{agents['fit']} of {agents['total']} agents fit; "
+            + ", ".join(f"{count} fail on {name}" for name, count in failing.items())
+        )
+    if answer.get("details"):
+        print()
+        _show_details(answer["details"])
+
+
+def _show_details(rows: list[dict[str, Any]]) -> None:
+    columns = [
+        Column("AGENT"),
+        Column("CPUS FREE", True),
+        Column("MEM FREE", True),
+        Column("GPUS FREE", True),
+        Column("FAILING", flexible=True),
+    ]
+    print_table(
+        columns,
+        [
+            [
+                row["host"] or row["agent"],
+                f"{row['free']['cpus']:g}/{row['total']['cpus']:g}",
+                f"{format_size(row['free']['mem'])}/{format_size(row['total']['mem'])}",
+                f"{row['free']['gpus']}/{row['total']['gpus']}",
+                Cell(", ".join(row["failing"]) or "fits", "31" if row["failing"] else "32"),
+            ]
+            for row in rows
+        ],
+    )
+
+
+@click.command("watch")
+@click.argument("ids", nargs=-1, type=Ids())
+@click.option("--since", type=click.IntRange(0), metavar="SEQ", help="Begin after this event, instead of now.")
+@click.option("--user", metavar="KEY", help="* for everybody's jobs; for administrators.")
+@json_option
+@click.pass_obj
+def watch_command(app: App, /, ids: Any, since: int | None, user: str | None, as_json: bool) -> int:
+    """Print every change of jobs as it happens.
+
+    With ids it ends when all of them have ended, with the worst exit code; without, at Ctrl-C. It survives
+    restarts of the server and misses nothing. --json prints one document per line.
+    """
+    waiting = app.resolve(tuple(number for group in ids for number in group))
+    named = set(waiting)
+    subscription = Subscription(app.call(calls.status())["seq"] if since is None else since, user)
+    code = 0
+    for job in [app.call(calls.job(number)) for number in waiting]:
+        _print_change(job, subscription.last, as_json)
+        if job["state"] in ENDED:
+            waiting.remove(job["id"])
+            code = max(code, exit_code_of(job))
+    if named and not waiting:
+        return code
+    for event in app.transport.events(subscription):
+        if event.kind != "job" or (named and event.data["id"] not in waiting):
+            continue
+        _print_change(event.data, event.id, as_json)
+        if named and event.data["state"] in ENDED:
+            waiting.remove(event.data["id"])
+            code = max(code, exit_code_of(event.data))
+            if not waiting:
+                break
+    return code
+
+
+def _print_change(job: dict[str, Any], seq: int | None, as_json: bool) -> None:
+    if as_json:
+        print_json("watch", seq=seq, job=job)
+        return
+    clock = time.strftime("%H:%M:%S")
+    rest = printable(job["name"] or command_text(job["command"]))
+    print(f"{clock}  {job['id']:>6}  {state_cell(job).text:<14}  {rest}", flush=True)

@@ -1,0 +1,160 @@
+"""``retz list``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from retz.client import calls
+from retz.model.units import format_duration, format_size
+
+from .app import App
+from .output import (
+    Cell,
+    Column,
+    ago,
+    command_text,
+    is_terminal,
+    note,
+    print_json,
+    print_table,
+    seconds_of,
+    state_cell,
+)
+from .parameters import Ids, json_option, watch_option
+from .watching import repeat
+
+PAGE = 1000
+TERMINAL_LIMIT = 100
+
+COLUMNS = (
+    Column("ID", right=True),
+    Column("STATE"),
+    Column("NAME", flexible=True, optional=True),
+    Column("CPUS", right=True),
+    Column("MEM", right=True),
+    Column("GPUS", right=True, optional=True),
+    Column("PRIO", right=True, optional=True),
+    Column("AGE", right=True),
+    Column("RUN", right=True, optional=True),
+    Column("AGENT", flexible=True, optional=True),
+    Column("TAGS", flexible=True, optional=True),
+    Column("COMMAND", flexible=True),
+    Column("WHY", flexible=True, optional=True),
+)
+
+
+@click.command("list")
+@click.argument("ids", nargs=-1, type=Ids())
+@click.option("--state", "--states", "states", metavar="LIST", help="QUEUED, STARTED, ... LIVE, ENDED, ALL.")
+@click.option("-t", "--tag", "tags", multiple=True, metavar="TAG", help="Having this tag. Repeatable: all must hold.")
+@click.option("-A", "--appname", metavar="NAME", help="Of this application.")
+@click.option("-N", "--name", metavar="TEXT", help="Of this name.")
+@click.option("--text", metavar="TEXT", help="With this in name or command.")
+@click.option("--pipeline", metavar="NAME", help="Of this pipeline.")
+@click.option("--held/--not-held", default=None, help="Held or not.")
+@click.option("--since", metavar="TIME", help="Submitted since (ISO-8601).")
+@click.option("--until", metavar="TIME", help="Submitted until (ISO-8601).")
+@click.option("--at", metavar="TIME", help="What was queued or running then (ISO-8601).")
+@click.option("--user", metavar="KEY", help="Of another user, * for all; for administrators.")
+@click.option("--sort", metavar="FIELD", help="id, state, user, application, priority, pipeline; - in front reverses.")
+@click.option("-n", "--limit", type=click.IntRange(0), help="At most so many; 0 is all [default: 100 on a terminal].")
+@watch_option
+@json_option
+@click.pass_obj
+def list_command(
+    app: App, /, ids: tuple[list[int | str], ...], limit: int | None, watch: bool, as_json: bool, **options: Any
+) -> None:
+    """List jobs: the live ones, unless told otherwise.
+
+    On a terminal columns without content are left out and long ones cut; piped, everything is printed.
+    """
+    parameters = _parameters(app, ids, options)
+    if limit is None:
+        limit = TERMINAL_LIMIT if is_terminal(sys.stdout) and not as_json else 0
+    for _ in repeat(watch, as_json):
+        jobs, window = fetch(app, parameters, limit)
+        if as_json:
+            print_json("list", jobs=jobs, total=window["total"], counts=window["counts"], as_of=window["as_of"])
+            continue
+        print_table(COLUMNS, [row(job, time.time()) for job in jobs])
+        if len(jobs) < window["total"]:
+            note(f"{len(jobs)} of {window['total']} jobs; -n 0 shows all")
+
+
+def _parameters(app: App, ids: tuple[list[int | str], ...], options: dict[str, Any]) -> dict[str, Any]:
+    numbers = app.resolve(tuple(number for group in ids for number in group))
+    parameters = {
+        "ids": compact(numbers) or None,
+        "state": (options["states"] or "").upper() or ("ALL" if numbers else None),
+        "tag": list(options["tags"]),
+        "application": options["appname"],
+        "held": options["held"],
+    }
+    same = ("name", "text", "pipeline", "since", "until", "at", "user", "sort")
+    return {n: v for n, v in {**parameters, **{n: options[n] for n in same}}.items() if v not in (None, [])}
+
+
+def compact(numbers: list[int]) -> str:
+    """Return ``3-9,12`` for a list of ids."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def fetch(app: App, parameters: dict[str, Any], limit: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return up to ``limit`` jobs (0: all) and the first window's document."""
+    jobs: list[dict[str, Any]] = []
+    first: dict[str, Any] = {}
+    for window in _windows(app, parameters, limit):
+        first = first or window
+        jobs += window["jobs"]
+        if limit and len(jobs) >= limit:
+            break
+    return (jobs[:limit] if limit else jobs), first
+
+
+def _windows(app: App, parameters: dict[str, Any], limit: int) -> Iterator[dict[str, Any]]:
+    cursor: str | None = None
+    while True:
+        window = app.call(calls.jobs({**parameters, "limit": min(limit or PAGE, PAGE), "cursor": cursor}))
+        yield window
+        cursor = window["next"]
+        if cursor is None:
+            return
+
+
+def row(job: dict[str, Any], now: float) -> list[Cell | str]:
+    """The cells of one job."""
+    resources = job["resources"]
+    return [
+        str(job["id"]),
+        state_cell(job),
+        job["name"],
+        f"{resources['cpus']:g}",
+        format_size(resources["mem"]),
+        str(resources["gpus"] or ""),
+        str(job["priority"] or ""),
+        ago(job["submitted"], now),
+        run_time(job, now),
+        job["agent"] or "",
+        ",".join(job["tags"]),
+        command_text(job["command"]),
+        job["why"] or "",
+    ]
+
+
+def run_time(job: dict[str, Any], now: float) -> str:
+    """How long the job runs, or ran."""
+    started, ended = seconds_of(job["started"]), seconds_of(job["ended"])
+    if started is None or job["state"] == "QUEUED":
+        return ""
+    return format_duration((now if ended is None else ended) - started)

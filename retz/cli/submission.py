@@ -1,0 +1,183 @@
+"""From options to a submission: what a job asks for, where it runs, with which environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from retz.client import calls
+from retz.client.retry import Backoff, new_key
+from retz.config import JOB_VARIABLES, host_token
+
+from .app import App
+from .parameters import Cpus, Duration, Size
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CARRIED = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "USER", "LOGNAME", "SHELL", "TZ")
+"""What a command that runs here finds as its caller left it, beside LC_*."""
+_NEVER_CARRIED = {"TERM", "_", "PWD", "OLDPWD", "SHLVL", "CUDA_VISIBLE_DEVICES", "TMUX", "STY", "WINDOWID", "TTY"}
+"""They describe the submitter's terminal, shell or devices, not the work."""
+
+
+def job_options(function: F) -> F:
+    """All options that say what a job is and needs; their values come as keyword arguments."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+_PRIORITY = click.IntRange(-20, 19)
+_OPTIONS = [
+    click.option("-A", "--appname", metavar="NAME", help="Application to run in [default: default]."),
+    click.option("-c", "--command", "-cmd", "line", metavar="LINE", help="Shell line to run; - reads it from stdin."),
+    click.option("--each-line", metavar="FILE", help="One job for each line of the file; - is stdin."),
+    click.option(
+        "-E", "--env", "env", metavar="NAME=VALUE", multiple=True,
+        help="Set a variable; NAME alone takes the value it has here. Repeatable.",
+    ),
+    click.option("--cpu", "--cpus", "-cpu", "cpus", type=Cpus(), metavar="N", help="Processors, 0.5 too [default: 1]."),
+    click.option("--mem", "-mem", type=Size(), metavar="SIZE", help="Memory: 512 (MiB), 1.5g [default: its share]."),
+    click.option("--gpu", "--gpus", "-gpu", "gpus", type=click.IntRange(0), metavar="N", help="GPUs."),
+    click.option("--disk", type=Size(), metavar="SIZE", help="Disk space."),
+    click.option("--ports", "-ports", type=click.IntRange(0, 1000), metavar="N", help="Free ports, in $PORT0..."),
+    click.option("--prio", "--priority", "priority", type=_PRIORITY, metavar="P", help="-20..19, lower is earlier."),
+    click.option("--attributes", metavar="LIST", help="What the machine must have: 'rack=r1,level>=10,ssd'."),
+    click.option("-N", "--name", metavar="TEXT", help="A name for the job."),
+    click.option("--tags", "--tag", "-t", "tags", metavar="A,B", multiple=True, help="Tags. Repeatable."),
+    click.option("--timeout", type=Duration(), metavar="TIME", help="Time limit: 30 (minutes), 90s, 2h; 0 is none."),
+    click.option("--grace", type=Duration("s"), metavar="TIME", help="Between SIGTERM and SIGKILL: 10 (seconds), 1m."),
+    click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries after a lost machine [default: 5]."),
+    click.option("--hold", is_flag=True, help="Do not start it before 'retz release'."),
+    click.option("--pipeline", metavar="NAME", help="The recurring work that it is part of."),
+    click.option("--pipeline-run", metavar="NAME", help="Which run of the pipeline, a date for instance."),
+    click.option("-w", "--directory", metavar="DIR", help="Working directory on the machine that runs it."),
+    click.option("--env-all", is_flag=True, help="Pass your whole environment (except RETZ_*)."),
+    click.option("--sandbox", is_flag=True, help="Run in the job's own empty directory, with nothing of yours."),
+]  # fmt: skip
+
+
+def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: Backoff | None = None) -> list[int]:
+    """Submit what the command line says; return the ids.
+
+    Raises:
+        click.UsageError: there is no command, or several.
+    """
+    commands = _commands(words, options["line"], options["each_line"])
+    common = _fields(options)
+    surroundings = _surroundings(app, options)
+    environment = surroundings.pop("environment", {}) | _environment(options["env"])
+    common |= surroundings
+    if environment:
+        common["environment"] = environment
+    if options["directory"]:
+        common["directory"] = options["directory"]
+    try:
+        call = calls.submit([{"command": command, **common} for command in commands], new_key())
+    except ValueError as error:
+        raise click.UsageError(f"this cannot be sent: {error}") from None
+    answer = app.transport.call(call, first)
+    return list(answer["ids"])
+
+
+def _commands(words: tuple[str, ...], line: str | None, each_line: str | None) -> list[str | list[str]]:
+    if sum((bool(words), line is not None, each_line is not None)) != 1:
+        raise click.UsageError(
+            "give one of: a program after --, a shell line with -c, a file of lines with --each-line"
+        )
+    if words:
+        return [list(words)]
+    if line is not None:
+        text = sys.stdin.read().rstrip("\n") if line == "-" else line
+        if not text.strip():
+            raise click.UsageError("the command is empty")
+        return [text]
+    return list(_lines(each_line or ""))
+
+
+def _lines(name: str) -> list[str]:
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"--each-line {name}: {getattr(error, 'strerror', None) or error}") from None
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines:
+        raise click.UsageError(f"--each-line {name}: there is no line in it")
+    return lines
+
+
+def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that options set; what is not said is left to the server."""
+    resources = {name: options[name] for name in ("cpus", "mem", "gpus", "disk", "ports") if options[name] is not None}
+    fields = {
+        "application": options["appname"],
+        "name": options["name"],
+        "tags": [tag for group in options["tags"] for tag in group.split(",") if tag],
+        "priority": options["priority"],
+        "resources": resources,
+        "attributes": options["attributes"],
+        "timeout_s": options["timeout"] or None,
+        "kill_grace_s": options["grace"],
+        "max_retries": options["retries"],
+        "held": options["hold"] or None,
+        "pipeline": options["pipeline"],
+        "run": options["pipeline_run"],
+    }
+    return {name: value for name, value in fields.items() if value not in (None, [], {})}
+
+
+def _environment(pairs: tuple[str, ...]) -> dict[str, str]:
+    environment = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name:
+            raise click.UsageError("-E wants NAME=VALUE, or NAME alone")
+        if not equals:
+            if name not in os.environ:
+                raise click.UsageError(f"-E {name}: there is no such variable here; write {name}=VALUE")
+            value = os.environ[name]
+        environment[name] = value
+    return environment
+
+
+def _surroundings(app: App, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Directory and environment of the caller, where the job will run on this very host."""
+    if options["sandbox"]:
+        if options["env_all"]:
+            raise click.UsageError("--sandbox and --env-all contradict each other")
+        return {}
+    here = _is_here(app)
+    environment = carried_environment(os.environ, everything=options["env_all"], here=here)
+    return ({"directory": str(Path.cwd())} if here else {}) | {"environment": environment}
+
+
+def _is_here(app: App) -> bool:
+    status = app.call(calls.status())
+    return bool(status.get("local")) and status.get("same_host_token") == host_token()
+
+
+def carried_environment(environ: Mapping[str, str], *, everything: bool, here: bool) -> dict[str, str]:
+    """Return the caller's variables that go with a job.
+
+    Args:
+        everything: All but our own and those of the terminal.
+        here: It runs on this host, so that paths mean something.
+    """
+    if everything:
+        return {
+            name: value
+            for name, value in environ.items()
+            if not name.startswith(("RETZ_", "_RETZ_")) and name not in _NEVER_CARRIED and not _is_port(name)
+        }
+    if not here:
+        return {}
+    return {n: v for n, v in environ.items() if (n in CARRIED or n.startswith("LC_")) and n not in JOB_VARIABLES}
+
+
+def _is_port(name: str) -> bool:
+    return name.startswith("PORT") and name[4:].isdecimal()
