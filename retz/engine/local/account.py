@@ -1,0 +1,62 @@
+"""What of this machine is free: amounts, GPUs and ports, exact to the last unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from retz.engine.base import Assignment
+from retz.model.resources import Resources, Vector, add, fits, subtract
+
+from .ports import PortPool
+
+
+class Account:
+    """Amounts held by tasks. What known tasks hold may exceed a total that was configured smaller since."""
+
+    def __init__(self, total: Vector, gpus: Sequence[str], ports: PortPool) -> None:
+        self._free = total
+        self._gpus = dict.fromkeys(gpus)  # free ones, in order
+        self._order = {uuid: index for index, uuid in enumerate(gpus)}
+        self._ports = ports
+        self._held: dict[str, tuple[Vector, Assignment]] = {}
+
+    @property
+    def room(self) -> Vector:
+        """What may be offered."""
+        cpus, mem, disk, gpus, ports = self._free
+        return max(0, cpus), max(0, mem), max(0, disk), max(0, gpus), max(0, ports)
+
+    def take(self, task: str, need: Vector, assignment: Assignment, *, force: bool = False) -> bool:
+        """Book a task; False, and nothing booked, if there is no room and it is not ``force``d."""
+        if not force and not fits(need, self._free):
+            return False
+        self._free = subtract(self._free, need)
+        self._held[task] = need, assignment
+        for uuid in assignment.gpus:
+            self._gpus.pop(uuid, None)
+        if assignment.ports:
+            self._ports.held.update(assignment.ports)
+        return True
+
+    def give_back(self, task: str) -> None:
+        """Book a task out; twice is harmless."""
+        held = self._held.pop(task, None)
+        if held is None:
+            return
+        need, assignment = held
+        self._free = add(self._free, need)
+        if assignment.gpus:
+            free = [*self._gpus, *(uuid for uuid in assignment.gpus if uuid in self._order)]
+            self._gpus = dict.fromkeys(sorted(free, key=self._order.__getitem__))
+        if assignment.ports:
+            self._ports.held.difference_update(assignment.ports)
+
+    def assign(self, resources: Resources, taken: Assignment) -> Assignment | None:
+        """Choose GPUs and ports that are free and not ``taken``; None if there are too few."""
+        if not resources.gpus and not resources.ports:
+            return Assignment()
+        gpus = [uuid for uuid in self._gpus if uuid not in taken.gpus][: resources.gpus]
+        ports = self._ports.choose(resources.ports, frozenset(taken.ports))
+        if len(gpus) < resources.gpus or ports is None:
+            return None
+        return Assignment(tuple(gpus), ports)

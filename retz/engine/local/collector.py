@@ -1,0 +1,59 @@
+"""Removes sandboxes slowly: thousands at once make a file system create new ones twenty times slower for seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from .sandbox import sandbox_path
+
+_log = logging.getLogger(__name__)
+REST = 3.0
+"""Time off between two removals, as a multiple of the time the last one took."""
+REST_MIN_S = 0.002
+
+
+class Collector:
+    """One background task that removes one sandbox after the other while there are any."""
+
+    def __init__(self, dir_fd: int) -> None:
+        self._dir_fd = dir_fd
+        self._waiting: deque[str] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, tasks: Iterable[str]) -> None:
+        """The sandboxes of these tasks may go."""
+        self._waiting.extend(tasks)
+        if self._waiting and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Finish the removal under way, forget the rest: the server asks again after a restart."""
+        self._waiting.clear()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        while self._waiting:
+            path = sandbox_path(self._waiting.popleft())
+            took = await asyncio.to_thread(self._remove, path)
+            await asyncio.sleep(max(REST_MIN_S, REST * took))
+
+    def _remove(self, path: str) -> float:
+        before = time.monotonic()
+        try:
+            shutil.rmtree(path, onerror=self._on_error, dir_fd=self._dir_fd)
+            os.rmdir(path.rpartition("/")[0], dir_fd=self._dir_fd)  # its shard, if it was the last
+        except OSError as error:
+            _log.debug("left in place: %s: %s", path, error)
+        return time.monotonic() - before
+
+    def _on_error(self, function: object, path: str, info: object) -> None:
+        error = info[1] if isinstance(info, tuple) else info
+        if not isinstance(error, FileNotFoundError):
+            _log.warning("cannot remove %s of a sandbox: %s", path, error)

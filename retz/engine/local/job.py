@@ -1,0 +1,109 @@
+"""One running job, as the launcher sees it."""
+
+from __future__ import annotations
+
+import os
+
+from .series import Series
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FOREVER = float("inf")
+
+
+class Job:
+    """A started process and what is known of it. Times are monotonic seconds, ``started`` is since the epoch.
+
+    Attributes:
+        deadline: When to do the next thing to it: end it for its time limit, or SIGKILL it after the grace.
+        verdict: Why we are ending it: ``timeout``, ``oom``, ``user``, ``lost``; None if we are not.
+        forced: SIGKILL was sent; whatever of it still appears gets one too.
+        status: Wait status of the main process once it is over.
+    """
+
+    __slots__ = (
+        "born",
+        "cpu_s",
+        "deadline",
+        "ended",
+        "forced",
+        "grace_s",
+        "limit_mb",
+        "message",
+        "orphan_cpu_s",
+        "peak_mb",
+        "pid",
+        "record",
+        "rss_mb",
+        "series",
+        "started",
+        "status",
+        "task",
+        "timeout_s",
+        "verdict",
+    )
+
+    def __init__(
+        self, task: str, pid: int, record: list[Any], *, started: float, born: float, interval_s: float
+    ) -> None:
+        self.task = task
+        self.pid = pid
+        self.record = record
+        self.started = started
+        self.born = born
+        self.limit_mb: int | None = None
+        self.timeout_s: float | None = None
+        self.grace_s = 5.0
+        self.deadline = FOREVER
+        self.verdict: str | None = None
+        self.message: str | None = None
+        self.forced = False
+        self.status: int | None = None
+        self.ended = 0.0
+        self.cpu_s = 0.0
+        self.orphan_cpu_s = 0.0
+        self.rss_mb = 0.0
+        self.peak_mb = 0.0
+        self.series = Series(interval_s)
+
+    def limit(self, mem_mb: int | None, timeout_s: float | None, grace_s: float) -> None:
+        """Set its limits."""
+        self.limit_mb, self.timeout_s, self.grace_s = mem_mb, timeout_s, grace_s
+        if timeout_s is not None:
+            self.deadline = self.born + timeout_s
+
+    def sample(self, now: float, cpu_s: float, rss_mb: float) -> None:
+        """Note what its living processes used: processor seconds so far, resident memory now."""
+        # Processes that were killed before their parent waited for them leave the sum: it must not fall.
+        self.cpu_s = max(self.cpu_s, cpu_s + self.orphan_cpu_s)
+        self.rss_mb = rss_mb
+        self.peak_mb = max(self.peak_mb, rss_mb)
+        self.series.add(now - self.born, self.cpu_s, rss_mb)
+
+    def charge(self, cpu_s: float, max_rss_kb: int) -> None:
+        """Add what an orphan of it used in its whole life."""
+        self.orphan_cpu_s += cpu_s
+        self.peak_mb = max(self.peak_mb, max_rss_kb / 1024)
+
+    def over(self, status: int, cpu_s: float, max_rss_kb: int, now: float, at: float) -> None:
+        """Its main process has ended."""
+        self.status, self.ended = status, at
+        self.cpu_s = max(self.cpu_s, cpu_s + self.orphan_cpu_s)
+        self.peak_mb = max(self.peak_mb, max_rss_kb / 1024)
+        self.series.end(now - self.born, self.cpu_s)
+
+    def usage(self) -> list[Any]:
+        """``[cpu_s, max_rss_mb, interval_s, series]``."""
+        points = self.series.points
+        return [round(self.cpu_s, 4), round(self.peak_mb, 1), self.series.interval if points else 0, points]
+
+    def final(self, seq: int) -> list[Any]:
+        """The message that says how it ended: ``["e", seq, kind, task, at, started, code, signal, reason, ...]``."""
+        kind = "lost" if self.verdict == "lost" else "ended"
+        status = self.status or 0
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        code = None if number is not None else os.WEXITSTATUS(status)
+        reason = None if kind == "lost" else self.verdict
+        return ["e", seq, kind, self.task, self.ended, self.started, code, number, reason, self.message, self.usage()]

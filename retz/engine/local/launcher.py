@@ -1,0 +1,636 @@
+"""The launcher: starts the jobs of one data directory, holds their process trees, knows how they ended.
+
+Run as ``python -I -S launcher.py DIRECTORY READY_FD``; READY_FD gets one line, ``ok`` or why not. Standard
+library only, one thread, one loop; it sleeps without any timer while there are no jobs. It outlives the server,
+enforces limits while the server is away, and exits by itself when it has no jobs and no server has been
+connected for LINGER_S.
+
+The server talks to it over a Unix socket, one JSON array per line.
+
+From the server:
+    ``["start", task, command, environment, directory, mem_limit_mb, timeout_s, kill_grace_s]``
+    ``["kill", task, grace_s]``, ``["ack", [seq, ...]]``, ``["usage", request, [task, ...]]``, ``["interval", seconds]``
+
+To the server:
+    ``["hello", protocol, pid, [[task, started], ...], [end, ...]]`` first; ends are as below
+    ``["s", task, started]``
+    ``["e", seq, "ended" | "lost", task, at, started, code, signal, reason, message, usage]``
+    ``["u", request, {task: usage}]`` with usage ``[cpu_s, max_rss_mb, interval_s, [[cpu x 100, MiB], ...]]``
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__" and not __package__:
+    # Run by path in isolated mode: make the package importable without site-packages.
+    sys.path.append(__file__.rsplit("/", 4)[0])
+    __package__ = "retz.engine.local"
+
+import ctypes
+import fcntl
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import time
+
+from retz.engine.local import cgroup, processes, records, sandbox
+from retz.engine.local.job import FOREVER, Job
+from retz.engine.local.spawn import NOT_EXECUTABLE, NOT_FOUND, StartError, spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    Record = list[Any]
+
+PROTOCOL = 1
+SOCKET, LOCK, AGENT, LOG = "launcher.sock", "launcher.lock", "agent", "launcher.log"
+LINGER_S = 10.0
+HOLD_STARTED_S = 0.003
+"""News of a start waits this long: most short jobs then need one message, not two."""
+SCAN_MIN_S, SCAN_MAX_S = 0.15, 2.0
+SCAN_SHARE = 40
+"""Memory limits are looked after with at most 1/40 of a processor."""
+_PR_SET_CHILD_SUBREAPER = 36
+
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+class Launcher:
+    """All state of the process. Methods run in the loop's one thread."""
+
+    def __init__(self, cookie: str, dir_fd: int, listener: socket.socket, history: records.History) -> None:
+        self.cookie = cookie
+        self.dir_fd = dir_fd
+        self.listener = listener
+        self.interval_s = 5.0
+        self.jobs: dict[str, Job] = {}
+        self.running: dict[int, Job] = {}  # by pid of the main process, until it is reaped
+        self.sessions: dict[int, Job] = {}  # the same, until nothing of the job is left
+        self.ending: list[Job] = []  # main process over, some of the tree left
+        self.orphans: dict[int, set[str]] = {}  # children we did not start: whose they may be
+        self.fresh: list[Job] = []  # started, and not announced yet
+        self.unacknowledged = history.ended
+        # A sequence number is never used twice, not even after the file was emptied.
+        self.seq = max(history.last_seq, time.time_ns() // 1000)
+        self.group = cgroup.enter(f"{cookie}-{os.getpid()}")
+        self.records = records.Writer(records.NAME, ["h", boot_id(), self.group], list(history.ended.values()))
+        self.connection: socket.socket | None = None
+        self.incoming = b""
+        self.outgoing = b""
+        self.blocked = False
+        self.messages: list[Record] = []
+        self.announce_at = self.scan_at = self.act_at = self.linger_at = FOREVER
+        self.scan_interval = SCAN_MIN_S
+        self.signals = open_signalfd((signal.SIGCHLD, signal.SIGTERM))
+        self.children_fd = open_children()
+        self.epoll = select.epoll()
+        self.epoll.register(self.signals, select.EPOLLIN)
+        self.epoll.register(listener, select.EPOLLIN)
+        self.stopping = False
+
+    # -- the loop
+
+    def run(self) -> None:
+        """Work until there is nothing to do and nobody to do it for."""
+        self.linger_at = time.monotonic() + LINGER_S
+        while True:
+            for fd, mask in self.epoll.poll(self._timeout()):
+                if fd == self.signals:
+                    self._read_signals()
+                elif self.connection is not None and fd == self.connection.fileno():
+                    self._serve(mask)
+                elif fd == self.listener.fileno():
+                    self._accept()
+            done = self._run_timers(time.monotonic())
+            self._write_records()
+            self._send()
+            if done:
+                return
+
+    def _timeout(self) -> float:
+        wake = min(self.announce_at, self.scan_at, self.act_at, self.linger_at)
+        return -1 if wake == FOREVER else max(0.0, wake - time.monotonic())
+
+    def _run_timers(self, now: float) -> bool:
+        if now >= self.announce_at:
+            self._announce(now)
+        if now >= self.scan_at:
+            self._scan(now)
+        if now >= self.act_at:
+            self._act(now)
+        idle = not self.jobs and (self.connection is None or self.stopping)
+        if not idle:
+            self.linger_at = FOREVER
+        elif self.linger_at == FOREVER and not self.stopping:
+            self.linger_at = now + LINGER_S
+        return idle and (self.stopping or now >= self.linger_at)
+
+    def _read_signals(self) -> None:
+        data = os.read(self.signals, 128 * 16)
+        numbers = {int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 128)}
+        if signal.SIGCHLD in numbers:
+            self._reap()
+        if signal.SIGTERM in numbers:
+            self._stop()
+
+    def _stop(self) -> None:
+        """End all jobs, then exit: their machine is going down, so they are lost, not failed."""
+        self.stopping = True
+        for job in list(self.jobs.values()):
+            self._end(job, "lost", "the launcher was told to stop", job.grace_s)
+
+    # -- talking to the server
+
+    def _accept(self) -> None:
+        connection, _ = self.listener.accept()
+        connection.setblocking(False)
+        # What the old server still had to say is void: the new one decides what it knows from the hello.
+        self._disconnect()
+        self.connection = connection
+        self.epoll.register(connection, select.EPOLLIN)
+        running = [[job.task, job.started] for job in self.jobs.values()]
+        self.fresh.clear()
+        self.messages = [["hello", PROTOCOL, os.getpid(), running, list(self.unacknowledged.values())]]
+
+    def _disconnect(self) -> None:
+        if self.connection is not None:
+            self.epoll.unregister(self.connection)
+            self.connection.close()
+            self.connection = None
+        self.incoming = self.outgoing = b""
+        self.blocked = False
+        self.messages.clear()
+
+    def _serve(self, mask: int) -> None:
+        if mask & select.EPOLLOUT:
+            self._flush()
+        if mask & ~select.EPOLLOUT and self.connection is not None:
+            self._receive(self.connection)
+
+    def _receive(self, connection: socket.socket) -> None:
+        try:
+            data = connection.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._disconnect()
+            return
+        *lines, self.incoming = (self.incoming + data).split(b"\n") if self.incoming else data.split(b"\n")
+        try:
+            for line in lines:
+                self._handle(json.loads(line))
+        except (ValueError, TypeError, IndexError) as error:  # not our server; the jobs must not suffer
+            print(f"{time.time():.3f} refused a message: {error}", file=sys.stderr, flush=True)
+            self._disconnect()
+
+    def _handle(self, message: Record) -> None:
+        kind = message[0]
+        if kind == "start":
+            self._start(*message[1:])
+        elif kind == "ack":
+            self._acknowledged(message[1])
+        elif kind == "kill":
+            job = self.jobs.get(message[1])
+            if job is not None:
+                self._end(job, "user", None, message[2])
+        elif kind == "usage":
+            self._answer_usage(message[1], message[2])
+        elif kind == "interval":
+            self.interval_s = message[1]
+
+    def _answer_usage(self, request: int, tasks: list[str]) -> None:
+        self._scan(time.monotonic())
+        known = {task: self.jobs[task].usage() for task in tasks if task in self.jobs}
+        self.messages.append(["u", request, known])
+
+    def _acknowledged(self, seqs: list[int]) -> None:
+        for seq in seqs:
+            self.unacknowledged.pop(seq, None)
+        self.records.add(["a", seqs])
+
+    def _send(self) -> None:
+        if self.messages:
+            if self.connection is not None:
+                lines = [_encode(message) for message in self.messages]
+                self.outgoing += ("\n".join(lines) + "\n").encode()
+            self.messages.clear()
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.connection is None or not self.outgoing:
+            return
+        try:
+            sent = self.connection.send(self.outgoing)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._disconnect()
+            return
+        self.outgoing = self.outgoing[sent:]
+        blocked = bool(self.outgoing)
+        if blocked != self.blocked:
+            self.blocked = blocked
+            self.epoll.modify(self.connection, select.EPOLLIN | (select.EPOLLOUT if blocked else 0))
+
+    def _write_records(self) -> None:
+        try:
+            if not self.jobs and not self.unacknowledged:
+                if not self.records.empty:
+                    self.records.rewrite([])
+            elif self.records.too_long:
+                running = [job.record for job in self.jobs.values()]
+                self.records.rewrite([*running, *self.unacknowledged.values()])
+            else:
+                self.records.flush()
+        except OSError as error:  # a full disk: the server still hears everything, and we try again
+            print(f"{time.time():.3f} cannot write {records.NAME}: {error}", file=sys.stderr, flush=True)
+
+    # -- starting
+
+    def _start(
+        self,
+        task: str,
+        command: str | list[str],
+        environment: dict[str, str],
+        directory: str | None,
+        mem_limit_mb: int | None,
+        timeout_s: float | None,
+        grace_s: float,
+    ) -> None:
+        if task in self.jobs or self.stopping:
+            return
+        path = sandbox.sandbox_path(task)
+        try:
+            stdout = sandbox.claim(path, self.dir_fd)
+        except FileExistsError:
+            self._never_ran(task, "lost", None, "its attempt was claimed before, by a launcher that is gone")
+            return
+        except OSError as error:
+            self._never_ran(task, "lost", None, f"cannot make its sandbox {path}: {error.strerror}")
+            return
+        try:
+            pid, born, record = self._spawn(task, path, stdout, command, environment, directory)
+        except StartError as error:
+            self._never_ran(task, "ended" if error.exit_code else "lost", error.exit_code, str(error))
+            return
+        job = Job(task, pid, record, started=time.time(), born=born, interval_s=self.interval_s)
+        job.limit(mem_limit_mb, timeout_s, grace_s)
+        self._watch(job)
+
+    def _spawn(
+        self,
+        task: str,
+        path: str,
+        stdout: int,
+        command: str | list[str],
+        environment: dict[str, str],
+        directory: str | None,
+    ) -> tuple[int, float, Record]:
+        earliest = ticks_now()
+        stderr = sandbox.create_output(f"{path}/stderr", self.dir_fd)
+        try:
+            enter(directory or path)
+            pid = spawn(command, environment, stdout, stderr)
+        finally:
+            os.fchdir(self.dir_fd)
+            os.close(stdout)
+            os.close(stderr)
+        return pid, time.monotonic(), ["s", task, pid, earliest, ticks_now()]
+
+    def _watch(self, job: Job) -> None:
+        self.jobs[job.task] = self.running[job.pid] = self.sessions[job.pid] = job
+        self.records.add(job.record)
+        if not self.fresh:
+            self.announce_at = job.born + HOLD_STARTED_S
+        self.fresh.append(job)
+        self.act_at = min(self.act_at, job.deadline)
+        wait = SCAN_MIN_S if job.limit_mb is not None else self.interval_s
+        self.scan_at = min(self.scan_at, job.born + wait)
+
+    def _never_ran(self, task: str, kind: str, code: int | None, message: str) -> None:
+        reason = "start" if kind == "ended" else None
+        self._finish(["e", 0, kind, task, time.time(), None, code, None, reason, message, None])
+
+    def _finish(self, message: Record) -> None:
+        self.seq += 1
+        message[1] = self.seq
+        self.unacknowledged[self.seq] = message
+        self.records.add(message)
+        self.messages.append(message)
+
+    def _announce(self, now: float) -> None:
+        due = [job for job in self.fresh if job.born + HOLD_STARTED_S <= now]
+        self.fresh = [job for job in self.fresh if job.born + HOLD_STARTED_S > now]
+        self.announce_at = self.fresh[0].born + HOLD_STARTED_S if self.fresh else FOREVER
+        self.messages.extend(["s", job.task, job.started] for job in due)
+
+    # -- ending
+
+    def _reap(self) -> None:
+        now = time.monotonic()
+        orphaned = False
+        while True:
+            try:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            job = self.running.pop(pid, None)
+            if job is not None:
+                job.over(status, used.ru_utime + used.ru_stime, used.ru_maxrss, now, time.time())
+                self.ending.append(job)
+            else:
+                orphaned = True
+                self._charge(self.orphans.pop(pid, None), used.ru_utime + used.ru_stime, used.ru_maxrss)
+        if self.ending or orphaned:
+            self._settle(now)
+
+    def _charge(self, owners: set[str] | None, cpu_s: float, max_rss_kb: int) -> None:
+        if owners is not None and len(owners) == 1:
+            job = self.jobs.get(next(iter(owners)))
+            if job is not None:
+                job.charge(cpu_s, max_rss_kb)
+
+    def _settle(self, now: float) -> None:
+        """Report the jobs of which nothing is left; end what is left of the others."""
+        self._find_orphans()
+        held: dict[str, list[int]] = {}
+        for pid, owners in self.orphans.items():
+            if len(owners) == 1:
+                held.setdefault(next(iter(owners)), []).append(pid)
+        left = []
+        for job in self.ending:
+            remaining = held.get(job.task)
+            if remaining is None:
+                self._report(job)
+                continue
+            left.append(job)
+            # A job that was asked to end may clean up until its grace is over; nothing survives a normal end.
+            if job.verdict is None or job.forced or now >= job.deadline:
+                job.forced = True
+                self._signal(remaining, [signal.SIGKILL])
+        self.ending = left
+        if self.orphans:
+            self._signal([pid for pid, owners in self.orphans.items() if not owners], [signal.SIGKILL])
+
+    def _report(self, job: Job) -> None:
+        del self.jobs[job.task], self.sessions[job.pid]
+        if self.fresh and job in self.fresh:
+            self.fresh.remove(job)
+            if not self.fresh:
+                self.announce_at = FOREVER
+        for owners in self.orphans.values():
+            owners.discard(job.task)
+        self._finish(job.final(0))
+        if not self.jobs:
+            self.scan_at = self.act_at = FOREVER
+
+    def _find_orphans(self) -> None:
+        """Look for children that we did not start: what is left of jobs whose parents have died."""
+        for pid in self._children():
+            if pid not in self.running and pid not in self.orphans:
+                owners = self._owners(pid)
+                if owners is not None:
+                    self.orphans[pid] = owners
+
+    def _children(self) -> Iterable[int]:
+        if self.children_fd is not None:
+            data = os.pread(self.children_fd, 1 << 20, 0)
+            return [int(pid) for pid in data.split()]
+        table = processes.scan(self._pids())
+        return processes.children_of(table).get(os.getpid(), [])
+
+    def _owners(self, pid: int) -> set[str] | None:
+        """Return the tasks that an orphan may belong to; None if it is dead already."""
+        stat = processes.read_stat(pid)
+        if stat is None or stat[5] == b"Z":
+            return None
+        job = self.sessions.get(stat[1])
+        if job is not None:
+            return {job.task}
+        environment = processes.environment_of(pid)
+        if b"\0RETZ_LAUNCHER=%b\0" % self.cookie.encode() in environment:
+            task = environment.partition(b"\0RETZ_TASK=")[2].partition(b"\0")[0].decode("ascii", "replace")
+            if task in self.jobs:
+                return {task}
+        # It hid its origin: it may live as long as any job that was there when it appeared.
+        return set(self.jobs)
+
+    def _end(self, job: Job, verdict: str, message: str | None, grace_s: float) -> None:
+        """SIGTERM to the whole tree, SIGKILL after the grace. The first verdict stays, the shortest grace counts."""
+        now = time.monotonic()
+        if job.verdict is None:
+            job.verdict, job.message, job.deadline = verdict, message, now + grace_s
+            if grace_s > 0:
+                self._signal([job.pid] if job.status is None else [], [signal.SIGTERM, signal.SIGCONT], job)
+        else:
+            job.deadline = min(job.deadline, now + grace_s)
+        if job.deadline <= now:
+            self._force(job)
+        self.act_at = min(self.act_at, job.deadline)
+
+    def _force(self, job: Job) -> None:
+        job.forced, job.deadline = True, FOREVER
+        self._signal([job.pid] if job.status is None else [], [signal.SIGKILL], job)
+
+    def _signal(self, roots: list[int], signals: list[int], job: Job | None = None) -> None:
+        """Signal children of ours and everything below them; with ``job``, its orphans as well."""
+        if job is not None:
+            self._find_orphans()
+            roots = roots + [pid for pid, owners in self.orphans.items() if owners == {job.task}]
+        if not roots:
+            return
+        table = processes.scan(self._pids())
+        for pid in processes.descend(processes.children_of(table), roots):
+            if pid in table:
+                processes.send(pid, table[pid][3], signals)
+
+    def _act(self, now: float) -> None:
+        """Do what is due: time limits, and the ends of graces."""
+        for job in list(self.jobs.values()):
+            if job.deadline > now:
+                continue
+            if job.verdict is None and job.status is None:
+                text = f"it ran longer than its time limit of {duration(job.timeout_s or 0)}"
+                self._end(job, "timeout", text, job.grace_s)
+            else:
+                self._force(job)
+        self.act_at = min((job.deadline for job in self.jobs.values()), default=FOREVER)
+
+    # -- watching
+
+    def _pids(self) -> list[int]:
+        return cgroup.processes(self.group) if self.group is not None else processes.all_pids()
+
+    def _scan(self, now: float) -> None:
+        """Sample every job, and end those over their memory limit."""
+        table = processes.scan(self._pids())
+        children = processes.children_of(table)
+        limited = False
+        for job in list(self.jobs.values()):
+            if job.status is not None:
+                continue
+            limited = limited or job.limit_mb is not None
+            orphans = [pid for pid, owners in self.orphans.items() if owners == {job.task}]
+            pids = [pid for pid in processes.descend(children, [job.pid, *orphans]) if pid in table]
+            stats = [table[pid] for pid in pids]
+            rss_mb = sum(stat[4] for stat in stats) * processes.PAGE_MB
+            job.sample(now, sum(stat[2] for stat in stats), rss_mb)
+            if job.limit_mb is not None and rss_mb > job.limit_mb and job.verdict != "oom":
+                self._check_memory(job, pids, rss_mb)
+        self._plan_scan(now, limited)
+
+    def _plan_scan(self, now: float, limited: bool) -> None:
+        cost = time.monotonic() - now
+        wait = min(max(SCAN_MIN_S, SCAN_SHARE * cost), SCAN_MAX_S) if limited else self.interval_s
+        self.scan_at = now + min(wait, self.interval_s) if self.running else FOREVER
+
+    def _check_memory(self, job: Job, pids: list[int], used_mb: float) -> None:
+        if len(pids) > 1:
+            # Forked workers share most of their pages; the sum of what is resident counts those once for each.
+            proportional = processes.proportional_mb(pids)
+            used_mb = used_mb if proportional is None else proportional
+        if job.limit_mb is not None and used_mb > job.limit_mb:
+            job.verdict, job.message = "oom", f"used {size(used_mb)} of the {size(job.limit_mb)} it asked for"
+            self._force(job)
+
+
+def enter(directory: str) -> None:
+    """Change the working directory.
+
+    Raises:
+        StartError: saying what is wrong with it.
+    """
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        raise StartError(f"cannot enter its working directory {directory}: {error.strerror}", code) from error
+
+
+def size(mib: float) -> str:
+    """Return a size with one decimal where that says more: ``512M``, ``2.1G``."""
+    return f"{mib:.0f}M" if mib < 1024 else f"{mib / 1024:.1f}".removesuffix(".0") + "G"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for a message: ``1.5s``, ``30s``, ``2:05:00``."""
+    if seconds < 60:
+        return f"{seconds:g}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02} minutes"
+
+
+def ticks_now() -> int:
+    """Return the clock that /proc counts start times with, in its ticks."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) / processes.TICK)
+
+
+def boot_id() -> str:
+    """Return what tells one boot of this machine from another."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def open_children() -> int | None:
+    """Open the kernel's list of our children; None where it has none."""
+    pid = os.getpid()
+    try:
+        return os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+
+
+def open_signalfd(numbers: Iterable[signal.Signals]) -> int:
+    """Block these signals and return a descriptor to read them from: no handler, no interrupted call."""
+    numbers = set(numbers)
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    mask = (ctypes.c_ulong * 16)()
+    for number in numbers:
+        mask[0] |= 1 << (number - 1)
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = int(libc.signalfd(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK))
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "signalfd")
+    return fd
+
+
+def become_subreaper() -> None:
+    """Make what loses its parent below us our child."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def clean_up(cookie: str) -> records.History:
+    """End what an earlier launcher left, and account for it: what it started and never saw the end of is lost."""
+    history = records.read(records.NAME)
+    rebooted = history.boot_id != boot_id()
+    if not rebooted and history.cgroup is not None:
+        cgroup.end_all(history.cgroup, cookie)
+    leaders = {} if rebooted else {record[2]: (record[3], record[4]) for record in history.started.values()}
+    processes.end_strays(cookie, leaders)
+    text = "the machine was restarted under it" if rebooted else "its launcher died, and it was ended"
+    for task in list(history.started):
+        history.last_seq = max(history.last_seq, time.time_ns() // 1000) + 1
+        history.apply(["e", history.last_seq, "lost", task, time.time(), None, None, None, None, text, None])
+    return history
+
+
+def lock() -> bool:
+    """Become the one launcher of this directory; False if there is another."""
+    fd = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return False
+    os.ftruncate(fd, 0)
+    os.write(fd, b"%d\n" % os.getpid())
+    return True
+
+
+def listen() -> socket.socket:
+    """Listen on the socket in the current directory, which keeps the path shorter than any limit."""
+    if os.path.lexists(SOCKET):
+        os.unlink(SOCKET)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    listener.bind(SOCKET)
+    os.umask(before)
+    listener.listen(8)
+    return listener
+
+
+def main(directory: str, ready_fd: int) -> None:
+    """Take over the directory, say so on ``ready_fd``, and run."""
+    os.chdir(directory)
+    dir_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    if not lock():
+        os.write(ready_fd, b"locked\n")
+        return
+    become_subreaper()
+    with open(AGENT, encoding="ascii") as file:
+        cookie = file.read().strip()
+    launcher = Launcher(cookie, dir_fd, listen(), clean_up(cookie))
+    os.write(ready_fd, b"ok\n")
+    os.close(ready_fd)
+    gc.freeze()
+    launcher.run()
+    os.unlink(SOCKET)
+    if launcher.group is not None:
+        cgroup.leave(launcher.group)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

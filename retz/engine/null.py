@@ -1,0 +1,143 @@
+"""An engine that runs nothing: it accepts every task and reports it done. For benchmarks and tests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+
+from retz.model.agent import Agent, Offer
+from retz.model.job import Usage
+from retz.model.resources import Resources, Vector, add, fits, subtract
+
+from .base import Assignment, FileEntry, FileReader, KnownTask, Listener, Task, Update
+
+_FIRST_PORT = 31000
+
+
+class NullEngine:
+    """One agent with ``slots`` processors. Every task ends with exit code 0 on the next turn of the loop.
+
+    Args:
+        slots: Processors to offer.
+        total: Everything to offer; None for ``slots`` processors and plenty of the rest.
+    """
+
+    name = "null"
+
+    def __init__(self, slots: int = 64, total: Resources | None = None) -> None:
+        self._total = total or Resources(cpus=float(slots), mem=slots << 20, disk=slots << 20, ports=1000)
+        self._free: Vector = self._total.vector
+        self._agent = f"null-{uuid.uuid4().hex[:12]}"
+        self._offer: Offer | None = None
+        self._offers_made = 0
+        self._seq = 0
+        self._due: list[tuple[Task, float]] = []
+        self._unacknowledged: dict[int, Update] = {}
+        self._next_port = 0
+        self._stopped = True
+
+    async def start(self, listener: Listener, known: Sequence[KnownTask]) -> None:
+        """Nothing survives a restart: known tasks are lost."""
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._stopped = False
+        updates = list(self._unacknowledged.values())
+        reported = {update.task for update in updates}
+        updates.extend(self._lost(task.id) for task in known if task.id not in reported)
+        if updates:
+            listener.updates(updates)
+        self._make_offer()
+
+    def _lost(self, task: str) -> Update:
+        return Update(seq=0, task=task, kind="lost", at=time.time(), message="the null engine forgets its tasks")
+
+    async def stop(self) -> None:
+        """Forget what was launched and not reported."""
+        self._stopped = True
+        self._due.clear()
+        self._offer = None
+        self._free = self._total.vector
+
+    def agents(self) -> Sequence[Agent]:
+        """The one agent."""
+        return [Agent(id=self._agent, host="null", total=self._total)]
+
+    def assign(self, offer: Offer, resources: Resources, taken: Assignment) -> Assignment | None:
+        """Made-up ports; there are no GPUs to hand out."""
+        if resources.gpus:
+            return None
+        if not resources.ports:
+            return Assignment()
+        first, self._next_port = self._next_port, self._next_port + resources.ports
+        return Assignment(ports=tuple(_FIRST_PORT + number % 1000 for number in range(first, self._next_port)))
+
+    def launch(self, offer: Offer, tasks: Sequence[Task]) -> None:
+        """Report every task started and ended on the next turn of the loop."""
+        if self._offer is not None and self._offer.id == offer.id:
+            self._offer = None
+        if not self._due:
+            self._loop.call_soon(self._report)
+        now = time.time()
+        for task in tasks:
+            self._free = subtract(self._free, task.resources.vector)
+            self._due.append((task, now))
+
+    def _report(self) -> None:
+        if self._stopped:
+            return
+        due, self._due = self._due, []
+        now = time.time()
+        updates = []
+        for task, started in due:
+            self._free = add(self._free, task.resources.vector)
+            self._seq += 1
+            end = Update(seq=self._seq, task=task.id, kind="ended", at=now, started=started, exit_code=0, usage=Usage())
+            self._unacknowledged[end.seq] = end
+            updates.append(Update(seq=0, task=task.id, kind="started", at=started, started=started))
+            updates.append(end)
+        if updates:
+            self._listener.updates(updates)
+        self._make_offer()
+
+    def _make_offer(self) -> None:
+        if self._stopped or not fits((1, 0, 0, 0, 0), self._free):
+            return
+        if self._offer is not None:
+            if self._offer.room == self._free:
+                return
+            gone, self._offer = self._offer.id, None
+            self._listener.rescinded([gone])
+        self._offers_made += 1
+        self._offer = Offer(id=f"{self._agent}-{self._offers_made}", agent=self._agent, room=self._free, host="null")
+        self._listener.offers([self._offer])
+
+    def decline(self, offer_ids: Sequence[str]) -> None:
+        """Offer the same again after a second."""
+        if self._offer is not None and self._offer.id in offer_ids:
+            self._offer = None
+            self._loop.call_later(1.0, self._make_offer)
+
+    def kill(self, task_id: str, grace_s: float) -> None:
+        """Too late by definition: its end is on its way."""
+
+    def acknowledge(self, seqs: Sequence[int]) -> None:
+        """Forget these updates."""
+        for seq in seqs:
+            self._unacknowledged.pop(seq, None)
+
+    async def usage(self, task_ids: Sequence[str]) -> dict[str, Usage]:
+        """Nothing runs, nothing is used."""
+        return {}
+
+    async def list_files(self, task_id: str, path: str) -> list[FileEntry]:
+        """There are no sandboxes."""
+        raise FileNotFoundError(f"the null engine keeps no files for {task_id}")
+
+    async def open_file(self, task_id: str, path: str) -> FileReader:
+        """There are no sandboxes."""
+        raise FileNotFoundError(f"the null engine keeps no files for {task_id}")
+
+    def collect(self, task_ids: Sequence[str]) -> None:
+        """There is nothing to remove."""
