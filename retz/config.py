@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from .config_keys import BY_NAME, DEFAULT_URI, JOB_VARIABLES, KEYS, Key, Value, toml_value
 from .config_values import convert
@@ -270,8 +271,10 @@ def _xdg(environ: Mapping[str, str], variable: str, default: str) -> Path:
 def write_client_config(path: Path, uri: str, key: str, secret: str, *, replace: bool = False) -> bool:
     """Write a client's identity, readable by its owner alone from its first instant.
 
+    A file that differs only in the port of a server on this host gets the new address; the rest of it stays.
+
     Returns:
-        True if written, False if the file says the same already.
+        True if something was written, False if the file says the same already.
 
     Raises:
         ConfigError: the file holds something else and ``replace`` is False: it stays as it is.
@@ -281,6 +284,8 @@ def write_client_config(path: Path, uri: str, key: str, secret: str, *, replace:
         held = read_file(path, "user", os.environ).values
         if all(held.get(name) == value for name, value in identity.items()):
             return False
+        if all(held.get(name) == identity[name] for name in _CREDENTIALS) and _both_here(held, uri):
+            return _move(path, uri)
         raise ConfigError(
             f"{path} holds another identity (key {held.get('retz.access.key')}): it is left as it is; "
             "move it away, or use another file with 'retz -C FILE'"
@@ -290,6 +295,22 @@ def write_client_config(path: Path, uri: str, key: str, secret: str, *, replace:
     text += f"[retz.server]\nuri = {toml_value(uri)}\n"
     text += f"\n[retz.access]\nkey = {toml_value(key)}\nsecret = {toml_value(secret)}\n"
     _write_private(path, text, replace)
+    return True
+
+
+def _both_here(held: Mapping[str, Any], uri: str) -> bool:
+    old = str(held.get("retz.server.uri", ""))
+    return all(urlsplit(u).hostname in ("127.0.0.1", "localhost", "::1") for u in (old, uri))
+
+
+def _move(path: Path, uri: str) -> bool:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    index = line_of("\n".join(lines), "retz.server.uri") - 1
+    name, equals, _ = lines[index].partition("=")
+    if not equals:
+        raise ConfigError(f"{path}: write uri = {toml_value(uri)} into [retz.server] yourself")
+    lines[index] = f"{name}{equals} {toml_value(uri)}"
+    _write_private(path, "\n".join(lines) + "\n", replace=True)
     return True
 
 

@@ -12,12 +12,21 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .config import ConfigError, Settings, resolve, sources
+import psutil
+
+from .config import ConfigError, Settings, resolve, sources, user_file
+from .model.agent import Gpu
+from .model.resources import Resources
+from .store.options import StoreOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
     """Everything the server can be told. Field ``max_list_jobs`` is key ``retz.max.list-jobs``, and so on.
+
+    Attributes:
+        local_ports: First port, and the one after the last.
+        client_config_path: Where the identity of this user's client belongs.
 
     Units: durations in seconds, sizes in MiB. The meaning of each is in ``retz.config_keys.KEYS``.
     """
@@ -54,7 +63,38 @@ class ServerConfig:
     log_level: str
     store_journal_size: int
     store_keep: float
+    client_config_path: Path
     settings: Settings = field(default=Settings({}), repr=False, compare=False)
+
+    @property
+    def sample_interval_s(self) -> float:
+        """Seconds between two measurements of what running jobs use."""
+        return self.local_sample_interval
+
+    @property
+    def local_total(self) -> Resources | None:
+        """What this machine offers to jobs; None to offer what the engine finds."""
+        if not (self.local_cpus or self.local_mem or self.local_disk):
+            return None
+        return Resources(
+            cpus=self.local_cpus or float(len(os.sched_getaffinity(0))),
+            mem=self.local_mem or psutil.virtual_memory().total >> 20,
+            disk=self.local_disk or psutil.disk_usage(str(_existing(self.data_dir))).free >> 20,
+        )
+
+    @property
+    def declared_gpus(self) -> tuple[Gpu, ...] | None:
+        """GPUs named by the configuration; None to ask NVML."""
+        text = self.local_gpus
+        if text == "auto":
+            return None
+        names = [str(n) for n in range(int(text))] if text.isdecimal() else text.split(",")
+        return tuple(Gpu(uuid=name.strip(), index=index) for index, name in enumerate(names))
+
+    def store_options(self) -> StoreOptions:
+        """How the store keeps its journals."""
+        size = max(1, self.store_journal_size) << 20
+        return StoreOptions(rotate_bytes=size, compact_bytes=size, keep_sealed_s=self.store_keep)
 
     @property
     def host(self) -> str:
@@ -90,7 +130,7 @@ def load_server(
     """
     environ = os.environ if environ is None else environ
     settings = resolve(options or {}, environ, sources(environ, None, file))
-    config = ServerConfig(**settings.of_scope("server"), settings=settings)
+    config = ServerConfig(**settings.of_scope("server"), client_config_path=user_file(environ), settings=settings)
     _check(config)
     return config
 
@@ -105,6 +145,10 @@ def _check(config: ServerConfig) -> None:
         )
     if (config.access_secret is None) != (config.access_key is None):
         raise ConfigError("retz.access.key and retz.access.secret belong together: set both or neither")
+
+
+def _existing(path: Path) -> Path:
+    return next(p for p in (path, *path.parents) if p.exists())
 
 
 def _is_loopback(host: str) -> bool:

@@ -99,13 +99,14 @@ def _path(raw: object, base: Path, environ: Mapping[str, str]) -> Path:
 
 
 def _range(raw: object) -> tuple[int, int]:
+    """First, and one after the last, as Python counts."""
     first, dash, last = raw.partition("-") if isinstance(raw, str) else ("", "", "")
     if not (dash and first.strip().isdecimal() and last.strip().isdecimal()):
         raise ValueError(f"must be a range such as '31000-32000', not {raw!r}")
     low, high = int(first), int(last)
     if not 1 <= low <= high <= 65535:
         raise ValueError(f"must be a range within 1-65535, not {raw!r}")
-    return low, high
+    return low, high + 1
 
 
 def _gpus(raw: object) -> str:

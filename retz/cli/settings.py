@@ -48,5 +48,5 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, tuple):
-        return "-".join(map(str, value))
+        return f"{value[0]}-{value[1] - 1}"
     return str(value) if value != {} else "-"
