@@ -48,7 +48,7 @@ def format_size(mib: int) -> str:
     """Return a short text for a size in MiB: ``512M``, ``1.5G``, ``2T``."""
     if mib < 1024:
         return f"{mib}M"
-    if mib < 1024 * 1024:
+    if mib < 1023.95 * 1024:  # above, one decimal would round to 1024G
         return f"{mib / 1024:.1f}".removesuffix(".0") + "G"
     return f"{mib / 1024 / 1024:.1f}".removesuffix(".0") + "T"
 

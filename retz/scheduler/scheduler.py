@@ -164,7 +164,8 @@ class Scheduler:
         if self._settled < self._stamp or len(pending) > PENDING_LIMIT:
             heads, several = list(queue.heads), queue.several
         else:
-            heads = sorted((shape.rank, shape.ids.head(), shape) for shape in pending)
+            # Shapes may have lost all their jobs while they were in work.
+            heads = sorted((shape.rank, shape.ids.head(), shape) for shape in pending if shape.ids)
             several = pending & queue.several
         unknown: frozenset[Shape] = frozenset()
         copied: Iterable[Shape] = several
@@ -203,9 +204,11 @@ class Scheduler:
                 self._put(self._offers[offer_id])
 
     def _give_up(self) -> None:
-        """What is still in work waits for another pass; shapes that lost all their jobs are forgotten."""
+        """What is still in work waits for another pass."""
         self._work = None
-        self._pending.update(shape for shape in self._in_work if shape.ids)
+        if len(self._in_work) > len(self._pending):  # up to 100 000 shapes: the smaller set is copied
+            self._pending, self._in_work = self._in_work, self._pending
+        self._pending |= self._in_work
         self._in_work = set()
 
     def check(self, placements: Sequence[Placement], running: int) -> list[Placement]:
