@@ -115,11 +115,16 @@ class Archive:
             waiting = list(fresh.values())
             while waiting:
                 active = self._segments.active
-                room = min(_CHUNK, max(1, self._records - active.count))
-                active.append(waiting[:room])
-                del waiting[:room]
-                if active.count >= self._records or active.size >= self._bytes:
-                    self._seal()
+                room = min(_CHUNK, self._records - active.count)
+                if room > 0 and active.size < self._bytes:
+                    active.append(waiting[:room])
+                    del waiting[:room]
+                self._seal_if_full()
+
+    def _seal_if_full(self) -> None:
+        active = self._segments.active
+        if active.count >= self._records or active.size >= self._bytes:
+            self._seal()
 
     def _check_writable(self) -> None:
         if self._read_only:
@@ -172,6 +177,17 @@ class Archive:
         sealed, active = self._segments
         return active.count + sum(segment.summary.count for segment in sealed)
 
+    def newest(self, owner: str) -> int | None:
+        """The highest id of a user's jobs here; None if there is none."""
+        sealed, active = self._segments
+        best = _newest_of(active.view(), owner)
+        candidates = [segment for segment in sealed if owner in segment.summary.counts]
+        for segment in sorted(candidates, key=lambda segment: -segment.summary.max_id):
+            if segment.summary.max_id < best:
+                break
+            best = max(best, _newest_of(segment.view(), owner))
+        return best or None
+
     def segments(self) -> tuple[SealedSegment | ActiveSegment, ...]:
         """All segments, the growing one last."""
         sealed, active = self._segments
@@ -198,6 +214,14 @@ class Archive:
         """Let go of the files. Reading goes on to work; twice is harmless."""
         with self._lock:
             self._segments.active.close()
+
+
+def _newest_of(view: View, owner: str) -> int:
+    if owner not in view.tables.owners:
+        return 0
+    number, owners = view.tables.owners.index(owner), view.columns.owner
+    row = next((row for row in reversed(view.order) if owners[row] == number), None)
+    return 0 if row is None else view.columns.id[row]
 
 
 def _sweep(directory: Path, files: FileLayer) -> None:
