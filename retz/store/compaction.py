@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from .errors import StoreDamaged, StoreTooNew
+from .errors import StoreDamaged
 from .files import FileLayer
 from .journal import Id, JournalReader, Line, decode_changes, encode
 from .layout import Layout, read_layout
@@ -206,7 +206,7 @@ def main() -> None:
     try:
         merge(arguments.store, files)
         clean(arguments.store, files, options, time.time())
-    except (StoreDamaged, StoreTooNew, OSError) as error:
+    except (StoreDamaged, OSError) as error:
         sys.exit(str(error))
 
 

@@ -200,6 +200,10 @@ class Database(TinyDB):
         self._next_ids[table] = first + count
         return range(first, first + count)
 
+    def reserve_above(self, job_id: int) -> None:
+        """Never give a job id up to ``job_id``: the archive knows it, even if this store was made anew."""
+        self._next_ids["jobs"] = max(self._next_ids.get("jobs", 1), job_id + 1)
+
     def apply(self, changes: Sequence[Change]) -> Ticket:
         """Make changes in memory at once and append them as one atomic line.
 

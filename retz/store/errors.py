@@ -32,5 +32,15 @@ class StoreDamaged(Exception):
         self.what = what
 
 
-class StoreTooNew(Exception):
-    """The store was written by a newer version of Retz."""
+class StoreTooNew(StoreDamaged):
+    """Not damaged at all: a newer version of Retz wrote it."""
+
+    def __init__(self, path: Path, schema: int, known: int) -> None:
+        Exception.__init__(
+            self,
+            f"{path} was written by a newer Retz (schema {schema}; this one knows up to {known}). "
+            f"Install that version or a later one; nothing was changed.",
+        )
+        self.path = path
+        self.offset = 0
+        self.what = "written by a newer version"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -41,17 +42,14 @@ _decoders: dict[str, Callable[[Any], Any]] = {
 _decode_dict = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def check_schema(schema: int, where: object) -> None:
+def check_schema(schema: int, where: Path) -> None:
     """Refuse what a newer version wrote.
 
     Raises:
         StoreTooNew: naming both versions.
     """
     if schema > SCHEMA:
-        raise StoreTooNew(
-            f"{where} was written by a newer Retz (schema {schema}; this one knows up to {SCHEMA}). "
-            f"Install that version or a later one; nothing was changed."
-        )
+        raise StoreTooNew(where, schema, SCHEMA)
 
 
 def migrate(table: str, record: dict[str, Any], schema: int) -> dict[str, Any]:
@@ -77,9 +75,10 @@ def decode_record(table: str, raw: Any, schema: int) -> Any:
     try:
         if schema != SCHEMA:
             record = migrate(table, _decode_dict(raw), schema)
-            kind: Any = TYPES.get(table)
+            kind = TYPES.get(table)
             return msgspec.convert(record, kind) if kind else record
-        return _decoders.get(table, _decode_dict)(raw)
+        decode: Callable[[Any], Any] = _decoders.get(table, _decode_dict)
+        return decode(raw)
     except msgspec.MsgspecError as error:
         raise ValueError(f"not a record of table {table}: {error}") from None
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from .errors import StoreDamaged
+from .errors import StoreDamaged, StoreTooNew
 from .files import FileLayer
 from .journal import Id, JournalReader, decode_changes
 from .layout import Layout, read_format, read_layout
@@ -156,6 +156,8 @@ def _base(layout: Layout, files: FileLayer) -> tuple[_Loader, list[str]]:
             loader = _Loader(files)
             loader.snapshot(path)
             return loader, notes
+        except StoreTooNew:
+            raise
         except StoreDamaged as error:
             trouble = trouble or error
             notes.append(f"passed over a bad snapshot: {error.path.name}, byte {error.offset}: {error.what}")
