@@ -1,0 +1,332 @@
+"""What the API answers, typed. Times are aware datetimes (UTC), durations seconds, memory and disk MiB.
+
+Unknown fields are ignored, so that an older client understands a newer server.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from retz.model.agent import AttributeValue
+from retz.model.application import Container
+from retz.model.job import Reason, State
+from retz.model.resources import Resources
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """What an attempt really used: processor seconds, peak memory, GPU use in per cent."""
+
+    cpu_s: float = 0.0
+    max_rss_mb: float = 0.0
+    gpu_util: float | None = None
+    gpu_mem_mb: float | None = None
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One try at running a job."""
+
+    number: int
+    task: str = ""
+    agent: str = ""
+    launched: datetime | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: Reason | None = None
+    message: str | None = None
+    gpus: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    usage: Usage | None = None
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A job as the server shows it; docs/api.md explains the fields."""
+
+    id: int
+    state: State
+    owner: str = ""
+    command: str | tuple[str, ...] = ""
+    held: bool = False
+    application: str = "default"
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    priority: int = 0
+    resources: Resources = Resources()
+    environment: dict[str, str] = {}
+    attributes: str = ""
+    directory: str | None = None
+    timeout_s: float | None = None
+    kill_grace_s: float = 0.0
+    max_retries: int = 0
+    pipeline: str | None = None
+    run: str | None = None
+    resubmit_of: int | None = None
+    submitted: datetime
+    started: datetime | None = None
+    ended: datetime | None = None
+    reason: Reason | None = None
+    message: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    losses: int = 0
+    kill_requested: datetime | None = None
+    why: str | None = None
+    agent: str | None = None
+    gpus: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    usage: Usage | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.state in ("FINISHED", "FAILED", "KILLED")
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended well."""
+        return self.state == "FINISHED"
+
+
+class Submitted(Struct, frozen=True):
+    """The answer to a submission. ``replayed``: the same key had been seen before, these are its jobs."""
+
+    ids: tuple[int, ...]
+    replayed: bool = False
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """A part of a list. ``as_of`` is the sequence number to ask events from, ``next`` the cursor of what follows."""
+
+    jobs: tuple[Job, ...]
+    total: int
+    total_exact: bool = True
+    next: str | None = None
+    as_of: int = 0
+    counts: dict[str, int] = {}
+
+
+class Failing(Struct, frozen=True, kw_only=True):
+    """How many agents fit a job, and how many fail on which resource."""
+
+    total: int = 0
+    fit: int = 0
+    fail: dict[str, int] = {}
+
+
+class AgentDetail(Struct, frozen=True, kw_only=True):
+    """Why one agent does not take a job."""
+
+    agent: str
+    host: str = ""
+    free: Resources = Resources()
+    total: Resources = Resources()
+    failing: tuple[str, ...] = ()
+
+
+class Why(Struct, frozen=True, kw_only=True):
+    """Why a job stands where it stands."""
+
+    id: int
+    state: State
+    summary: str
+    ahead: int = 0
+    ahead_ids: tuple[int, ...] = ()
+    blocked_by: str | None = None
+    agents: Failing = Failing()
+    need: Resources = Resources()
+    details: tuple[AgentDetail, ...] = ()
+
+
+class Series(Struct, frozen=True, kw_only=True):
+    """Usage over time: points of (cpus in use, resident MiB), ``interval_s`` apart."""
+
+    interval_s: float = 0.0
+    cpu_s: float = 0.0
+    max_rss_mb: float = 0.0
+    series: tuple[tuple[float, float], ...] = ()
+    attempt: int = 1
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What became of one job in a bulk request."""
+
+    id: int
+    ok: bool
+    state: State | None = None
+    new_id: int | None = None
+    error: str | None = None
+
+
+class Results(Struct, frozen=True, kw_only=True):
+    """The answer to a bulk request."""
+
+    results: tuple[Result, ...]
+    ok: int
+    failed: int
+
+
+class FileEntry(Struct, frozen=True, kw_only=True):
+    """An entry of a sandbox."""
+
+    path: str
+    name: str = ""
+    type: Literal["file", "directory", "link", "other"] = "file"
+    size: int = 0
+    mtime: datetime | None = None
+    mode: str = ""
+    uid: str = ""
+    gid: str = ""
+    nlink: int = 1
+
+
+class Listing(Struct, frozen=True, kw_only=True):
+    """A directory of a sandbox."""
+
+    path: str
+    attempt: int
+    entries: tuple[FileEntry, ...]
+
+
+class Application(Struct, frozen=True, kw_only=True):
+    """An environment that jobs run in."""
+
+    name: str
+    owner: str = ""
+    files: tuple[str, ...] = ()
+    large_files: tuple[str, ...] = ()
+    user: str | None = None
+    grace_period_s: float | None = None
+    container: Container = Container()
+    enabled: bool = True
+    updated: datetime | None = None
+
+
+class Applications(Struct, frozen=True):
+    """All applications of a user."""
+
+    applications: tuple[Application, ...]
+
+
+class Gpu(Struct, frozen=True, kw_only=True):
+    """A GPU; telemetry is None where there is none. ``job`` is set only if it is yours."""
+
+    uuid: str
+    index: int = 0
+    model: str = ""
+    mem_mb: int | None = None
+    mem_used_mb: int | None = None
+    util: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    job: int | None = None
+
+
+class Agent(Struct, frozen=True, kw_only=True):
+    """A machine."""
+
+    id: str
+    host: str = ""
+    state: str = "active"
+    total: Resources = Resources()
+    used: Resources = Resources()
+    free: Resources = Resources()
+    attributes: dict[str, AttributeValue] = {}
+    gpus: tuple[Gpu, ...] = ()
+    jobs: int = 0
+
+
+class Agents(Struct, frozen=True):
+    """All machines."""
+
+    agents: tuple[Agent, ...]
+
+
+class WhoAmI(Struct, frozen=True, kw_only=True):
+    """The user who asks."""
+
+    key: str
+    admin: bool = False
+    info: str = ""
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What is refused beyond."""
+
+    largest_agent: Resources = Resources()
+    max_jobs_per_request: int = 0
+    max_command_bytes: int = 0
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """The queue at a glance."""
+
+    version: str
+    engine: str
+    mode: Literal["open", "paused", "draining"]
+    queued: int = 0
+    held: int = 0
+    starting: int = 0
+    started: int = 0
+    agents: int = 0
+    total: Resources = Resources()
+    used: Resources = Resources()
+    seq: int = 0
+    started_at: datetime | None = None
+    planner: str = ""
+    read_only: str | None = None
+    engine_failure: str | None = None
+    user: WhoAmI = WhoAmI(key="")
+    host: str = ""
+    same_host_token: str = ""
+    local: bool = False
+    limits: Limits = Limits()
+
+
+class QueueMode(Struct, frozen=True):
+    """The queue's mode, and how many jobs run."""
+
+    mode: Literal["open", "paused", "draining"]
+    running: int = 0
+
+
+class Point(Struct, frozen=True, kw_only=True):
+    """Numbers of one step of time."""
+
+    time: datetime
+    queued: float = 0
+    running: float = 0
+    started: float = 0
+    ended: float = 0
+    failed: float = 0
+    wait_p50_s: float | None = None
+    wait_p90_s: float | None = None
+    total: Resources = Resources()
+    used: Resources = Resources()
+    by_user: dict[str, Resources] = {}
+
+
+class Aggregates(Struct, frozen=True):
+    """Numbers over time."""
+
+    step_s: float
+    points: tuple[Point, ...]
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """A change. After ``reset`` load what you show again, then go on: some changes are no longer to be had.
+
+    Attributes:
+        seq: Its journal sequence number; events resume from there.
+        job: The job as it is now, for ``job``.
+        data: What any other kind brings, as decoded JSON.
+    """
+
+    kind: str
+    seq: int | None = None
+    job: Job | None = None
+    data: object = None
