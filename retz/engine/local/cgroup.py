@@ -6,7 +6,7 @@ not used: entering one costs 20-40 microseconds when it happens often, but 20 mi
 (a grace period of the kernel), and the memory controller cannot be enabled below a group that holds processes.
 """
 
-# ruff: noqa: PTH
+# ruff: noqa: PTH102, PTH106
 from __future__ import annotations
 
 import os

@@ -45,9 +45,7 @@ class Job:
         "verdict",
     )
 
-    def __init__(
-        self, task: str, pid: int, record: list[Any], *, started: float, born: float, interval_s: float
-    ) -> None:
+    def __init__(self, task: str, pid: int, record: str, *, started: float, born: float, interval_s: float) -> None:
         self.task = task
         self.pid = pid
         self.record = record

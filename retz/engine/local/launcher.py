@@ -58,7 +58,7 @@ SCAN_SHARE = 40
 """Memory limits are looked after with at most 1/40 of a processor."""
 _PR_SET_CHILD_SUBREAPER = 36
 
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_decode = json.JSONDecoder().raw_decode
 
 
 class Launcher:
@@ -75,16 +75,17 @@ class Launcher:
         self.ending: list[Job] = []  # main process over, some of the tree left
         self.orphans: dict[int, set[str]] = {}  # children we did not start: whose they may be
         self.fresh: list[Job] = []  # started, and not announced yet
-        self.unacknowledged = history.ended
+        self.unacknowledged = {seq: records.encode(end) for seq, end in history.ended.items()}
         # A sequence number is never used twice, not even after the file was emptied.
         self.seq = max(history.last_seq, time.time_ns() // 1000)
         self.group = cgroup.enter(f"{cookie}-{os.getpid()}")
-        self.records = records.Writer(records.NAME, ["h", boot_id(), self.group], list(history.ended.values()))
+        header = records.encode(["h", boot_id(), self.group])
+        self.records = records.Writer(records.NAME, header, list(self.unacknowledged.values()))
         self.connection: socket.socket | None = None
         self.incoming = b""
         self.outgoing = b""
         self.blocked = False
-        self.messages: list[Record] = []
+        self.messages: list[str] = []  # encoded
         self.announce_at = self.scan_at = self.act_at = self.linger_at = FOREVER
         self.scan_interval = SCAN_MIN_S
         self.signals = open_signalfd((signal.SIGCHLD, signal.SIGTERM))
@@ -154,9 +155,10 @@ class Launcher:
         self._disconnect()
         self.connection = connection
         self.epoll.register(connection, select.EPOLLIN)
-        running = [[job.task, job.started] for job in self.jobs.values()]
         self.fresh.clear()
-        self.messages = [["hello", PROTOCOL, os.getpid(), running, list(self.unacknowledged.values())]]
+        running = records.encode([[job.task, job.started] for job in self.jobs.values()])
+        ended = ",".join(self.unacknowledged.values())
+        self.messages = [f'["hello",{PROTOCOL},{os.getpid()},{running},[{ended}]]']
 
     def _disconnect(self) -> None:
         if self.connection is not None:
@@ -186,7 +188,7 @@ class Launcher:
         *lines, self.incoming = (self.incoming + data).split(b"\n") if self.incoming else data.split(b"\n")
         try:
             for line in lines:
-                self._handle(json.loads(line))
+                self._handle(_decode(line.decode())[0])
         except (ValueError, TypeError, IndexError) as error:  # not our server; the jobs must not suffer
             print(f"{time.time():.3f} refused a message: {error}", file=sys.stderr, flush=True)
             self._disconnect()
@@ -209,18 +211,18 @@ class Launcher:
     def _answer_usage(self, request: int, tasks: list[str]) -> None:
         self._scan(time.monotonic())
         known = {task: self.jobs[task].usage() for task in tasks if task in self.jobs}
-        self.messages.append(["u", request, known])
+        self.messages.append(records.encode(["u", request, known]))
 
     def _acknowledged(self, seqs: list[int]) -> None:
         for seq in seqs:
             self.unacknowledged.pop(seq, None)
-        self.records.add(["a", seqs])
+        self.records.add(records.encode(["a", seqs]))
 
     def _send(self) -> None:
         if self.messages:
             if self.connection is not None:
-                lines = [_encode(message) for message in self.messages]
-                self.outgoing += ("\n".join(lines) + "\n").encode()
+                self.messages.append("")
+                self.outgoing += "\n".join(self.messages).encode()
             self.messages.clear()
             self._flush()
 
@@ -293,7 +295,7 @@ class Launcher:
         command: str | list[str],
         environment: dict[str, str],
         directory: str | None,
-    ) -> tuple[int, float, Record]:
+    ) -> tuple[int, float, str]:
         earliest = ticks_now()
         stderr = sandbox.create_output(f"{path}/stderr", self.dir_fd)
         try:
@@ -303,7 +305,7 @@ class Launcher:
             os.fchdir(self.dir_fd)
             os.close(stdout)
             os.close(stderr)
-        return pid, time.monotonic(), ["s", task, pid, earliest, ticks_now()]
+        return pid, time.monotonic(), f'["s","{task}",{pid},{earliest},{ticks_now()}]'
 
     def _watch(self, job: Job) -> None:
         self.jobs[job.task] = self.running[job.pid] = self.sessions[job.pid] = job
@@ -322,15 +324,15 @@ class Launcher:
     def _finish(self, message: Record) -> None:
         self.seq += 1
         message[1] = self.seq
-        self.unacknowledged[self.seq] = message
-        self.records.add(message)
-        self.messages.append(message)
+        text = self.unacknowledged[self.seq] = records.encode(message)
+        self.records.add(text)
+        self.messages.append(text)
 
     def _announce(self, now: float) -> None:
         due = [job for job in self.fresh if job.born + HOLD_STARTED_S <= now]
         self.fresh = [job for job in self.fresh if job.born + HOLD_STARTED_S > now]
         self.announce_at = self.fresh[0].born + HOLD_STARTED_S if self.fresh else FOREVER
-        self.messages.extend(["s", job.task, job.started] for job in due)
+        self.messages.extend(f'["s","{job.task}",{job.started}]' for job in due)
 
     # -- ending
 

@@ -3,7 +3,7 @@
 Identity of a process is its pid and its start time: pids come round in seconds when jobs are short.
 """
 
-# ruff: noqa: PTH
+# ruff: noqa: PTH208
 from __future__ import annotations
 
 import os

@@ -11,7 +11,7 @@ Records:
     ``["a", [seq, ...]]``: the server has these on its disk.
 """
 
-# ruff: noqa: PTH
+# ruff: noqa: PTH104
 from __future__ import annotations
 
 import json
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NAME = "records"
 MAX_BYTES = 1 << 20
 
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class History:
@@ -84,16 +84,16 @@ def _apply_line(history: History, line: bytes) -> None:
 class Writer:
     """Appends records, many per write; starts a new file when everything in it is settled or it is too long."""
 
-    def __init__(self, path: str, header: list[Any], live: list[list[Any]]) -> None:
+    def __init__(self, path: str, header: str, live: list[str]) -> None:
         self._path = path
         self._header = header
-        self._pending: list[list[Any]] = []
+        self._pending: list[str] = []
         self._fd = -1
         self._size = 0
         self.rewrite(live)
 
-    def add(self, record: list[Any]) -> None:
-        """Note a record; :meth:`flush` writes it."""
+    def add(self, record: str) -> None:
+        """Note a record, encoded; :meth:`flush` writes it."""
         self._pending.append(record)
 
     def flush(self) -> None:
@@ -121,7 +121,7 @@ class Writer:
         """Whether nothing was added since the last rewrite."""
         return self._size == 0 and not self._pending
 
-    def rewrite(self, live: list[list[Any]]) -> None:
+    def rewrite(self, live: list[str]) -> None:
         """Replace the file by one with only these records, which include what was noted and not yet flushed."""
         temporary = f"{self._path}.new"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
@@ -136,6 +136,6 @@ class Writer:
         self._pending.clear()
 
 
-def _line(records: list[list[Any]]) -> bytes:
-    body = _encode(records).encode()
+def _line(records: list[str]) -> bytes:
+    body = f"[{','.join(records)}]".encode()
     return b"%08x %b\n" % (crc32(body), body)

@@ -1,6 +1,6 @@
 """Starting a job's process: no fork of the launcher's memory, nothing of the launcher inherited but its limits."""
 
-# ruff: noqa: PTH
+# ruff: noqa: PTH112, PTH113
 from __future__ import annotations
 
 import errno
@@ -12,7 +12,7 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 # Python ignores SIGPIPE and SIGXFSZ, and ignored signals are inherited.
 _MACHINE_ERRORS = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
-_DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+_DEFAULT_SIGNALS = [number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN]
 
 
 class StartError(Exception):
