@@ -178,6 +178,9 @@ class Engine(Protocol):
         """Choose GPUs and ports of ``offer`` for a task, leaving out what is ``taken`` from the same offer already.
 
         None if there are too few (another program took a port, say); the server then plans again later.
+
+        From the first call for an offer until its ``launch`` or ``decline`` the offer's whole room is claimed: the
+        engine neither rescinds it nor offers it a second time while the server waits for its disk.
         """
 
     def launch(self, offer: Offer, tasks: Sequence[Task]) -> None:
@@ -212,5 +215,3 @@ class Engine(Protocol):
 
 class EngineError(Exception):
     """An engine cannot start or go on. The text is for the operator."""
-
-

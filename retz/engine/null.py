@@ -31,6 +31,7 @@ class NullEngine:
         self._free: Vector = self._total.vector
         self._agent = f"null-{uuid.uuid4().hex[:12]}"
         self._offer: Offer | None = None
+        self._claimed: dict[str, Vector] = {}
         self._offers_made = 0
         self._seq = 0
         self._due: list[tuple[Task, float]] = []
@@ -66,6 +67,9 @@ class NullEngine:
 
     def assign(self, offer: Offer, resources: Resources, taken: Assignment) -> Assignment | None:
         """Made-up ports; there are no GPUs to hand out."""
+        if self._offer is not None and self._offer.id == offer.id:
+            self._offer = None
+            self._claimed[offer.id] = offer.room
         if resources.gpus:
             return None
         if not resources.ports:
@@ -75,6 +79,7 @@ class NullEngine:
 
     def launch(self, offer: Offer, tasks: Sequence[Task]) -> None:
         """Report every task started and ended on the next turn of the loop."""
+        self._claimed.pop(offer.id, None)
         if self._offer is not None and self._offer.id == offer.id:
             self._offer = None
         if not self._due:
@@ -102,21 +107,27 @@ class NullEngine:
         self._make_offer()
 
     def _make_offer(self) -> None:
-        if self._stopped or not fits((1, 0, 0, 0, 0), self._free):
+        room = self._free
+        for claimed in self._claimed.values():
+            room = subtract(room, claimed)
+        if self._stopped or not fits((1, 0, 0, 0, 0), room):
             return
         if self._offer is not None:
-            if self._offer.room == self._free:
+            if self._offer.room == room:
                 return
             gone, self._offer = self._offer.id, None
             self._listener.rescinded([gone])
         self._offers_made += 1
-        self._offer = Offer(id=f"{self._agent}-{self._offers_made}", agent=self._agent, room=self._free, host="null")
+        self._offer = Offer(id=f"{self._agent}-{self._offers_made}", agent=self._agent, room=room, host="null")
         self._listener.offers([self._offer])
 
     def decline(self, offer_ids: Sequence[str]) -> None:
         """Offer the same again after a second."""
-        if self._offer is not None and self._offer.id in offer_ids:
-            self._offer = None
+        for offer_id in offer_ids:
+            if self._offer is not None and self._offer.id == offer_id:
+                self._offer = None
+            elif self._claimed.pop(offer_id, None) is None:
+                continue
             self._loop.call_later(1.0, self._make_offer)
 
     def kill(self, task_id: str, grace_s: float) -> None:

@@ -27,7 +27,7 @@ from retz.model.user import User
 from retz.scheduler.scheduler import Scheduler
 from retz.store.aggregates import AggregateStore, MinuteCollector
 from retz.store.archive import Archive
-from retz.store.database import Change, Database
+from retz.store.database import Change, Database, Ticket
 
 from .admission import Admission
 from .counters import Counters
@@ -136,8 +136,7 @@ class Core:
         """Amounts not held, per agent."""
         by_agent = self.dispatcher.ledger.by_agent
         return {
-            agent.id: from_vector(subtract(agent.total.vector, by_agent[agent.id]))
-            for agent in self.engine.agents()
+            agent.id: from_vector(subtract(agent.total.vector, by_agent[agent.id])) for agent in self.engine.agents()
         }
 
     def agents(self) -> Sequence[Agent]:
@@ -195,9 +194,7 @@ class Core:
         """
         self.require_writable()
         if self.mode == "draining":
-            raise Problem(
-                "unavailable", "the queue is draining and accepts no jobs; 'retz drain --resume' opens it"
-            )
+            raise Problem("unavailable", "the queue is draining and accepts no jobs; 'retz drain --resume' opens it")
         if key is None:
             return await self._accept(user, specs, None, digest), False
         name = f"{user.key}/{key}"
@@ -206,9 +203,7 @@ class Core:
         remembered = self.db.submissions.record(name)
         if remembered is not None:
             if remembered.digest != digest:
-                raise Problem(
-                    "conflict", f"submission key {key!r} was used for another request; take a fresh key"
-                )
+                raise Problem("conflict", f"submission key {key!r} was used for another request; take a fresh key")
             await self.dispatcher.settled()
             return range(remembered.first, remembered.first + remembered.count), True
         done = self._submitting[name] = asyncio.get_running_loop().create_future()
@@ -218,9 +213,7 @@ class Core:
             del self._submitting[name]
             done.set_result(None)
 
-    async def _accept(
-        self, user: User, specs: Sequence[JobSpec], name: str | None, digest: str
-    ) -> Sequence[int]:
+    async def _accept(self, user: User, specs: Sequence[JobSpec], name: str | None, digest: str) -> Sequence[int]:
         now = self.clock()
         count = len(specs)
         if count <= SLICE:
@@ -290,7 +283,7 @@ class Core:
             return await self._resubmit(user, ids, key)
         unique = list(dict.fromkeys(ids))
         results: list[ActionResult] = []
-        ticket = None
+        ticket: Ticket | None = None
         for start in range(0, len(unique), SLICE):
             ticket = self._act_on(user, action, unique[start : start + SLICE], priority, results) or ticket
             await asyncio.sleep(0)
@@ -306,7 +299,7 @@ class Core:
         ids: Sequence[int],
         priority: int | None,
         results: list[ActionResult],
-    ) -> object:
+    ) -> Ticket | None:
         now = self.clock()
         pairs: list[tuple[Job, Event]] = []
         for job_id in ids:
@@ -317,9 +310,7 @@ class Core:
                 continue
             error = _refusal(job, action)
             if error is not None:
-                results.append(
-                    ActionResult(id=job_id, ok=False, state=job.state, error=error, code="conflict")
-                )
+                results.append(ActionResult(id=job_id, ok=False, state=job.state, error=error, code="conflict"))
                 continue
             pairs.append((job, _event(action, now, priority, user, job)))
             results.append(ActionResult(id=job_id, ok=True))
@@ -378,9 +369,7 @@ class Core:
         for job_id in self.db.jobs.ids("application", name):
             job = self.db.jobs.record(job_id)
             if job is not None and job.owner == user.key and job.state in LIVE_STATES:
-                raise Problem(
-                    "conflict", f"application {name!r} is used by job {job_id}; kill it or wait for its end"
-                )
+                raise Problem("conflict", f"application {name!r} is used by job {job_id}; kill it or wait for its end")
         await self.dispatcher.apply([Change("applications", key, None)])
 
     async def set_mode(self, mode: Mode) -> None:

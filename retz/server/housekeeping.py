@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 
 from retz.model.job import Job
 from retz.model.resources import Resources, Vector, add, from_vector
-from retz.store.aggregates import AggregatePoint
 from retz.store.database import Change, StoreFailed
 
 from .core import SLICE, Core
@@ -113,7 +112,7 @@ class Housekeeping:
         core = self._core
         ledger = core.dispatcher.ledger
         agents = core.agents()
-        point: AggregatePoint | None = core.collector.sample(
+        points = core.collector.sample(
             core.clock(),
             queued=core.db.jobs.count("state", "QUEUED"),
             running=len(ledger.running),
@@ -121,16 +120,14 @@ class Housekeeping:
             used=_sum(list(core.used().values())),
             by_user=ledger.used_by_owner(),
         )
-        if point is not None:
+        for point in points:
             await asyncio.to_thread(core.aggregates.append, point)
 
     async def sweep(self) -> None:
         """Forget what is too old: submission keys, archived records, aggregates, sandboxes."""
         core = self._core
         now = core.clock()
-        old = [
-            key for key, record in core.db.submissions.records().items() if record.at < now - KEY_LIFETIME_S
-        ]
+        old = [key for key, record in core.db.submissions.records().items() if record.at < now - KEY_LIFETIME_S]
         for start in range(0, len(old), SLICE):
             core.dispatcher.apply([Change("submissions", key, None) for key in old[start : start + SLICE]])
             await asyncio.sleep(0)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import click
 
 from retz import __version__
-from retz.config import ConfigError
+from retz.config import ConfigError, write_client_config
 from retz.config_server import ServerConfig, load_server
 from retz.engine.base import Engine, EngineError
 from retz.model.user import User
@@ -40,7 +40,7 @@ SWITCH_INTERVAL_S = 0.0005
 @click.option("--engine", help="What runs jobs: local (this machine) or null (runs nothing, for tests).")
 @click.option("--log-level", help="debug, info, warning or error.")
 @click.pass_context
-def main(context: click.Context, config_file: str | None, **options: str | None) -> None:
+def main(context: click.Context, /, config_file: str | None, **options: str | None) -> None:
     """Start a Retz server in the foreground; Ctrl-C or SIGTERM ends it. Running jobs go on without it."""
     try:
         names = {
@@ -193,12 +193,13 @@ def _engine(config: ServerConfig) -> Engine:
 
         return NullEngine()
     if config.engine == "local":
-        from retz.engine.local import LocalEngine
+        from retz.engine.local.engine import LocalEngine
 
         return LocalEngine(
             config.data_dir / "local",
             total=config.local_total,
             attributes=config.local_attributes,
+            gpus=config.declared_gpus,
             port_range=config.local_ports,
             sample_interval_s=config.sample_interval_s,
         )

@@ -188,6 +188,18 @@ class Archive:
             best = max(best, _newest_of(segment.view(), owner))
         return best or None
 
+    def ended_between(self, since: float, before: float) -> list[int]:
+        """Ids of the jobs that ended in ``[since, before)``, in no particular order. Blocks; reads no documents."""
+        found: list[int] = []
+        for segment in self.segments():
+            if isinstance(segment, SealedSegment) and segment.summary.max_ended < since:
+                continue
+            columns = segment.view().columns
+            found += [
+                job_id for job_id, ended in zip(columns.id, columns.ended, strict=True) if since <= ended < before
+            ]
+        return found
+
     def segments(self) -> tuple[SealedSegment | ActiveSegment, ...]:
         """All segments, the growing one last."""
         sealed, active = self._segments

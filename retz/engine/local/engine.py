@@ -26,7 +26,7 @@ from retz.engine.base import (
 )
 from retz.model.agent import Agent, AttributeValue, Gpu, Offer
 from retz.model.job import Usage
-from retz.model.resources import Resources
+from retz.model.resources import Resources, Vector, subtract
 
 from . import files, machine
 from .account import Account
@@ -94,6 +94,7 @@ class LocalEngine:
         self._acks: list[int] = []
         self._ack_due = self._offer_due = False
         self._offer: Offer | None = None
+        self._claimed: dict[str, Vector] = {}  # rooms of offers between assign and launch
         self._offers_made = 0
         self._offer_prefix = uuid.uuid4().hex[:8]
         self._ready = self._stopped = False
@@ -277,10 +278,14 @@ class LocalEngine:
 
     def assign(self, offer: Offer, resources: Resources, taken: Assignment) -> Assignment | None:
         """Choose GPUs and ports; see the contract."""
+        if self._offer is not None and self._offer.id == offer.id:
+            self._offer = None
+            self._claimed[offer.id] = offer.room
         return self._account.assign(resources, taken)
 
     def launch(self, offer: Offer, tasks: Sequence[Task]) -> None:
         """Hand tasks to the launcher. A task that no longer fits, its offer being void, is not started."""
+        self._claimed.pop(offer.id, None)
         if self._offer is not None and self._offer.id == offer.id:
             self._offer = None
         messages: list[Any] = []
@@ -321,8 +326,11 @@ class LocalEngine:
 
     def decline(self, offer_ids: Sequence[str]) -> None:
         """Take the offer back; it returns when something has changed, or after a second."""
-        if self._offer is not None and self._offer.id in offer_ids:
-            self._offer = None
+        for offer_id in offer_ids:
+            if self._offer is not None and self._offer.id == offer_id:
+                self._offer = None
+            elif self._claimed.pop(offer_id, None) is None:
+                continue
             self._loop.call_later(REOFFER_S, self._offer_soon)
 
     def _offer_soon(self) -> None:
@@ -333,7 +341,7 @@ class LocalEngine:
     def _make_offer(self) -> None:
         """Offer what is free, in place of what was offered before, unless nothing has changed."""
         self._offer_due = False
-        room = self._account.room
+        room = self._unclaimed()
         if not self._ready or (self._offer is not None and self._offer.room == room):
             return
         self._rescind()
@@ -348,6 +356,13 @@ class LocalEngine:
             host=self._host,
         )
         self._listener.offers([self._offer])
+
+    def _unclaimed(self) -> Vector:
+        room = self._account.room
+        for claimed in self._claimed.values():
+            cpus, mem, disk, gpus, ports = subtract(room, claimed)
+            room = max(0, cpus), max(0, mem), max(0, disk), max(0, gpus), max(0, ports)
+        return room
 
     def _rescind(self) -> None:
         if self._offer is not None:
