@@ -272,10 +272,13 @@ def _streams(lists: Iterable[Any], query: JobQuery, position: Position | None) -
         (first if low is None else max(first, low), last if high is None else min(last, high))
         for first, last in (reversed(query.ids) if reverse else query.ids)
     ]
-    return [
-        chain.from_iterable(ids.irange(first, last, reverse=reverse) for first, last in ranges if first <= last)
-        for ids in lists
-    ]
+    return [_within(ids, ranges, reverse) for ids in lists]
+
+
+def _within(ids: Any, ranges: Iterable[tuple[int, int]], reverse: bool) -> Iterator[int]:
+    for first, last in ranges:
+        if first <= last:
+            yield from ids.irange(first, last, reverse=reverse)
 
 
 def _groups(jobs: JobIndex, query: JobQuery, field: str) -> list[tuple[SortKey, Any]] | None:
