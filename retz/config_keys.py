@@ -1,6 +1,6 @@
 """Every configuration key: name, kind, default, one line of why. ``conf/retz.toml`` is made from this table.
 
-Key ``retz.server.uri`` is ``uri`` in ``[retz.server]`` of a TOML file, ``RETZ_SERVER_URI`` in the environment.
+Key ``retz.server.uri`` is ``uri`` in ``[retz.server]`` of a file, ``RETZ_SERVER_URI`` in the environment.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def template() -> str:
     """Return the text of ``conf/retz.toml``: every key with its default and its why, commented out."""
     lines = [
         "# Every key of Retz, its default and why it exists. Uncomment what you want to change.",
-        "# Clients read $XDG_CONFIG_HOME/retz/retz.toml and a project's retz.toml, the server only the first.",
+        "# Clients read: $XDG_CONFIG_HOME/retz/retz.toml and a project's retz.toml; the server: the first.",
         "# Durations: 90s, 2h, 7d (bare numbers are seconds). Sizes: 512m, 16g (bare numbers are MiB).",
     ]
     table = ""
@@ -124,7 +124,9 @@ def toml_value(value: object) -> str:
     if isinstance(value, int | float):
         return str(value)
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    text = "".join(
-        escapes.get(c) or (f"\\u{ord(c):04x}" if c < " " or c == "\x7f" else c) for c in str(value)
-    )
+    text = "".join(escapes.get(c) or (f"\\u{ord(c):04x}" if c < " " or c == "\x7f" else c) for c in str(value))
     return f'"{text}"'
+
+
+if __name__ == "__main__":
+    print(template(), end="")
