@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -83,8 +84,9 @@ class PuppetEngine:
         self._listener = None
 
     def offer(self) -> None:
-        """Offer what is free on the first agent."""
+        """Offer what is free on the first agent, in place of what was offered before."""
         assert self._listener is not None
+        self._listener.rescinded([f"o{self._offers}"])
         agent = self._agents[0]
         self._offers += 1
         free = [
@@ -106,6 +108,7 @@ class PuppetEngine:
         for task in tasks:
             self.held[task.id] = task.resources
             self.files[task.id] = {"stdout": bytearray(), "stderr": bytearray()}
+        self.offer()
 
     def decline(self, offer_ids: Sequence[str]) -> None:
         return
@@ -163,6 +166,8 @@ class PuppetEngine:
     def _tell(self, update: Update) -> None:
         assert self._listener is not None
         self._listener.updates([update])
+        if update.kind != "started":
+            self.offer()
 
 
 def _entry(path: str, data: bytearray) -> FileEntry:
@@ -229,9 +234,9 @@ class Site:
         assert reply.status == 201, reply
         return int(reply.json["ids"][0])
 
-    async def running(self, user: User = ANN, **fields: Any) -> int:
+    async def running(self, command: str = "true", user: User = ANN, **fields: Any) -> int:
         """Submit one job and let it start."""
-        job_id = await self.submit(user=user, **fields)
+        job_id = await self.submit(command, user, **fields)
         await self.until(lambda: any(task.id == f"{job_id}.1" for task in self.engine.launched))
         self.engine.started(f"{job_id}.1")
         await self.core.settled()
@@ -239,8 +244,6 @@ class Site:
 
     async def until(self, condition: Any) -> None:
         """Wait until something the server does has happened."""
-        import asyncio
-
         async with asyncio.timeout(10):
             while not condition():
                 await asyncio.sleep(0.001)
@@ -249,8 +252,6 @@ class Site:
 @asynccontextmanager
 async def running_site(directory: Path, options: dict[str, object] | None = None, **store: Any) -> AsyncIterator[Site]:
     """A server with users ann, bob and root (an admin)."""
-    import asyncio
-
     config = load_server({"retz.data-dir": str(directory), **(options or {})})
     with Database.open(directory, options=StoreOptions(**store)) as db:
         db.attach(asyncio.get_running_loop())

@@ -132,10 +132,11 @@ def _malformed(message: str, data: bytes | bytearray) -> str:
     found = _BYTE.match(message)
     if not found:
         return "the JSON ends too early, or holds half of a surrogate pair (\\ud800)"
-    offset = int(found[2])
-    line = data.count(b"\n", 0, offset) + 1
-    column = offset - data.rfind(b"\n", 0, offset)
-    return f"not JSON: {found[1]} at line {line}, column {column}"
+    # msgspec counts the bytes it has read, the offending one included (and three more of a word such as nul1).
+    end = max(1, int(found[2]))
+    line = data.count(b"\n", 0, end - 1) + 1
+    column = end - 1 - data.rfind(b"\n", 0, end - 1)
+    return f"not JSON: {found[1]} near line {line}, column {column}"
 
 
 _AT = re.compile(r"^(.*) - at `(?:key in )?\$?([^`]*)`$", re.DOTALL)

@@ -31,15 +31,13 @@ class Params:
     def __init__(self, request: web.Request, allowed: Iterable[str], repeatable: Iterable[str] = ()) -> None:
         self._query = request.query
         names = set(allowed)
-        seen: set[str] = set()
         for name in self._query:
             if name not in names:
                 refuse(
                     name[:100], f"is not a parameter of this request; there are: {', '.join(sorted(names)) or 'none'}"
                 )
-            if name in seen and name not in repeatable:
+            if name not in repeatable and len(self._query.getall(name)) > 1:
                 refuse(name, "is given more than once")
-            seen.add(name)
 
     def text(self, name: str) -> str | None:
         """The text, None if absent or empty."""
