@@ -616,6 +616,7 @@ def listen() -> socket.socket:
 
 def main(directory: str, ready_fd: int) -> None:
     """Take over the directory, say so on ``ready_fd``, and run."""
+    os.closerange(ready_fd + 1, os.sysconf("SC_OPEN_MAX"))  # whatever the server's parent left open
     os.chdir(directory)
     dir_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     if not lock():

@@ -1,0 +1,331 @@
+"""The local engine when server, launcher or both die: true results, nothing twice, nothing left running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from retz.engine.base import EngineError, KnownTask
+from retz.engine.local import launcher, processes
+from retz.engine.local.engine import LocalEngine
+from retz.model.resources import Resources
+
+from .engine_contract.site import ONE, TOTAL, Recorder, Site, alive, drop, end, until
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[Site]:
+    place = Site("local", tmp_path / "engine")
+    yield place
+    place.clean()
+
+
+def known(*tasks: str) -> list[KnownTask]:
+    return [KnownTask(id=task, agent="a", resources=ONE) for task in tasks]
+
+
+async def pid_in(path: Path) -> int:
+    return int(await until(lambda: path.exists() and path.read_text().strip()))
+
+
+def test_jobs_go_on_without_a_server_and_keep_their_true_results(local: Site) -> None:
+    async def scenario(site: Site) -> None:
+        grow = "x = []\nwhile len(x) < 40: x.append(bytearray(10 << 20)); __import__('time').sleep(0.02)"
+        for task in (
+            site.task("while [ ! -e ../go ]; do sleep 0.01; done; exit 7", "1.1"),
+            site.task("sleep 60", "2.1", timeout_s=0.3),
+            site.task(("python3", "-I", "-c", grow), "3.1", mem_limit_mb=100),
+            site.task("while [ ! -e ../end ]; do sleep 0.01; done", "4.1"),
+        ):
+            await site.launch(task)
+        started = await site.recorder.started("4.1")
+        drop(site.engine)
+        shard = site.sandbox().parent
+        (shard / "go").touch()
+        await until(lambda: records_of(site.directory) == {"1.1", "2.1", "3.1"})
+        recorder = await site.start(known("1.1", "2.1", "3.1", "4.1"))
+        assert (await recorder.final("1.1")).exit_code == 7
+        assert (await recorder.final("2.1")).reason == "timeout"
+        assert (await recorder.final("3.1")).reason == "oom"
+        assert (await recorder.started("4.1")).at == started.at
+        (shard / "end").touch()
+        assert (await recorder.final("4.1")).exit_code == 0
+
+    local.play(scenario)
+
+
+def records_of(directory: Path) -> set[str]:
+    """The tasks whose ends are in the launcher's file."""
+    from retz.engine.local import records
+
+    return {record[3] for record in records.read(str(directory / records.NAME)).ended.values()}
+
+
+def test_a_dead_launchers_jobs_are_ended_and_lost(local: Site) -> None:
+    async def scenario(site: Site) -> None:
+        await site.launch(
+            site.task("echo $$ >pid; (setsid setsid sleep 61 &); (env -i setsid sleep 62 &) ; exec sleep 60"),
+            site.task("trap '' TERM; echo $$ >pid; while :; do sleep 1; done", "2.1"),
+        )
+        pids = [await pid_in(site.sandbox(task) / "pid") for task in ("1.1", "2.1")]
+        await site.recorder.started("1.1")
+        first = site.launcher_pid()
+        end(first, signal.SIGKILL)
+        for task in ("1.1", "2.1"):
+            truth = await site.recorder.final(task)
+            assert (truth.kind, truth.exit_code) == ("lost", None)
+        assert not [pid for pid in pids if alive(pid)]
+        assert site.strays() == [] and not hidden_sleepers()
+        assert site.launcher_pid() != first
+        assert site.recorder.failures == []
+        offer = await site.recorder.until(lambda: next((o for o in site.recorder.standing.values()), None))
+        assert offer.room == TOTAL.vector
+        assert (await site.run("true", "3.1")).exit_code == 0
+
+    local.play(scenario)
+
+
+def hidden_sleepers() -> list[int]:
+    """Processes that a job started with an empty environment, known by what they do."""
+    found = []
+    for pid in processes.all_pids():
+        try:
+            command = (Path("/proc") / str(pid) / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if command == b"sleep\x0062\x00" and os.access("/sys/fs/cgroup/unified/cgroup.procs", os.W_OK):
+            found.append(pid)
+    return found
+
+
+def test_server_and_launcher_both_dead(local: Site) -> None:
+    async def scenario(site: Site) -> None:
+        await site.launch(site.task("echo $$ >pid; exec sleep 60"))
+        pid = await pid_in(site.sandbox() / "pid")
+        drop(site.engine)
+        end(site.launcher_pid(), signal.SIGKILL)
+        recorder = await site.start(known("1.1", "2.1"))
+        assert (await recorder.final("1.1")).kind == "lost"
+        assert (await recorder.final("2.1")).kind == "not_started"
+        assert not alive(pid)
+
+    local.play(scenario)
+
+
+def test_a_claimed_attempt_never_runs(local: Site) -> None:
+    """What the engine declared not started stays so, even if the launcher gets it after all."""
+
+    async def scenario(site: Site) -> None:
+        recorder = await site.restart("1.1")
+        assert (await recorder.final("1.1")).kind == "not_started"
+        recorder.news.clear()
+        truth = await site.run("touch ran", "1.1")
+        assert truth.kind == "lost"
+        assert not (site.sandbox() / "ran").exists()
+
+    local.play(scenario)
+
+
+def test_a_launcher_told_to_stop_loses_its_jobs_and_leaves_nothing(local: Site) -> None:
+    async def scenario(site: Site) -> None:
+        await site.launch(site.task("echo $$ >pid; sleep 60"))
+        pid = await pid_in(site.sandbox() / "pid")
+        first = site.launcher_pid()
+        os.kill(first, signal.SIGTERM)
+        assert (await site.recorder.final("1.1")).kind == "lost"
+        assert not alive(pid)
+        await until(lambda: not alive(first))
+        await until(lambda: site.launcher_pid() != first)
+        assert (await site.run("true", "2.1")).exit_code == 0
+
+    local.play(scenario)
+
+
+def test_one_launcher_per_directory(local: Site) -> None:
+    async def scenario(site: Site) -> None:
+        pid = site.launcher_pid()
+        other, recorder = LocalEngine(site.directory), Recorder()
+        drop(site.engine)
+        await other.start(recorder, [])
+        assert site.launcher_pid() == pid
+        await other.stop()
+
+    local.play(scenario)
+
+
+def test_an_idle_launcher_without_a_server_exits(local: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(site: Site) -> None:
+        await site.run("true")
+        pid = site.launcher_pid()
+        await site.engine.stop()
+        await until(lambda: not alive(pid))
+        assert not (site.directory / launcher.SOCKET).exists()
+        recorder = await site.start(known("1.1"))
+        assert (await recorder.final("1.1")).exit_code == 0  # nobody had acknowledged it
+
+    shortened = (
+        Path(launcher.__file__).with_name("launcher.py").read_text().replace("LINGER_S = 10.0", "LINGER_S = 0.1")
+    )
+    path = local.directory.parent / "retz" / "engine" / "local"
+    package = Path(launcher.__file__).parents[3]
+    path.mkdir(parents=True)
+    for name in ("__init__.py", "engine/__init__.py"):
+        (local.directory.parent / "retz" / name).write_text("")
+    for module in (package / "retz/engine/local").glob("*.py"):
+        (path / module.name).write_text(module.read_text())
+    (path / "launcher.py").write_text(shortened)
+    monkeypatch.setattr(launcher, "__file__", str(path / "launcher.py"))
+    local.play(scenario)
+
+
+def test_an_idle_launcher_sleeps(local: Site) -> None:
+    async def scenario(site: Site) -> None:
+        await site.run("true")
+        await until(lambda: sleeps(site.launcher_pid()))
+        before = switches(site.launcher_pid())
+        await asyncio.sleep(0.4)
+        assert switches(site.launcher_pid()) == before
+
+    local.play(scenario)
+
+
+def switches(pid: int) -> list[str]:
+    status = (Path("/proc") / str(pid) / "status").read_text().splitlines()
+    return [line for line in status if "ctxt_switches" in line]
+
+
+def sleeps(pid: int) -> bool:
+    stat = processes.read_stat(pid)
+    return stat is not None and stat[5] == b"S"
+
+
+def test_everything_is_private(local: Site) -> None:
+    async def scenario(site: Site) -> None:
+        secret = "hunter2-hunter2"
+        await site.launch(site.task("echo $$ >pid; sleep 60", environment={"MY_TOKEN": secret}))
+        await pid_in(site.sandbox() / "pid")
+        assert site.directory.stat().st_mode & 0o777 == 0o700
+        assert (site.directory / launcher.SOCKET).stat().st_mode & 0o777 == 0o600
+        for name in (launcher.LOG, "records", "launcher.lock"):
+            assert (site.directory / name).stat().st_mode & 0o077 == 0
+            assert secret not in (site.directory / name).read_text()
+        command = (Path("/proc") / str(site.launcher_pid()) / "cmdline").read_bytes()
+        assert secret.encode() not in command
+        site.engine.kill("1.1", 0.0)
+        await site.recorder.final("1.1")
+
+    local.play(scenario)
+
+
+def test_an_unusable_directory_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EngineError, match="owner and mode"):
+        asyncio.run(LocalEngine(tmp_path / "file" / "engine").start(Recorder(), []))
+    with pytest.raises(EngineError, match="declare them"):
+        engine = LocalEngine(tmp_path / "engine", total=Resources(cpus=1.0, gpus=3), gpus=())
+        asyncio.run(engine.start(Recorder(), []))
+
+
+def test_a_very_long_path_works(tmp_path: Path) -> None:
+    place = Site("local", tmp_path / ("d" * 100) / ("e" * 100))
+
+    async def scenario(site: Site) -> None:
+        assert (await site.run("true")).exit_code == 0
+
+    place.play(scenario)
+    place.clean()
+
+
+def test_random_kills(local: Site) -> None:
+    """Server, launcher or both killed at random: no result unknown or wrong, nothing started twice."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    cycles = int(os.environ.get("RETZ_KILL_CYCLES", "30"))
+    print(f"seed {seed}, {cycles} cycles")
+    asyncio.run(Storm(local, random.Random(seed)).run(cycles))
+
+
+class Storm:
+    """A small server: keeps what it knows in memory as a real one does on disk, and is killed all the time."""
+
+    def __init__(self, site: Site, dice: random.Random) -> None:
+        self.site, self.dice = site, dice
+        self.open: dict[str, int] = {}  # launched, end unknown: the exit code it will have
+        self.truths: dict[str, str] = {}
+        self.made = 0
+        self.launcher_killed = False
+
+    async def run(self, cycles: int) -> None:
+        self.site.directory.parent.mkdir(exist_ok=True)
+        for _ in range(cycles):
+            recorder = await self.site.start(known(*self.open))
+            self.launcher_killed = False
+            await self.launch_some(recorder)
+            await self.until_random_moment(recorder)
+            self.learn(recorder)
+            self.strike()
+        await self.settle()
+        self.check_lines()
+
+    async def launch_some(self, recorder: Recorder) -> None:
+        offer = await asyncio.wait_for(recorder.offer(), 20)
+        tasks = []
+        for _ in range(min(offer.room[0] // 1000, self.dice.randrange(1, 5))):
+            self.made += 1
+            name, code = f"{self.made}.1", self.dice.randrange(3)
+            wait = f"sleep {self.dice.choice(['0', '0.01', '0.05', '0.2'])}"
+            line = f"echo {name} >>{self.site.directory.parent}/lines; {wait}; exit {code}"
+            self.open[name] = code  # durable, then launched
+            tasks.append(self.site.task(line, name))
+        recorder.standing.clear()
+        if tasks:
+            self.site.engine.launch(offer, tasks)
+
+    async def until_random_moment(self, recorder: Recorder) -> None:
+        for _ in range(self.dice.randrange(4)):
+            await asyncio.sleep(self.dice.random() * 0.02)  # any moment will do: that is the point
+        if self.dice.random() < 0.2:
+            await recorder.until(lambda: recorder.news)
+
+    def learn(self, recorder: Recorder) -> None:
+        """Record a random part of the news, acknowledge a random part of that."""
+        for update in recorder.news:
+            if update.kind == "started" or self.dice.random() < 0.3:
+                continue
+            self.believe(update.task, update.kind, update.exit_code)
+            if self.dice.random() < 0.7:
+                self.site.engine.acknowledge([update.seq])
+
+    def believe(self, task: str, kind: str, exit_code: int | None) -> None:
+        code = self.open.pop(task, None)
+        if code is not None:
+            self.truths[task] = kind
+            assert kind != "ended" or exit_code == code, f"{task} ended with {exit_code}, not {code}"
+
+    def strike(self) -> None:
+        if self.dice.random() < 0.5:
+            end(self.site.launcher_pid(), signal.SIGKILL)
+        drop(self.site.engine)
+
+    async def settle(self) -> None:
+        recorder = await self.site.start(known(*self.open))
+        for task in list(self.open):
+            update = await recorder.final(task)
+            self.believe(task, update.kind, update.exit_code)
+        assert not self.open
+        await until(lambda: not self.site.strays())
+        await self.site.engine.stop()
+
+    def check_lines(self) -> None:
+        lines = (self.site.directory.parent / "lines").read_text().split()
+        assert len(lines) == len(set(lines)), "something was started twice"
+        ended = {task for task, kind in self.truths.items() if kind == "ended"}
+        unstarted = {task for task, kind in self.truths.items() if kind == "not_started"}
+        assert ended <= set(lines)
+        assert not unstarted & set(lines)
+        assert ended, "the storm was too strong to show anything"
