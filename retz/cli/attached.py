@@ -176,11 +176,11 @@ def describe_end(job: dict[str, Any]) -> str:
     how = {
         "exit": f"exited with code {job.get('exit_code')}",
         "signal": f"was ended by signal {job.get('signal')}",
-        "oom": "used more memory than it asked for: ask for more with --mem",
-        "timeout": "ran longer than its time limit",
+        "oom": "ran out of memory, ask for more with --mem",
+        "timeout": "ran out of time",
         "start": "could not be started",
         "lost": "was lost with its machine",
         "user": "was killed",
     }.get(str(reason), f"ended: {reason}")
     message = job.get("message")
-    return f"job {job['id']} {how}" + (f" ({printable(message)})" if message else "")
+    return f"job {job['id']} {how}" + (f": {printable(message)}" if message else "")

@@ -24,7 +24,8 @@ def _report(kind: str, answer: dict[str, Any], as_json: bool) -> int:
         return REFUSED if answer["failed"] else 0
     for result in answer["results"]:
         if not result["ok"]:
-            print(f"retz: job {result['id']}: {printable(str(result['error']))}", file=sys.stderr)
+            error, subject = printable(str(result["error"])), f"job {result['id']}"
+            print(f"retz: {error if error.startswith(subject) else f'{subject}: {error}'}", file=sys.stderr)
         elif result.get("new_id") is not None:
             print(result["new_id"] if not sys.stdout.isatty() else f"job {result['id']} again: job {result['new_id']}")
         else:

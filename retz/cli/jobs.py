@@ -136,7 +136,7 @@ def why_command(app: App, /, ids: Any, id_option: Any, as_json: bool) -> None:
             f"{agents['fit']} of {agents['total']} agents fit; "
             + ", ".join(f"{count} fail on {name}" for name, count in failing.items())
         )
-    if answer.get("details"):
+    if answer.get("details") and answer["state"] == "QUEUED":
         print()
         _show_details(answer["details"])
 

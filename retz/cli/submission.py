@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from retz.client import calls
+from retz.client.errors import ApiError
 from retz.client.retry import Backoff, new_key
 from retz.config import JOB_VARIABLES, host_token
 
@@ -81,8 +82,15 @@ def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: 
         call = calls.submit([{"command": command, **common} for command in commands], new_key())
     except ValueError as error:
         raise click.UsageError(f"this cannot be sent: {error}") from None
-    answer = app.transport.call(call, first)
-    return list(answer["ids"])
+    try:
+        return list(app.transport.call(call, first)["ids"])
+    except ApiError as error:
+        if len(commands) > 1:
+            raise
+        # With one job there is no need to say which.
+        fields = [(field.removeprefix("jobs[0]."), message) for field, message in error.errors]
+        detail = error.detail.replace("jobs[0].", "")
+        raise ApiError(error.status, error.code, detail, fields) from None
 
 
 def _commands(words: tuple[str, ...], line: str | None, each_line: str | None) -> list[str | list[str]]:

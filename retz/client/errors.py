@@ -23,7 +23,8 @@ class ApiError(RetzError):
     """
 
     def __init__(self, status: int, code: str, detail: str, errors: Sequence[tuple[str, str]] = ()) -> None:
-        super().__init__("; ".join([detail, *(f"{field}: {message}" for field, message in errors)]))
+        more = [f"{field}: {message}" for field, message in errors if message not in detail]
+        super().__init__("; ".join([detail, *more]))
         self.status = status
         self.code = code
         self.detail = detail
