@@ -17,7 +17,7 @@ COMMANDS = {
     "list": ("listing", "List jobs: the live ones, unless told otherwise."),
     "get-job": ("jobs", "Show everything about jobs."),
     "why": ("jobs", "Say why a job waits, or why it ended."),
-    "watch": ("watch", "Print every change of jobs as it happens."),
+    "watch": ("jobs", "Print every change of jobs as it happens."),
     "kill": ("change", "End jobs."),
     "killall": ("change", "End all live jobs that match."),
     "update": ("change", "Change the priority of queued jobs."),
