@@ -38,7 +38,9 @@ def open_store(directory: Path, files: FileLayer, *, read_only: bool) -> tuple[P
     if read_only:
         # Beside a running server, rotation and merge may also make our listing look full of holes.
         return store, _load_again(store, files, FileNotFoundError, StoreDamaged), None
-    files.mkdir(directory)
+    if not directory.exists():
+        files.mkdir(directory)
+        files.fsync_dir(directory.parent)
     lock = files.lock(directory / LOCK)
     try:
         return store, _open(directory, store, files), lock
