@@ -81,6 +81,7 @@ class Rooms:
     def __init__(self, rooms: Sequence[Room], matches: Matches) -> None:
         self._rooms = sorted(rooms)
         self._matches = matches
+        self._kinds = list({room.labels: room for room in rooms}.values())
         # Rooms only shrink during a pass, so these bounds stay true.
         self._most_cpus = max((room.cpus for room in rooms), default=-1)
         self._most_mem = max((room.mem for room in rooms), default=-1)
@@ -90,6 +91,8 @@ class Rooms:
         """The tightest room with a stamp above ``after`` that fits."""
         cpus, mem, disk, gpus, ports = need
         if cpus > self._most_cpus or mem > self._most_mem or gpus > self._most_gpus:
+            return None
+        if constraint.clauses and not any(self._matches(constraint, room) for room in self._kinds):
             return None
         rooms = self._rooms
         first = bisect_left(rooms, (gpus, cpus, mem)) if len(rooms) > 8 else 0

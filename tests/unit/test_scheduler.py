@@ -144,6 +144,15 @@ def test_the_limit_is_kept_and_the_rest_comes_next() -> None:
     assert plan(scheduler) == [(3, "b"), (4, "b"), (5, "b")]
 
 
+def test_what_a_cut_pass_found_blocked_fits_the_very_next_offer() -> None:
+    scheduler = filled(job(1, 8), job(2, 1), job(3, 1))
+    scheduler.offer([offer("a", cpus=1)])
+    assert plan(scheduler, limit=1) == [(2, "a")]
+    scheduler.use("a", [2])
+    scheduler.offer([offer("b", cpus=8)])
+    assert plan(scheduler) == [(1, "b")]
+
+
 def test_a_plan_that_was_not_used_is_made_again() -> None:
     scheduler = filled(job(1), job(2, 3, mem=1))
     scheduler.offer([offer("a", cpus=3)])
