@@ -13,12 +13,10 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
-from retz.model.job import LIVE_STATES, Job
+from retz.model.job import LIVE_STATES
 
 from .archive_columns import STATE_NUMBER, name_number
-from .archive_segment import ActiveSegment, SealedSegment, Summary, View
+from .archive_segment import ActiveSegment, SealedSegment, Summary, View, decode_job, record_of
 from .job_query import JobQuery, view_of
 
 _SAFE_TEXT = re.compile(r"[!#-\[\]-~]+")
@@ -120,16 +118,23 @@ def _needs_records(query: JobQuery) -> bool:
 
 def _match_records(rows: Sequence[int], view: View, query: JobQuery) -> Sequence[int]:
     """Read the records, whole only where a cheap look at the bytes leaves the question open."""
-    parts = _SAFE_TEXT.findall(query.text.lower()) if query.text else []
-    probe = max(parts, key=len, default="").encode()
+    probes = [part.encode() for part in _SAFE_TEXT.findall(query.text.lower())] if query.text else []
     matched = []
-    for row, record in zip(rows, view.records(rows), strict=True):
-        # Other scripts have letters whose lower case is ASCII, so only ASCII records can be refused by their bytes.
-        if record is None or (probe and probe not in record.lower() and record.isascii() and b"\\u" not in record):
+    places = sorted(rows, key=view.columns.offset.__getitem__)
+    # Expired meanwhile: no lines.
+    for row, line in zip(places, view.lines(places), strict=False):
+        if probes and not _may_hold(line, probes):
             continue
-        if view_of(query, msgspec.json.decode(record, type=Job)) is not None:
+        record = record_of(line)
+        if record is not None and view_of(query, decode_job(record)) is not None:
             matched.append(row)
-    return matched
+    return sorted(matched, key=view.columns.id.__getitem__)
+
+
+def _may_hold(line: bytes, probes: Sequence[bytes]) -> bool:
+    lower = line.lower()
+    # Other scripts have letters whose lower case is ASCII, so only ASCII records can be refused by their bytes.
+    return all(probe in lower for probe in probes) or not line.isascii() or b"\\u" in line
 
 
 def may_match(segment: SealedSegment | ActiveSegment, query: JobQuery) -> bool:

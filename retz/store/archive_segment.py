@@ -31,7 +31,9 @@ _SUMMARY_VERSION = 1
 _TABLES_KEPT_BYTES = 256 * 1024
 """Larger tables (every job with tags of its own) are decoded when needed, not kept."""
 
-_decode_job = msgspec.json.Decoder(Job).decode
+_BLOCK = 1 << 16
+
+decode_job = msgspec.json.Decoder(Job).decode
 _decode_entry = msgspec.json.Decoder(EntryFields).decode
 
 
@@ -168,10 +170,21 @@ class View(Struct, frozen=True):
                     log.error("archive: %s: the record at byte %d is damaged", self.path, offsets[row])
                 yield record
 
+    def lines(self, rows: Iterable[int]) -> Iterator[bytes]:
+        """The unchecked lines of many rows in ascending order of offset, read in blocks; none once it has expired."""
+        offsets, lengths = self.columns.offset, self.columns.length
+        block, start = b"", 0
+        with contextlib.suppress(FileNotFoundError), open(self.path, "rb", buffering=0) as file:
+            for row in rows:
+                offset, length = offsets[row], lengths[row]
+                if offset + length > start + len(block):
+                    block, start = os.pread(file.fileno(), max(length, _BLOCK), offset), offset
+                yield block[offset - start : offset - start + length]
+
     def jobs(self, rows: Iterable[int]) -> Iterator[Job | None]:
         """The jobs of ``rows``; None as in :meth:`records`."""
         for record in self.records(rows):
-            yield None if record is None else _decode_job(record)
+            yield None if record is None else decode_job(record)
 
 
 def write_derived(files: FileLayer, data: Path, summary: Summary, entries: Builder) -> None:
