@@ -30,11 +30,11 @@ async def events(call: Call) -> web.StreamResponse:
     query = call.params("since", "user")
     since = _since(call, query)
     owner = _whose(call, query.text("user"))
-    if call.api.hub.count(owner) >= MAX_STREAMS:
+    if call.api.hub.count(call.user.key) >= MAX_STREAMS:
         raise Problem("too-many", f"there are {MAX_STREAMS} event streams of yours already: close some")
     headers = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
     response = streaming_response(200, headers)
-    stream = call.api.hub.open(owner)
+    stream = call.api.hub.open(owner, call.user.key)
     try:
         sender = Sender(call, stream, since)
         return await streaming.run(call.request, response, "GET events", sender.produce)

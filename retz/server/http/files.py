@@ -133,6 +133,9 @@ async def _send(
         return problem_of(problem, {"Content-Range": f"bytes */{size}"})
     partial = isinstance(span, Span)
     start, stop = span if isinstance(span, Span) else Span(0, size)
+    most = call.core.config.max_file_size
+    if most and stop - start > most * 1024 * 1024:
+        raise Problem("too-large", f"this server sends at most {most} MiB at a time: ask for a range (bytes=0-999999)")
     if partial and stop > start:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     response = stream(

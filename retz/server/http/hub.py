@@ -46,10 +46,12 @@ class Stream:
 
     Args:
         owner: Whose events; :data:`EVERYBODY` for all.
+        listener: The user who listens.
     """
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, listener: str) -> None:
         self.owner = owner
+        self.listener = listener
         self.wake = asyncio.Event()
         self.closed = False
         self.overflowed = False
@@ -116,16 +118,15 @@ class Hub:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        for streams in self._streams.values():
-            for stream in streams:
-                stream.closed = True
-                stream.wake.set()
+        for stream in self.streams():
+            stream.closed = True
+            stream.wake.set()
         for futures in self._waits.values():
             _resolve(futures, False)
 
-    def open(self, owner: str) -> Stream:
+    def open(self, owner: str, listener: str) -> Stream:
         """A new stream; hand it back to :meth:`leave`."""
-        stream = Stream(owner)
+        stream = Stream(owner, listener)
         self._streams.setdefault(owner, set()).add(stream)
         return stream
 
@@ -136,11 +137,13 @@ class Hub:
         if not streams:
             self._streams.pop(stream.owner, None)
 
-    def count(self, owner: str | None = None) -> int:
-        """How many streams there are, of one owner or in all."""
-        if owner is not None:
-            return len(self._streams.get(owner, ()))
-        return sum(map(len, self._streams.values()))
+    def streams(self) -> list[Stream]:
+        """All open streams."""
+        return [stream for streams in self._streams.values() for stream in streams]
+
+    def count(self, listener: str) -> int:
+        """How many streams a user has open."""
+        return sum(stream.listener == listener for stream in self.streams())
 
     async def changed(self, job_id: int, timeout_s: float) -> bool:
         """Wait until the job changes; False if it has not by then."""
@@ -170,14 +173,14 @@ class Hub:
     def _hand_on(self, event: Event) -> None:
         if event.table == "users":
             # Its streams look again whether it is still allowed to listen.
-            for stream in [s for streams in self._streams.values() for s in streams]:
+            for stream in self.streams():
                 stream.wake.set()
             return
         owner = owner_of(event)
         if owner is None:
             return
         if owner == EVERYBODY:
-            listeners = [s for streams in self._streams.values() for s in streams]
+            listeners = self.streams()
         else:
             listeners = [*self._streams.get(owner, ()), *self._streams.get(EVERYBODY, ())]
         if listeners:

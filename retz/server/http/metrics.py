@@ -103,7 +103,7 @@ def _http(api: Api) -> Iterable[Metric]:
         for (method, route, status), count in sorted(api.requests.items())
     ]
     yield Metric("retz_http_requests_total", "counter", "Requests answered, by route and status.", requests)
-    yield _one("retz_event_clients", "gauge", "Open event streams.", api.hub.count())
+    yield _one("retz_event_clients", "gauge", "Open event streams.", len(api.hub.streams()))
     yield _one("retz_event_resets_total", "counter", "Event streams that were too slow.", api.hub.dropped)
 
 

@@ -55,12 +55,6 @@ def build(routes: Sequence[Route]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": dict(sorted(components.items())),
-            "responses": {
-                "Problem": {
-                    "description": "A refusal; detail says what to do.",
-                    "content": {_PROBLEM: {"schema": _schema(ProblemView)}},
-                }
-            },
             "securitySchemes": {
                 "signature": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "Retz-auth-v1"}
             },
