@@ -249,18 +249,22 @@ class Dispatcher:
         if work.size > INLINE_SHAPES:
             self._solving = asyncio.get_running_loop().create_task(self._solve_aside(work.solve))
             return
-        self._place(self._scheduler.check(work.solve(), running))
+        self._believe(work.solve())
 
     async def _solve_aside(self, solve: Callable[[], list[Placement]]) -> None:
         try:
             placements = await asyncio.to_thread(solve)
         finally:
             self._solving = None
-        self._place(self._scheduler.check(placements, len(self.ledger.running)))
+        self._believe(placements)
+
+    def _believe(self, plan: Sequence[Placement]) -> None:
+        """Launch what of a plan still holds; what of it does not, the next pass sees to."""
+        if plan:
+            self._place(self._scheduler.check(plan, len(self.ledger.running)))
+            self.plan_soon()
 
     def _place(self, placements: Sequence[Placement]) -> None:
-        if not placements:
-            return
         by_offer: dict[str, list[int]] = {}
         for placement in placements:
             by_offer.setdefault(placement.offer, []).append(placement.job)
@@ -280,8 +284,6 @@ class Dispatcher:
             self._decline_later(starved)
         if launches:
             self._apply(changes).then(lambda: self._launch(launches))
-        if len(placements) == PLACEMENTS_PER_PASS:
-            self.plan_soon()
 
     def _launch_on(self, offer: Offer, job_ids: Sequence[int], now: float) -> list[Job]:
         """The records of the jobs that get their ports and GPUs from this offer; the others stay queued."""
