@@ -189,16 +189,17 @@ class Archive:
         return best or None
 
     def ended_between(self, since: float, before: float) -> list[int]:
-        """Ids of the jobs that ended in ``[since, before)``, in no particular order. Blocks; reads no documents."""
-        found: list[int] = []
-        for segment in self.segments():
-            if isinstance(segment, SealedSegment) and segment.summary.max_ended < since:
-                continue
-            columns = segment.view().columns
-            found += [
-                job_id for job_id, ended in zip(columns.id, columns.ended, strict=True) if since <= ended < before
-            ]
-        return found
+        """Ids, ascending, of the jobs that ended at or after ``since`` and before ``before``."""
+        sealed, active = self._segments
+        views = [active.view()]
+        views += [
+            segment.view()
+            for segment in sealed
+            if segment.summary.max_ended >= since and segment.summary.min_ended < before
+        ]
+        return sorted(
+            view.columns.id[row] for view in views for row in view.order if since <= view.columns.ended[row] < before
+        )
 
     def segments(self) -> tuple[SealedSegment | ActiveSegment, ...]:
         """All segments, the growing one last."""

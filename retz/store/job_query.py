@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_right
 from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from retz.model.job import ENDED_STATES, LIVE_STATES, STATES, Job, State
 
@@ -16,6 +18,7 @@ from .past import as_of
 SORTS = ("id", "state", "user", "application", "priority", "pipeline")
 MAX_LIMIT = 1000
 MAX_ID = (1 << 63) - 1
+MAX_RANGES = 1000
 
 Ranges = tuple[tuple[int, int], ...]
 SortKey = int | str
@@ -71,6 +74,9 @@ class JobQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise ValueError(f"limit must be 1 to {MAX_LIMIT}, not {self.limit}")
         if self.offset < 0:
             raise ValueError(f"offset must be 0 or more, not {self.offset}")
+        if self.ids is not None:
+            # Sorted and disjoint, so that a look-up is a bisection.
+            force_setattr(self, "ids", join_ranges(self.ids))
         if self.cursor is not None:
             self.position()
 
@@ -150,7 +156,10 @@ def parse_ids(text: str) -> Ranges:
         if last > MAX_ID:
             raise ValueError(f"{part.strip()[:40]} is beyond any id")
         ranges.append((first, last))
-    return join_ranges(ranges)
+    joined = join_ranges(ranges)
+    if len(joined) > MAX_RANGES:
+        raise ValueError(f"{len(joined)} separate ranges of ids are too many; ask for at most {MAX_RANGES} at a time")
+    return joined
 
 
 def join_ranges(ranges: list[tuple[int, int]] | Ranges) -> Ranges:
@@ -183,7 +192,7 @@ def parse_states(text: str) -> tuple[State, ...]:
 
 def view_of(query: JobQuery, job: Job) -> Job | None:
     """The job as the query shows it (as it stood at ``at``), or None if the query does not want it."""
-    if query.ids is not None and not any(low <= job.id <= high for low, high in query.ids):
+    if query.ids is not None and not _in_ranges(job.id, query.ids):
         return None
     if query.owner is not None and job.owner != query.owner:
         return None
@@ -207,6 +216,11 @@ def view_of(query: JobQuery, job: Job) -> Job | None:
     if job.state not in query.states or (query.held is not None and job.held != query.held):
         return None
     return job if query.text is None or _has_text(job, query.text.lower()) else None
+
+
+def _in_ranges(job_id: int, ranges: Ranges) -> bool:
+    place = bisect_right(ranges, (job_id, MAX_ID))
+    return place > 0 and job_id <= ranges[place - 1][1]
 
 
 def _has_text(job: Job, wanted: str) -> bool:

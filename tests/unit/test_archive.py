@@ -409,3 +409,10 @@ def test_newest_of_a_user(tmp_path: Path) -> None:
     archive.append([ended_job(5), ended_job(9, owner="bob"), ended_job(2), ended_job(3), ended_job(4), ended_job(1)])
     archive.append([ended_job(8, owner="cy")])
     assert [archive.newest(user) for user in ("ann", "bob", "cy", "dan")] == [5, 9, 8, None]
+
+
+def test_ended_between(tmp_path: Path) -> None:
+    archive = Archive.open(tmp_path, segment_records=3)
+    archive.append([ended_job(number) for number in (5, 1, 4, 2, 3, 7, 6)])
+    assert archive.ended_between(2.0, 7.0) == [2, 3, 4, 5, 6]
+    assert archive.ended_between(8.0, 9.0) == []

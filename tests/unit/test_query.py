@@ -75,6 +75,13 @@ def test_ids_that_make_no_sense_are_named(text: str, message: str) -> None:
         parse_ids(text)
 
 
+def test_too_many_separate_ranges_are_refused() -> None:
+    assert len(parse_ids(",".join(str(2 * number) for number in range(1000)))) == 1000
+    assert parse_ids(",".join(map(str, range(5000)))) == ((0, 4999),)
+    with pytest.raises(ValueError, match="at most 1000 at a time"):
+        parse_ids(",".join(str(2 * number) for number in range(1001)))
+
+
 def test_ranges_are_joined() -> None:
     assert join_ranges(((5, 6), (1, 2), (3, 3), (9, 8))) == ((1, 3), (5, 6))
 
