@@ -85,7 +85,11 @@ class Archive:
         """
         files = files or FileLayer()
         if not read_only:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not directory.exists():
+                directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                files.mkdir(directory)
+            # Also of one that was there: the process that made it may have died before this.
+            files.fsync_dir(directory.parent)
             _sweep(directory, files)
         numbers = sorted(int(path.stem[8:]) for path in directory.glob("segment-*.jsonl") if path.stem[8:].isdecimal())
         active = numbers[-1] if numbers else 1

@@ -328,10 +328,11 @@ def test_crash_at_every_step_of_append_seal_and_expire(tmp_path: Path) -> None:
     crashes = 0
     for calls in range(200):
         directory = tmp_path / str(calls)
-        archive = Archive.open(directory, files=CrashingLayer(calls), segment_records=2)
+        layer = CrashingLayer(calls)
         kept: list[int] = []
         expired = False
         try:
+            archive = Archive.open(directory, files=layer, segment_records=2)
             for number in range(1, 6):
                 archive.append([ended_job(number)])
                 kept.append(number)
@@ -341,8 +342,6 @@ def test_crash_at_every_step_of_append_seal_and_expire(tmp_path: Path) -> None:
             crashes += 1
         else:
             break
-        finally:
-            archive.close()
         archive = Archive.open(directory, segment_records=2)
         found = ids(archive)
         assert set(kept) - ({1, 2} if expired else set()) <= set(found)
