@@ -124,7 +124,7 @@ class ServerProcess:
                 command = (entry / "cmdline").read_bytes()
             except OSError:
                 continue  # it ended while we looked
-            if needle in command and b"launcher" in command:
+            if needle in command and b"engine/local/" in command:
                 found.append(int(entry.name))
         return found
 
