@@ -159,7 +159,7 @@ def test_one_launcher_per_directory(local: Site) -> None:
     local.play(scenario)
 
 
-def test_an_idle_launcher_without_a_server_exits(local: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_launcher_without_a_server_exits(local: Site) -> None:
     async def scenario(site: Site) -> None:
         await site.run("true")
         pid = site.launcher_pid()
@@ -169,18 +169,7 @@ def test_an_idle_launcher_without_a_server_exits(local: Site, monkeypatch: pytes
         recorder = await site.start(known("1.1"))
         assert (await recorder.final("1.1")).exit_code == 0  # nobody had acknowledged it
 
-    shortened = (
-        Path(launcher.__file__).with_name("launcher.py").read_text().replace("LINGER_S = 10.0", "LINGER_S = 0.1")
-    )
-    path = local.directory.parent / "retz" / "engine" / "local"
-    package = Path(launcher.__file__).parents[3]
-    path.mkdir(parents=True)
-    for name in ("__init__.py", "engine/__init__.py"):
-        (local.directory.parent / "retz" / name).write_text("")
-    for module in (package / "retz/engine/local").glob("*.py"):
-        (path / module.name).write_text(module.read_text())
-    (path / "launcher.py").write_text(shortened)
-    monkeypatch.setattr(launcher, "__file__", str(path / "launcher.py"))
+    local.options["linger_s"] = 0.1
     local.play(scenario)
 
 

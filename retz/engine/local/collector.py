@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
+import stat
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -47,13 +49,25 @@ class Collector:
     def _remove(self, path: str) -> float:
         before = time.monotonic()
         try:
-            shutil.rmtree(path, onerror=self._on_error, dir_fd=self._dir_fd)
-            os.rmdir(path.rpartition("/")[0], dir_fd=self._dir_fd)  # its shard, if it was the last
+            shutil.rmtree(path, dir_fd=self._dir_fd)
+        except FileNotFoundError:
+            pass  # collected before
+        except PermissionError:
+            self._remove_protected(path)
         except OSError as error:
-            _log.debug("left in place: %s: %s", path, error)
+            _log.warning("cannot remove the sandbox %s: %s", path, error)
+        with contextlib.suppress(OSError):
+            os.rmdir(path.rpartition("/")[0], dir_fd=self._dir_fd)  # its shard, if this was the last in it
         return time.monotonic() - before
 
-    def _on_error(self, function: object, path: str, info: object) -> None:
-        error = info[1] if isinstance(info, tuple) else info
-        if not isinstance(error, FileNotFoundError):
-            _log.warning("cannot remove %s of a sandbox: %s", path, error)
+    def _remove_protected(self, path: str) -> None:
+        """Jobs may leave directories that nobody may write to, such as module caches."""
+        try:
+            # Top down, so that a directory is opened up before it is entered.
+            for _, names, _, fd in os.fwalk(path, dir_fd=self._dir_fd):
+                for name in names:
+                    if not stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                        os.chmod(name, 0o700, dir_fd=fd)
+            shutil.rmtree(path, dir_fd=self._dir_fd)
+        except OSError as error:
+            _log.warning("cannot remove the sandbox %s: %s", path, error)

@@ -67,6 +67,7 @@ class LocalEngine:
         gpus: Declared GPUs; None for those NVML finds.
         port_range: First port, and the one after the last.
         sample_interval_s: Seconds between two samples of each job's usage.
+        linger_s: Seconds that the launcher stays without jobs and without a server.
     """
 
     name = "local"
@@ -80,6 +81,7 @@ class LocalEngine:
         gpus: Sequence[Gpu] | None = None,
         port_range: tuple[int, int] = (31000, 32000),
         sample_interval_s: float = 5.0,
+        linger_s: float = 10.0,
     ) -> None:
         self._directory = directory.absolute()
         self._configured = total
@@ -87,6 +89,7 @@ class LocalEngine:
         self._declared = gpus
         self._ports = PortPool(*port_range)
         self._interval_s = sample_interval_s
+        self._linger_s = linger_s
         self._telemetry = Telemetry()
         self._gpus: tuple[Gpu, ...] = ()
         self._tasks: dict[str, _Held] = {}
@@ -112,7 +115,7 @@ class LocalEngine:
         for task in known:
             self._tasks[task.id] = _Held(task.assignment.gpus, task.kill_grace_s if task.kill else None)
             self._account.take(task.id, task.resources.vector, task.assignment, force=True)
-        self._link = Link(self._directory, self._dir_fd, self._received, self._disconnected)
+        self._link = Link(self._directory, self._dir_fd, self._linger_s, self._received, self._disconnected)
         self._adopt(await self._link.open())
         if self._gpus:
             self._keep(self._watch_gpus())
@@ -192,6 +195,7 @@ class LocalEngine:
         self._ready = False
         self._rescind()
         self._fail_requests()
+        self._listener.agents_changed()
         _log.warning("the launcher is gone; starting another one")
         self._keep(self._reconnect())
 
@@ -207,6 +211,7 @@ class LocalEngine:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _RETRY_MAX_S)
         self._adopt(hello)
+        self._listener.agents_changed()
         if failed:
             self._listener.recovered()
         self._offer_soon()

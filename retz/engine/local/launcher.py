@@ -1,9 +1,8 @@
 """The launcher: starts the jobs of one data directory, holds their process trees, knows how they ended.
 
-Run as ``python -I -S launcher.py DIRECTORY READY_FD``; READY_FD gets one line, ``ok`` or why not. Standard
-library only, one thread, one loop; it sleeps without any timer while there are no jobs. It outlives the server,
-enforces limits while the server is away, and exits by itself when it has no jobs and no server has been
-connected for LINGER_S.
+Run by ``__main__.py`` in isolated mode; its READY_FD gets one line, ``ok`` or ``locked``. Standard library only,
+one thread, one loop; it sleeps without any timer while there are no jobs. It outlives the server, enforces limits
+while the server is away, and exits by itself when it has no jobs and no server has been connected for a while.
 
 The server talks to it over a Unix socket, one JSON array per line.
 
@@ -20,13 +19,6 @@ To the server:
 
 from __future__ import annotations
 
-import sys
-
-if __name__ == "__main__" and not __package__:
-    # Run by path in isolated mode: make the package importable without site-packages.
-    sys.path.append(__file__.rsplit("/", 4)[0])
-    __package__ = "retz.engine.local"
-
 import ctypes
 import fcntl
 import gc
@@ -35,11 +27,12 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 
-from retz.engine.local import cgroup, processes, records, sandbox
-from retz.engine.local.job import FOREVER, Job
-from retz.engine.local.spawn import NOT_EXECUTABLE, NOT_FOUND, StartError, spawn
+from . import cgroup, processes, records, sandbox
+from .job import FOREVER, Job
+from .spawn import NOT_EXECUTABLE, NOT_FOUND, StartError, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +43,6 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 SOCKET, LOCK, AGENT, LOG = "launcher.sock", "launcher.lock", "agent", "launcher.log"
-LINGER_S = 10.0
 HOLD_STARTED_S = 0.003
 """News of a start waits this long: most short jobs then need one message, not two."""
 SCAN_MIN_S, SCAN_MAX_S = 0.15, 2.0
@@ -64,9 +56,12 @@ _decode = json.JSONDecoder().raw_decode
 class Launcher:
     """All state of the process. Methods run in the loop's one thread."""
 
-    def __init__(self, cookie: str, dir_fd: int, listener: socket.socket, history: records.History) -> None:
+    def __init__(
+        self, cookie: str, dir_fd: int, linger_s: float, listener: socket.socket, history: records.History
+    ) -> None:
         self.cookie = cookie
         self.dir_fd = dir_fd
+        self.linger_s = linger_s
         self.listener = listener
         self.interval_s = 5.0
         self.jobs: dict[str, Job] = {}
@@ -99,7 +94,7 @@ class Launcher:
 
     def run(self) -> None:
         """Work until there is nothing to do and nobody to do it for."""
-        self.linger_at = time.monotonic() + LINGER_S
+        self.linger_at = time.monotonic() + self.linger_s
         while True:
             for fd, mask in self.epoll.poll(self._timeout()):
                 if fd == self.signals:
@@ -129,7 +124,7 @@ class Launcher:
         if not idle:
             self.linger_at = FOREVER
         elif self.linger_at == FOREVER and not self.stopping:
-            self.linger_at = now + LINGER_S
+            self.linger_at = now + self.linger_s
         return idle and (self.stopping or now >= self.linger_at)
 
     def _read_signals(self) -> None:
@@ -283,6 +278,11 @@ class Launcher:
         except StartError as error:
             self._never_ran(task, "ended" if error.exit_code else "lost", error.exit_code, str(error))
             return
+        except OSError as error:
+            self._never_ran(task, "lost", None, f"cannot make its output file: {error.strerror}")
+            return
+        finally:
+            os.close(stdout)
         job = Job(task, pid, record, started=time.time(), born=born, interval_s=self.interval_s)
         job.limit(mem_limit_mb, timeout_s, grace_s)
         self._watch(job)
@@ -303,7 +303,6 @@ class Launcher:
             pid = spawn(command, environment, stdout, stderr)
         finally:
             os.fchdir(self.dir_fd)
-            os.close(stdout)
             os.close(stderr)
         return pid, time.monotonic(), f'["s","{task}",{pid},{earliest},{ticks_now()}]'
 
@@ -597,8 +596,7 @@ def lock() -> bool:
     except BlockingIOError:
         os.close(fd)
         return False
-    os.ftruncate(fd, 0)
-    os.write(fd, b"%d\n" % os.getpid())
+    os.pwrite(fd, b"%-10d\n" % os.getpid(), 0)  # of one length, so that nobody ever reads half of it
     return True
 
 
@@ -614,7 +612,7 @@ def listen() -> socket.socket:
     return listener
 
 
-def main(directory: str, ready_fd: int) -> None:
+def main(directory: str, ready_fd: int, linger_s: float) -> None:
     """Take over the directory, say so on ``ready_fd``, and run."""
     os.closerange(ready_fd + 1, os.sysconf("SC_OPEN_MAX"))  # whatever the server's parent left open
     os.chdir(directory)
@@ -625,7 +623,7 @@ def main(directory: str, ready_fd: int) -> None:
     become_subreaper()
     with open(AGENT, encoding="ascii") as file:
         cookie = file.read().strip()
-    launcher = Launcher(cookie, dir_fd, listen(), clean_up(cookie))
+    launcher = Launcher(cookie, dir_fd, linger_s, listen(), clean_up(cookie))
     os.write(ready_fd, b"ok\n")
     os.close(ready_fd)
     gc.freeze()
@@ -633,7 +631,3 @@ def main(directory: str, ready_fd: int) -> None:
     os.unlink(SOCKET)
     if launcher.group is not None:
         cgroup.leave(launcher.group)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

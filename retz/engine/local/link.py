@@ -28,6 +28,7 @@ class Link:
     """A connection to the one launcher of a directory, which is started if there is none.
 
     Args:
+        linger_s: How long a launcher that this starts stays without jobs and without a server.
         received: Called with the messages of one read, in order, the hello left out.
         closed: Called once when the launcher is gone, not after :meth:`close`.
     """
@@ -36,11 +37,13 @@ class Link:
         self,
         directory: Path,
         dir_fd: int,
+        linger_s: float,
         received: Callable[[list[Any]], None],
         closed: Callable[[], None],
     ) -> None:
         self._directory = directory
         self._dir_fd = dir_fd
+        self._linger_s = linger_s
         self._received = received
         self._closed = closed
         self._socket: socket.socket | None = None
@@ -218,10 +221,10 @@ class Link:
     def _spawn(self, ready: int) -> int:
         log = str(self._directory / launcher.LOG)
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        path = str(Path(launcher.__file__).resolve())
+        path = str(Path(launcher.__file__).with_name("__main__.py").resolve())
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-S", "-X", "utf8", path, str(self._directory), "3"],
+            [sys.executable, "-I", "-S", "-X", "utf8", path, str(self._directory), "3", str(self._linger_s)],
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
