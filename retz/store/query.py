@@ -367,7 +367,9 @@ async def _hot_ended(jobs: JobIndex, query: JobQuery) -> list[int]:
 
 async def _matching(jobs: JobIndex, lists: Iterable[Any], query: JobQuery) -> AsyncIterator[list[Job]]:
     """The jobs in ``lists`` that match, as the query shows them, by ascending id, a slice at a time."""
-    ids = sorted(chain.from_iterable(_streams(lists, replace(query, sort="id", cursor=None), None)))
+    # Whole lists at C speed: walking 100 000 ids in ranges would alone hold the loop for 5 ms.
+    parts = lists if query.ids is None else _streams(lists, replace(query, sort="id", cursor=None), None)
+    ids = sorted(chain.from_iterable(parts))
     since = time.perf_counter()
     for start in range(0, len(ids), _CHUNK):
         records = map(jobs.record, ids[start : start + _CHUNK])
