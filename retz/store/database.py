@@ -97,6 +97,7 @@ class Database(TinyDB):
         self._snapshot_bytes = loaded.snapshot_bytes
         self._merged = -loaded.sealed_bytes
         self._publishing = False
+        self._closing = False
         self.compaction_error: str | None = None
         self.seq = loaded.seq
         self.recovery = loaded.recovery
@@ -255,6 +256,12 @@ class Database(TinyDB):
             self._loop = loop
             loop.call_soon(self._deliver)
 
+    def _live_loop(self) -> asyncio.AbstractEventLoop | None:
+        if self._loop is not None and self._loop.is_closed():
+            self._loop = None
+            self._publishing = False
+        return self._loop
+
     def on_failed(self, callback: Callable[[str], None]) -> None:
         """Call ``callback`` once, with the reason, when a write or fsync has failed."""
         self._failure_callbacks.append(callback)
@@ -271,8 +278,9 @@ class Database(TinyDB):
 
     def call_soon(self, callback: Callable[[], Any]) -> None:
         """Call on the loop, or at once where there is none."""
-        if self._loop is not None:
-            self._loop.call_soon(callback)
+        loop = self._live_loop()
+        if loop is not None:
+            loop.call_soon(callback)
         else:
             callback()
 
@@ -288,7 +296,7 @@ class Database(TinyDB):
         if self._writer is None:
             return
         self._writer.wait(seq, timeout)
-        if self._loop is None:
+        if self._live_loop() is None:
             self._deliver()
 
     def _deliver(self) -> None:
@@ -335,9 +343,10 @@ class Database(TinyDB):
         if self._publishing:
             return
         while self._events.publish():
-            if self._loop is not None:
+            loop = self._live_loop()
+            if loop is not None:
                 self._publishing = True
-                self._loop.call_soon(self._publish_more)
+                loop.call_soon(self._publish_more)
                 return
 
     def _publish_more(self) -> None:
@@ -378,6 +387,8 @@ class Database(TinyDB):
             stderr=subprocess.PIPE,
         )
         self._compactor = process
+        if self._closing:
+            process.terminate()
         with process:
             assert process.stderr is not None
             errors = process.stderr.read().decode(errors="replace").strip()
@@ -386,8 +397,8 @@ class Database(TinyDB):
         return None if process.returncode == 0 else errors or f"exit code {process.returncode}"
 
     def _compact_if_due(self) -> None:
-        writer, loop = self._writer, self._loop
-        if writer is None or loop is None or self.failed or self._compacting.locked():
+        writer, loop = self._writer, self._live_loop()
+        if writer is None or loop is None or self.failed or self._closing or self._compacting.locked():
             return
         if writer.sealed - self._merged >= max(self._options.compact_bytes, self._snapshot_bytes):
             # If the merge fails, it is tried again when as much has been written once more.
@@ -406,8 +417,9 @@ class Database(TinyDB):
         """Write what is queued, give the directory back. Safe to call twice."""
         writer, lock = self._writer, self._lock
         self._opened = False
-        if writer is None or lock is None or self._closed:
+        if writer is None or lock is None or self._closing:
             return
+        self._closing = True
         compactor = self._compactor
         if compactor is not None:
             compactor.terminate()

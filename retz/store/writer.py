@@ -19,9 +19,11 @@ from .options import StoreOptions
 log = logging.getLogger(__name__)
 
 # Without a pause, 16 clients fall into two alternating cohorts, each waiting for the other's fsync, and a disk
-# with 5 ms per fsync does half of what it can.
+# with 5 ms per fsync does half of what it can. It ends as soon as there are as many as the last commit answered
+# and left waiting together: all are back.
 GATHER_SHARE = 0.2
 GATHER_MAX_S = 0.002
+GATHER_STEPS = 4
 
 _Batch = tuple[int, Sequence[Buffer]]
 
@@ -57,6 +59,7 @@ class Writer:
         self._fd = files.open_append(path)
         self._queue: SimpleQueue[_Batch | threading.Event | None] = SimpleQueue()
         self._fsync_s = 0.0
+        self._expected = 0
         self._waiting = 0
         self._rotation: threading.Event | None = None
         self._changed = threading.Condition()
@@ -126,19 +129,27 @@ class Writer:
         batch: list[_Batch] = []
         if isinstance(item, tuple):
             batch.append(item)
-            if not self._queue.empty():
-                time.sleep(min(GATHER_SHARE * self._fsync_s, GATHER_MAX_S))
+            self._gather()
             for _ in range(self._queue.qsize()):
                 item = self._queue.get()
                 if not isinstance(item, tuple):
                     break
                 batch.append(item)
             self._commit(batch)
+            self._expected = len(batch) + self._queue.qsize()
         if isinstance(item, threading.Event):
             self._rotation = item
         if self._rotation or self._size >= self._options.rotate_bytes:
             self._rotate()
         return item is not None
+
+    def _gather(self) -> None:
+        """Give those who were just answered the time to come back, so that one fsync serves all."""
+        pause = min(GATHER_SHARE * self._fsync_s, GATHER_MAX_S) / GATHER_STEPS
+        for _ in range(GATHER_STEPS):
+            if 1 + self._queue.qsize() >= self._expected:
+                return
+            time.sleep(pause)
 
     def _commit(self, batch: list[_Batch]) -> None:
         buffers = [buffer for _, parts in batch for buffer in parts]
