@@ -19,7 +19,7 @@ from retz.config_server import load_server
 from retz.engine.base import Assignment, FileEntry, FileRefused, KnownTask, Listener, Task, Update
 from retz.model.agent import Agent, Gpu, Offer
 from retz.model.job import Usage
-from retz.model.resources import Resources
+from retz.model.resources import Resources, subtract
 from retz.model.user import User
 from retz.scheduler.scheduler import Scheduler
 from retz.server.core import Core
@@ -89,13 +89,11 @@ class PuppetEngine:
         self._listener.rescinded([f"o{self._offers}"])
         agent = self._agents[0]
         self._offers += 1
-        free = [
-            total - sum(used.vector[index] for used in self.held.values())
-            for index, total in enumerate(agent.total.vector)
-        ]
-        self._listener.offers(
-            [Offer(id=f"o{self._offers}", agent=agent.id, room=tuple(free), attributes=agent.attributes)]
-        )  # type: ignore[arg-type]
+        room = agent.total.vector
+        for held in self.held.values():
+            room = subtract(room, held.vector)
+        offer = Offer(id=f"o{self._offers}", agent=agent.id, room=room, attributes=agent.attributes)
+        self._listener.offers([offer])
 
     def agents(self) -> Sequence[Agent]:
         return self._agents

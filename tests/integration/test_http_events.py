@@ -57,7 +57,7 @@ class Listening:
     async def ended(self) -> bool:
         """Whether the stream ends."""
         async with asyncio.timeout(10):
-            return (await self._content.read()).strip() == b""
+            return bool((await self._content.read()).strip() == b"")
 
 
 @asynccontextmanager

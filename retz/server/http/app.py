@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..core import Core
 
 KEEPALIVE_S = 75.0
+MAX_LINE = 32 * 1024
+"""Longest request line: a list of ids is part of it."""
 
 
 def build_app(core: Core) -> web.Application:
@@ -55,6 +57,7 @@ def build_runner(core: Core, shutdown_timeout_s: float = 2.0) -> web.AppRunner:
         handle_signals=False,
         shutdown_timeout=shutdown_timeout_s,
         keepalive_timeout=KEEPALIVE_S,
+        max_line_size=MAX_LINE,
         logger=quiet_logger(),
     )
 

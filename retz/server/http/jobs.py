@@ -101,7 +101,7 @@ class UsageSeries(Struct):
     interval_s: float
     cpu_s: float
     max_rss_mb: float
-    series: list[tuple[float, int]]
+    series: list[Annotated[list[float], Meta(min_length=2, max_length=2)]]
     attempt: int
 
 
@@ -166,7 +166,7 @@ async def usage(call: Call) -> web.StreamResponse:
         task = f"{job.id}.{attempt.number}"
         used = (await call.core.engine.usage([task])).get(task, used)
     used = used or Usage()
-    series = [(cpus / 100, rss_mb) for cpus, rss_mb in used.series]
+    series = [[cpus / 100, float(rss_mb)] for cpus, rss_mb in used.series]
     return json_of(UsageSeries(used.interval_s, used.cpu_s, used.max_rss_mb, series, attempt.number))
 
 
