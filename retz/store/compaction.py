@@ -175,6 +175,7 @@ def compactor_command(store: Path, options: StoreOptions) -> list[str]:
     """Return the command line that compacts a store in a process of its own."""
     return [
         sys.executable,
+        "-P",  # a directory "retz" where the server was started is not us
         "-m",
         "retz.store.compaction",
         str(store),

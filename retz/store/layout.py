@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from .errors import StoreDamaged
+from .errors import StoreDamaged, StoreTooNew
 from .files import FileLayer
 from .journal import encode, header_line, journal_first, journal_name
-from .records import SCHEMA, check_schema
+from .records import SCHEMA
 from .snapshot import snapshot_seq
 
 FORMAT = 1
@@ -79,7 +79,8 @@ def read_format(store: Path, files: FileLayer) -> int | None:
         return None
     except (msgspec.MsgspecError, KeyError):
         raise StoreDamaged(path, 0, "not a format file") from None
-    check_schema(schema if layout <= FORMAT else layout + SCHEMA, store)
+    if layout > FORMAT or schema > SCHEMA:
+        raise StoreTooNew(store, schema, SCHEMA)
     return schema
 
 

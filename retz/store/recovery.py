@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from .errors import StoreDamaged, StoreTooNew
 from .files import FileLayer
-from .journal import Id, JournalReader, decode_changes
+from .journal import Id, JournalReader, decode_changes, journal_name
 from .layout import Layout, read_format, read_layout
 from .records import NULL, Interner, Tables, check_schema, decode_record
 from .snapshot import SnapshotReader
@@ -162,5 +162,6 @@ def _base(layout: Layout, files: FileLayer) -> tuple[_Loader, list[str]]:
             trouble = trouble or error
             notes.append(f"passed over a bad snapshot: {error.path.name}, byte {error.offset}: {error.what}")
     if 1 not in layout.journals:
-        raise trouble or StoreDamaged(layout.store, 0, "the first journal is missing, and there is no snapshot")
+        missing = layout.store / journal_name(1)
+        raise trouble or StoreDamaged(missing, 0, "the first journal is missing, and there is no snapshot")
     return _Loader(files), notes

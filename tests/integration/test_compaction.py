@@ -127,7 +127,7 @@ def test_the_process_ends_with_its_parent(tmp_path):
     """Its standard input is the parent's promise to be alive."""
     Database.open(tmp_path / "data").close()
     command = compactor_command(tmp_path / "data" / "store", StoreOptions())
-    command[1:3] = ["-c", "from retz.store import compaction as c; c._end_with_parent()"]
+    command[2:4] = ["-c", "from retz.store import compaction as c; c._end_with_parent()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.poll() is None
         assert process.stdin is not None

@@ -137,8 +137,9 @@ def test_a_missing_active_journal_is_damage(directory):
         expected = contents(database)
     journals(directory)[-1].unlink()
     journals(directory)[0].unlink()
-    with pytest.raises(StoreDamaged, match="missing"):
+    with pytest.raises(StoreDamaged, match="missing") as caught:
         Database.open(directory)
+    assert f"--data-dir {directory}" in str(caught.value)
     assert not check(directory).clean
     repair(directory)
     assert read(directory) == expected
@@ -164,3 +165,11 @@ def test_a_running_server_is_not_disturbed(directory):
 def test_no_store_is_said_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="no store"):
         check(tmp_path)
+
+
+def test_a_store_whose_every_file_is_gone_is_not_made_anew(directory):
+    for path in journals(directory):
+        path.unlink()
+    with pytest.raises(StoreDamaged, match="first journal is missing") as caught:
+        Database.open(directory)
+    assert f"--data-dir {directory}" in str(caught.value)
