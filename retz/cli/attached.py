@@ -13,13 +13,11 @@ from retz.client.retry import Backoff
 from retz.client.transport import Stream, Transport
 
 from .app import App
-from .errors import INTERRUPTED, RUN_FAILED
+from .errors import BROKEN_PIPE, INTERRUPTED, RUN_FAILED
 from .output import is_terminal, note, printable
 from .waiting import ENDED, exit_code_of
 
 _QUEUED_POLL_S, _LONG_POLL_S = 1.0, 30.0
-BROKEN_PIPE = 141
-"""128 + SIGPIPE: what the shell sees of a program whose reader has gone."""
 
 
 class Copier(threading.Thread):

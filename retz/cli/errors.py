@@ -13,6 +13,8 @@ from retz.config import ConfigError
 
 SCHEMA = "retz.cli/1"
 REFUSED, USAGE, RUN_FAILED, INTERRUPTED = 1, 2, 125, 130
+BROKEN_PIPE = 141
+"""128 + SIGPIPE: what the shell sees of a program whose reader has gone."""
 
 
 class CliError(click.ClickException):
@@ -34,10 +36,11 @@ def guarded(command: click.Command, arguments: list[str]) -> int:
         return INTERRUPTED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has gone. Python would complain again when it flushes at exit.
+    except (BrokenPipeError, SystemExit):
+        # The reader has gone (click turns most of these errors into an exit, and exits for nothing else here).
+        # Python would complain again when it flushes at its own exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return BROKEN_PIPE
     except click.UsageError as error:
         _tell("usage", _usage_text(error), arguments)
         return USAGE

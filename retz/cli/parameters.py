@@ -11,7 +11,7 @@ import click
 from retz.model.units import parse_duration, parse_size
 
 MAX_IDS = 100_000
-_RANGE = re.compile(r"(\d{1,15})(?:-(\d{1,15}))?")
+_RANGE = re.compile(r"([0-9]{1,15})(?:-([0-9]{1,15}))?")
 
 Id = int | str
 F = TypeVar("F", bound=Callable[..., Any])

@@ -1,0 +1,309 @@
+"""What the command line prints: tables, JSON documents of a promised shape, errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retz.cli.attached import describe_end
+from retz.cli.errors import guarded
+from retz.cli.output import Cell, Column, ago, cut, display_width, printable, state_cell, table_lines
+from retz.cli.reference import help_of, updated
+from retz.cli.waiting import exit_code_of
+from tests.doubles.api import JOB, RESOURCES, STATUS, FakeApi, job, problem
+
+ROOT = Path(__file__).parents[2]
+RESULTS = {"results": [{"id": 1, "ok": True, "state": "KILLED", "new_id": 9, "error": None}], "ok": 1, "failed": 0}
+APPLICATION: dict[str, Any] = {
+    "name": "t", "owner": "ann", "files": [], "large_files": [], "user": None, "grace_period_s": None,
+    "container": {"type": "none", "image": None, "volumes": []}, "enabled": True, "updated": None,
+}  # fmt: skip
+WHY = {
+    "id": 12, "state": "QUEUED", "summary": "waits for memory", "ahead": 1, "ahead_ids": [3], "blocked_by": "room",
+    "agents": {"total": 2, "fit": 0, "fail": {"cpus": 2, "mem": 1}}, "need": RESOURCES,
+    "details": [{"agent": "a", "host": "n1", "free": RESOURCES, "total": RESOURCES, "failing": ["mem 4G > 2G free"]}],
+}  # fmt: skip
+ENTRY = {
+    "path": "stdout", "name": "stdout", "type": "file", "size": 6, "mtime": "2026-11-20T06:00:00.000Z",
+    "mode": "-rw-r--r--", "uid": "ann", "gid": "ann", "nlink": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with FakeApi() as fake:
+        for name, value in fake.environment.items():
+            monkeypatch.setenv(name, value)
+        fake.routes = {
+            "GET /ping": "OK",
+            "GET /api/v2/status": STATUS,
+            "POST /api/v2/jobs": {"ids": [12], "replayed": False},
+            "GET /api/v2/jobs": {"jobs": [JOB], "total": 1, "next": None, "counts": {"QUEUED": 0}, "as_of": 7},
+            "GET /api/v2/jobs/12": JOB,
+            "GET /api/v2/jobs/12/wait": job(state="FAILED", reason="exit", exit_code=3),
+            "GET /api/v2/jobs/12/why": WHY,
+            "GET /api/v2/jobs/12/files": {"path": "", "attempt": 1, "entries": [ENTRY]},
+            "GET /api/v2/jobs/12/file": b"hello\n",
+            "PUT /api/v2/queue": {"mode": "draining", "running": 0},
+            "GET /api/v2/applications": {"applications": [APPLICATION]},
+            "GET /api/v2/applications/t": APPLICATION,
+            "PUT /api/v2/applications/t": APPLICATION,
+            **{f"POST /api/v2/jobs/{a}": RESULTS for a in ("kill", "hold", "release", "update", "resubmit")},
+        }
+        yield fake
+
+
+def shape(value: Any) -> Any:
+    """Names and types of a document, lists by their first element."""
+    if isinstance(value, dict):
+        return {name: shape(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [shape(item) for item in value[:1]]
+    return type(value).__name__
+
+
+GOLDEN: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "run": (["--", "x"], {"ids": ["int"], "jobs": [shape(JOB)], "exit_code": "int"}),
+    "schedule": (["--", "x"], {"ids": ["int"]}),
+    "list": ([], {"jobs": [shape(JOB)], "total": "int", "counts": {"QUEUED": "int"}, "as_of": "int"}),
+    "get-job": (["12"], {"jobs": [shape(JOB)]}),
+    "why": (["12"], shape(WHY)),
+    "watch": (["12", "--since", "5"], {"seq": "int", "job": shape(JOB)}),
+    "kill": (["1"], shape(RESULTS)),
+    "killall": (["-t", "a"], shape(RESULTS)),
+    "update": (["1", "--prio", "3"], shape(RESULTS)),
+    "hold": (["1"], shape(RESULTS)),
+    "release": (["1"], shape(RESULTS)),
+    "resubmit": (["1"], shape(RESULTS)),
+    "drain": ([], {"mode": "str", "running": "int"}),
+    "get-file": (["12", "-R", "out"], {"id": "int", "path": "str", "file": "str", "bytes": "int"}),
+    "list-files": (["12"], {"path": "str", "attempt": "int", "entries": [shape(ENTRY)]}),
+    "load-app": (["-A", "t"], {"application": shape(APPLICATION)}),
+    "get-app": (["t"], {"application": shape(APPLICATION)}),
+    "list-app": ([], {"applications": [shape(APPLICATION)]}),
+    "config": ([], {"settings": [{"key": "str", "value": "str", "origin": "str"}], "notes": []}),
+    "ping": ([], {"server": "str", "seconds": "float"}),
+    "status": ([], {k: v for k, v in shape(STATUS).items() if k != "same_host_token"}),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_json_documents_keep_their_shape(api: FakeApi, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    words, expected = GOLDEN[name]
+    code = guarded(_cli(), [name, "--json", *words])
+    out, err = capsys.readouterr()
+    assert err == ""
+    document = json.loads(out)
+    assert document.pop("schema") == "retz.cli/1" and document.pop("kind") == name
+    for key in ("counts",) if name == "list" else ():
+        assert document[key]
+    failed = shape(job(state="FAILED", reason="exit", exit_code=3))
+    if name == "run":
+        assert code == 3
+        expected = {**expected, "jobs": [failed]}
+    else:
+        assert code == 0
+    assert shape(document) == expected
+
+
+def _cli() -> Any:
+    from retz.cli import cli
+
+    return cli
+
+
+def test_all_documented_kinds_are_tested() -> None:
+    from retz.cli import COMMANDS
+
+    assert set(GOLDEN) == set(COMMANDS) - {"completion"}
+    text = (ROOT / "docs/cli.md").read_text()
+    section = text.split("## `--json`")[1].split("##")[0]
+    assert all(f"`{name}`" in section for name in GOLDEN)
+
+
+def test_the_reference_in_the_docs_is_the_real_help() -> None:
+    text = (ROOT / "docs/cli.md").read_text()
+    assert text == updated(text), "run: python -m retz.cli.reference"
+    assert "Usage: retz run" in help_of(["run"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "code", "sentence"),
+    [
+        (problem(404, "not-found", "no such job: 12"), ["get-job", "12"], 1, "no such job: 12"),
+        (problem(422, "unprocessable", "jobs[0].resources.mem: too large",
+                 errors=[{"field": "jobs[0].resources.mem", "message": "too large"}]), ["run", "--", "x"], 125,
+         "resources.mem: too large"),
+        (problem(403, "forbidden", "only an administrator may do this"), ["get-job", "12"], 1, "only an administrator"),
+    ],
+)  # fmt: skip
+def test_refusals(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], answer: Any, words: list[str], code: int, sentence: str
+) -> None:
+    api.routes["GET /api/v2/jobs/12"] = api.routes["POST /api/v2/jobs"] = answer
+    assert guarded(_cli(), words) == code
+    assert capsys.readouterr().err == f"retz: {sentence}" + ("" if "admin" not in sentence else " may do this") + "\n"
+    assert guarded(_cli(), [words[0], "--json", *words[1:]]) == code
+    document = json.loads(capsys.readouterr().err)
+    assert document["schema"] == "retz.cli/1"
+    assert sentence in document["error"]["message"] and document["error"]["status"] == answer.status
+
+
+def test_failures_of_a_bulk_request(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    api.routes["POST /api/v2/jobs/kill"] = {
+        "results": [
+            {"id": 1, "ok": True, "state": "KILLED", "new_id": None, "error": None},
+            {"id": 2, "ok": True, "state": "STARTED", "new_id": None, "error": None},
+            {"id": 3, "ok": False, "state": None, "new_id": None, "error": "no such job: 3"},
+        ],
+        "ok": 2,
+        "failed": 1,
+    }
+    assert guarded(_cli(), ["kill", "1-3"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "job 1: killed\njob 2: is being killed\n"
+    assert err == "retz: job 3: no such job: 3\n"
+
+
+def test_no_server_says_how_to_get_one(tmp_path: Path, capsys: pytest.CaptureFixture[str], api: FakeApi) -> None:
+    assert guarded(_cli(), ["--server", "http://127.0.0.1:1", "status"]) == 1
+    message = "no server at http://127.0.0.1:1: start one with 'retz-server' or set retz.server.uri"
+    assert capsys.readouterr().err == f"retz: {message}\n"
+    assert guarded(_cli(), ["--server", "http://127.0.0.1:1", "run", "--", "x"]) == 125
+
+
+def test_without_credentials(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], api: FakeApi, monkeypatch: Any
+) -> None:
+    monkeypatch.delenv("RETZ_ACCESS_SECRET")
+    assert guarded(_cli(), ["status"]) == 1
+    assert "retz.access.secret not set: start 'retz-server'" in capsys.readouterr().err
+
+
+def test_a_damaged_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str], api: FakeApi) -> None:
+    (tmp_path / "retz.toml").write_text("[retz.server]\nuri = 1\n")
+    assert guarded(_cli(), ["status"]) == 1
+    assert f"retz: {tmp_path}/retz.toml:2: retz.server.uri" in capsys.readouterr().err
+
+
+def test_environment_values_are_not_printed(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    api.routes["GET /api/v2/jobs/12"] = job(environment={"MY_TOKEN": "<masked>", "PLAIN": "do-not-print"})
+    guarded(_cli(), ["get-job", "12"])
+    out = capsys.readouterr().out
+    assert "PLAIN" in out and "MY_TOKEN <masked>" in out and "do-not-print" not in out
+
+
+def test_secrets_are_stars(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    guarded(_cli(), ["config", "--origin", "--all"])
+    guarded(_cli(), ["config", "--json"])
+    out = capsys.readouterr().out
+    assert "********" in out and "sesame" not in out and "environment RETZ_ACCESS_SECRET" in out
+
+
+def test_list_prints_everything_when_piped(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "x" * 300
+    api.routes["GET /api/v2/jobs"] = {
+        "jobs": [job(command=["echo", long, "a b"], state="QUEUED", why="waits for memory", started=None)],
+        "total": 1, "next": None, "counts": {}, "as_of": 1,
+    }  # fmt: skip
+    guarded(_cli(), ["list"])
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == "ID STATE NAME CPUS MEM GPUS PRIO AGE RUN AGENT TAGS COMMAND WHY".split()  # noqa: SIM905
+    assert f"echo {long} 'a b'" in line and line.endswith("waits for memory") and "\033" not in line
+
+
+def test_the_reader_may_go_away() -> None:
+    code = "import sys; from retz.cli.errors import guarded; import click\n"
+    code += "@click.command()\ndef c():\n  for _ in range(100000): print('x' * 100)\nsys.exit(guarded(c, []))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 141
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"state": "FINISHED"}, 0),
+        ({"state": "FAILED", "reason": "exit", "exit_code": 3}, 3),
+        ({"state": "FAILED", "reason": "signal", "signal": 11, "exit_code": None}, 139),
+        ({"state": "FAILED", "reason": "oom", "signal": 9, "exit_code": None}, 137),
+        ({"state": "FAILED", "reason": "timeout", "signal": 15, "exit_code": None}, 124),
+        ({"state": "FAILED", "reason": "start", "exit_code": None}, 127),
+        ({"state": "FAILED", "reason": "lost", "exit_code": None}, 125),
+        ({"state": "KILLED", "reason": "user", "signal": 15, "exit_code": None}, 143),
+        ({"state": "KILLED", "reason": "user", "exit_code": 9}, 9),
+        ({"state": "KILLED", "reason": "user", "exit_code": None}, 130),
+        ({"state": "KILLED", "reason": "user", "exit_code": 0}, 130),
+    ],
+)
+def test_exit_codes_of_ends(changes: dict[str, Any], code: int) -> None:
+    ended = job(**changes)
+    assert exit_code_of(ended) == code
+    assert describe_end(ended).startswith("job 12 ")
+
+
+def lines(rows: list[list[Cell | str]], width: int | None = None, colour: bool = False) -> list[str]:
+    columns = [Column("N", right=True), Column("NAME", optional=True), Column("TEXT", flexible=True)]
+    return list(table_lines(columns, rows, width, colour))
+
+
+def test_numbers_are_right_aligned_and_empty_columns_left_out_on_a_terminal() -> None:
+    rows: list[list[Cell | str]] = [["1", "", "abc"], ["12", "", "d"]]
+    assert lines(rows) == [" N  NAME  TEXT", " 1        abc", "12        d"]
+    assert lines(rows, 80) == [" N  TEXT", " 1  abc", "12  d"]
+
+
+def test_terminals_are_never_overrun() -> None:
+    rows: list[list[Cell | str]] = [["1", "n", "漢字" * 40], ["2", "", "y" * 90]]
+    for width in range(30, 100):
+        assert all(display_width(line) <= width for line in lines(rows, width))
+
+
+def test_colour_does_not_count_as_width() -> None:
+    plain, tinted = lines([["1", "n", Cell("x", "31")]], 40), lines([["1", "n", Cell("x", "31")]], 40, True)
+    assert tinted[1].replace("\033[31m", "").replace("\033[0m", "") == plain[1] and tinted[1] != plain[1]
+
+
+def test_names_cannot_steer_the_terminal() -> None:
+    assert printable("a\033[2Jb\nc\x9b\u202e") == "a\\x1b[2Jb\\nc\\x9b\\u202e"
+    assert "\033" not in lines([["1", "\033[31mred", ""]])[1]
+    assert cut("abcdef", 4) == "abc…" and cut("漢字漢字", 5) == "漢字…"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"state": "QUEUED"}, "◌ queued"),
+        ({"state": "QUEUED", "held": True}, "‖ held"),
+        ({"state": "STARTED", "kill_requested": "2026-11-20T06:00:00Z"}, "● killing"),
+        ({"state": "FAILED", "reason": "exit", "exit_code": 3}, "✘ failed 3"),
+        ({"state": "FAILED", "reason": "signal", "signal": 9}, "✘ failed signal 9"),
+        ({"state": "FAILED", "reason": "oom"}, "✘ failed oom"),
+        ({"state": "KILLED"}, "■ killed"),
+    ],
+)
+def test_states(changes: dict[str, Any], text: str) -> None:
+    assert state_cell(job(**changes)).text == text
+
+
+def test_ages() -> None:
+    now = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
+    assert [ago(t, now) for t in (None, "2026-11-20T11:59:50Z", "2026-11-20T11:50:00Z", "2026-11-17T11:50:00Z")] == [
+        "", "10s", "10m", "3d",
+    ]  # fmt: skip
+    assert ago("2026-11-20T12:00:05Z", now) == "0s"
