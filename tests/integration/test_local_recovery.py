@@ -6,14 +6,16 @@ import asyncio
 import os
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from retz.engine.base import EngineError, KnownTask
-from retz.engine.local import launcher, processes
+from retz.engine.local import launcher, link, processes
 from retz.engine.local.engine import LocalEngine
+from retz.model.agent import Offer
 from retz.model.resources import Resources
 
 from .engine_contract.site import ONE, TOTAL, Recorder, Site, alive, drop, end, until
@@ -219,6 +221,44 @@ def test_an_unusable_directory_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="declare them"):
         engine = LocalEngine(tmp_path / "engine", total=Resources(cpus=1.0, gpus=3), gpus=())
         asyncio.run(engine.start(Recorder(), []))
+
+
+def test_a_launcher_that_cannot_be_had_is_shown_until_it_can(local: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(site: Site) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", "/no/such/python")
+            end(site.launcher_pid(), signal.SIGKILL)
+            [text] = await site.recorder.until(lambda: site.recorder.failures[:1])
+            assert "/no/such/python" in text
+            assert site.engine.agents()[0].state == "unreachable"
+            assert not site.recorder.standing
+            assert await site.engine.usage(["1.1"]) == {}
+            offer = Offer(id="void", agent="a", room=TOTAL.vector)
+            site.engine.launch(offer, [site.task("touch ran")])
+            assert site.recorder.recoveries == 0
+        await site.recorder.until(lambda: site.recorder.recoveries)
+        assert (await site.recorder.final("1.1")).kind == "not_started"
+        assert site.engine.agents()[0].state == "active"
+        assert (await site.run("true", "2.1")).exit_code == 0
+
+    local.play(scenario)
+
+
+def test_a_launcher_that_does_not_answer_is_named(local: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(site: Site) -> None:
+        pid = site.launcher_pid()
+        await site.engine.stop()
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(link, "_PATIENCE_S", 0.1)
+        try:
+            with pytest.raises(EngineError, match="does not answer"):
+                await site.make().start(Recorder(), [])
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        monkeypatch.setattr(link, "_PATIENCE_S", 20.0)
+        await site.start()
+
+    local.play(scenario)
 
 
 def test_a_very_long_path_works(tmp_path: Path) -> None:

@@ -106,7 +106,6 @@ def test_groups_of_others_are_left_alone(tmp_path: Path) -> None:
     assert cgroup.end_all(str(group), "local-1")
     assert (group / "cgroup.kill").read_text() == ""
     assert cgroup.end_all(str(tmp_path / "retz-local-1-77"), "local-1")  # gone already
-    assert cgroup.processes(str(tmp_path / "retz-local-1-77")) == []
 
 
 @pytest.mark.parametrize(("mib", "text"), [(512, "512M"), (2150.4, "2.1G"), (2048, "2G"), (0.4, "0M")])

@@ -407,7 +407,7 @@ class Launcher:
         if self.children_fd is not None:
             data = os.pread(self.children_fd, 1 << 20, 0)
             return [int(pid) for pid in data.split()]
-        table = processes.scan(self._pids())
+        table = processes.scan(processes.all_pids())
         return processes.children_of(table).get(os.getpid(), [])
 
     def _owners(self, pid: int) -> set[str] | None:
@@ -450,7 +450,7 @@ class Launcher:
             roots = roots + [pid for pid, owners in self.orphans.items() if owners == {job.task}]
         if not roots:
             return
-        table = processes.scan(self._pids())
+        table = processes.scan(processes.all_pids())
         for pid in processes.descend(processes.children_of(table), roots):
             if pid in table:
                 processes.send(pid, table[pid][3], signals)
@@ -469,12 +469,9 @@ class Launcher:
 
     # -- watching
 
-    def _pids(self) -> list[int]:
-        return cgroup.processes(self.group) if self.group is not None else processes.all_pids()
-
     def _scan(self, now: float) -> None:
         """Sample every job, and end those over their memory limit."""
-        table = processes.scan(self._pids())
+        table = processes.scan(processes.all_pids())
         children = processes.children_of(table)
         limited = False
         for job in list(self.jobs.values()):

@@ -70,7 +70,12 @@ class Link:
                 if not await self._start_launcher():
                     await asyncio.sleep(_RETRY_S)  # another one is about to listen, or about to exit
                 continue
-            hello = await self._read_hello()
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    hello = await self._read_hello()
+            except TimeoutError:
+                self._drop()
+                break
             if hello is not None:
                 return hello
         raise EngineError(

@@ -33,6 +33,7 @@ class Recorder:
         self.offer_ids: list[str] = []
         self.news: list[Update] = []
         self.failures: list[str] = []
+        self.recoveries = 0
         self._changed = asyncio.Event()
 
     def offers(self, offers: Sequence[Offer]) -> None:
@@ -59,6 +60,7 @@ class Recorder:
         self._changed.set()
 
     def recovered(self) -> None:
+        self.recoveries += 1
         self._changed.set()
 
     async def until(self, condition: Callable[[], Any]) -> Any:
