@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from retz.model.agent import Agent, Offer
 from retz.model.job import Usage
-from retz.model.resources import Resources, Vector, add, fits, subtract
+from retz.model.resources import Resources, Vector, add, subtract
 
 from .base import Assignment, FileEntry, FileReader, KnownTask, Listener, Task, Update
+from .offers import OfferBook
 
 _FIRST_PORT = 31000
 
@@ -30,9 +31,7 @@ class NullEngine:
         self._total = total or Resources(cpus=float(slots), mem=slots << 20, disk=slots << 20, ports=1000)
         self._free: Vector = self._total.vector
         self._agent = f"null-{uuid.uuid4().hex[:12]}"
-        self._offer: Offer | None = None
-        self._claimed: dict[str, Vector] = {}
-        self._offers_made = 0
+        self._book = OfferBook(self._agent, "null", {})
         self._seq = 0
         self._due: list[tuple[Task, float]] = []
         self._unacknowledged: dict[int, Update] = {}
@@ -58,7 +57,7 @@ class NullEngine:
         """Forget what was launched and not reported."""
         self._stopped = True
         self._due.clear()
-        self._offer = None
+        self._book = OfferBook(self._agent, "null", {})
         self._free = self._total.vector
 
     def agents(self) -> Sequence[Agent]:
@@ -67,9 +66,7 @@ class NullEngine:
 
     def assign(self, offer: Offer, resources: Resources, taken: Assignment) -> Assignment | None:
         """Made-up ports; there are no GPUs to hand out."""
-        if self._offer is not None and self._offer.id == offer.id:
-            self._offer = None
-            self._claimed[offer.id] = offer.room
+        self._book.claim(offer)
         if resources.gpus:
             return None
         if not resources.ports:
@@ -79,9 +76,7 @@ class NullEngine:
 
     def launch(self, offer: Offer, tasks: Sequence[Task]) -> None:
         """Report every task started and ended on the next turn of the loop."""
-        self._claimed.pop(offer.id, None)
-        if self._offer is not None and self._offer.id == offer.id:
-            self._offer = None
+        self._book.close([offer.id])
         if not self._due:
             self._loop.call_soon(self._report)
         now = time.time()
@@ -107,27 +102,17 @@ class NullEngine:
         self._make_offer()
 
     def _make_offer(self) -> None:
-        room = self._free
-        for claimed in self._claimed.values():
-            room = subtract(room, claimed)
-        if self._stopped or not fits((1, 0, 0, 0, 0), room):
+        if self._stopped:
             return
-        if self._offer is not None:
-            if self._offer.room == room:
-                return
-            gone, self._offer = self._offer.id, None
-            self._listener.rescinded([gone])
-        self._offers_made += 1
-        self._offer = Offer(id=f"{self._agent}-{self._offers_made}", agent=self._agent, room=room, host="null")
-        self._listener.offers([self._offer])
+        void, offer = self._book.renew(self._free)
+        if void:
+            self._listener.rescinded(void)
+        if offer is not None:
+            self._listener.offers([offer])
 
     def decline(self, offer_ids: Sequence[str]) -> None:
         """Offer the same again after a second."""
-        for offer_id in offer_ids:
-            if self._offer is not None and self._offer.id == offer_id:
-                self._offer = None
-            elif self._claimed.pop(offer_id, None) is None:
-                continue
+        if self._book.close(offer_ids):
             self._loop.call_later(1.0, self._make_offer)
 
     def kill(self, task_id: str, grace_s: float) -> None:

@@ -35,17 +35,18 @@ def test_nothing_is_handed_out_twice_and_everything_comes_back(steps: list[tuple
             account.give_back(task)
             del held[task]
             continue
-        chosen = account.assign(need, Assignment())
+        chosen = account.assign("o", need, Assignment())
+        account.unpromise(["o"])
         if chosen is not None and account.take(task, need.vector, chosen):
             held[task] = need, chosen
         gpus = [uuid for _, assignment in held.values() for uuid in assignment.gpus]
         numbers = [port for _, assignment in held.values() for port in assignment.ports]
         assert len(set(gpus)) == len(gpus) and len(set(numbers)) == len(numbers)
-        assert sum(need.vector[0] for need, _ in held.values()) + account.room[0] == TOTAL.vector[0]
+        assert sum(need.vector[0] for need, _ in held.values()) + account.free[0] == TOTAL.vector[0]
     for task in held:
         account.give_back(task)
-    assert account.room == TOTAL.vector
-    everything = account.assign(Resources(gpus=3), Assignment())
+    assert account.free == TOTAL.vector
+    everything = account.assign("o", Resources(gpus=3), Assignment())
     assert everything is not None and everything.gpus == GPUS
 
 
@@ -53,9 +54,22 @@ def test_adopted_tasks_may_hold_more_than_there_is() -> None:
     account = Account(TOTAL.vector, GPUS, PortPool(40_000, 40_010))
     big = Resources(cpus=6.0, mem=10)
     assert account.take("1.1", big.vector, Assignment(gpus=("gone",)), force=True)
-    assert account.room[0] == 0
+    assert account.free[0] == -2000
     account.give_back("1.1")
-    assert account.room == TOTAL.vector
+    assert account.free == TOTAL.vector
+
+
+def test_what_is_promised_to_one_offer_is_not_given_to_another() -> None:
+    account = Account(TOTAL.vector, GPUS, PortPool(40_000, 40_010))
+    need = Resources(gpus=2, ports=2)
+    first = account.assign("a", need, Assignment())
+    assert first is not None
+    assert account.assign("b", need, Assignment()) is None
+    second = account.assign("b", Resources(gpus=1, ports=2), Assignment())
+    assert second is not None and second.gpus == ("c",) and not set(second.ports) & set(first.ports)
+    account.unpromise(["a", "none"])
+    again = account.assign("c", need, Assignment())
+    assert again is not None and again.gpus == ("a", "b")
 
 
 def test_ports_rest_after_use() -> None:

@@ -19,12 +19,12 @@ class Account:
         self._order = {uuid: index for index, uuid in enumerate(gpus)}
         self._ports = ports
         self._held: dict[str, tuple[Vector, Assignment]] = {}
+        self._promised: dict[str, list[Assignment]] = {}  # by offer: chosen, and not launched yet
 
     @property
-    def room(self) -> Vector:
-        """What may be offered."""
-        cpus, mem, disk, gpus, ports = self._free
-        return max(0, cpus), max(0, mem), max(0, disk), max(0, gpus), max(0, ports)
+    def free(self) -> Vector:
+        """What no task holds; negative where adopted tasks hold more than there is."""
+        return self._free
 
     def take(self, task: str, need: Vector, assignment: Assignment, *, force: bool = False) -> bool:
         """Book a task; False, and nothing booked, if there is no room and it is not ``force``d."""
@@ -51,12 +51,26 @@ class Account:
         if assignment.ports:
             self._ports.held.difference_update(assignment.ports)
 
-    def assign(self, resources: Resources, taken: Assignment) -> Assignment | None:
-        """Choose GPUs and ports that are free and not ``taken``; None if there are too few."""
+    def assign(self, offer: str, resources: Resources, taken: Assignment) -> Assignment | None:
+        """Choose GPUs and ports that are free, not ``taken`` and not promised; None if there are too few.
+
+        They are promised to ``offer`` until :meth:`unpromise`.
+        """
         if not resources.gpus and not resources.ports:
             return Assignment()
-        gpus = [uuid for uuid in self._gpus if uuid not in taken.gpus][: resources.gpus]
-        ports = self._ports.choose(resources.ports, frozenset(taken.ports))
-        if len(gpus) < resources.gpus or ports is None:
+        spoken_for = [taken, *(chosen for choices in self._promised.values() for chosen in choices)]
+        gpus_gone = {uuid for chosen in spoken_for for uuid in chosen.gpus}
+        gpus = [uuid for uuid in self._gpus if uuid not in gpus_gone][: resources.gpus]
+        if len(gpus) < resources.gpus:
             return None
-        return Assignment(tuple(gpus), ports)
+        ports = self._ports.choose(resources.ports, {port for chosen in spoken_for for port in chosen.ports})
+        if ports is None:
+            return None
+        chosen = Assignment(tuple(gpus), ports)
+        self._promised.setdefault(offer, []).append(chosen)
+        return chosen
+
+    def unpromise(self, offers: Sequence[str]) -> None:
+        """What was chosen for these offers is held by tasks now, or free again."""
+        for offer in offers:
+            self._promised.pop(offer, None)

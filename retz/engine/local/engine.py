@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import time
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ from retz.engine.base import (
     Task,
     Update,
 )
+from retz.engine.offers import OfferBook
 from retz.model.agent import Agent, AttributeValue, Gpu, Offer
 from retz.model.job import Usage
-from retz.model.resources import Resources, Vector, subtract
+from retz.model.resources import Resources
 
 from . import files, machine
 from .account import Account
@@ -96,10 +96,6 @@ class LocalEngine:
         self._delivered: set[int] = set()  # updates the server has and may not have on its disk yet
         self._acks: list[int] = []
         self._ack_due = self._offer_due = False
-        self._offer: Offer | None = None
-        self._claimed: dict[str, Vector] = {}  # rooms of offers between assign and launch
-        self._offers_made = 0
-        self._offer_prefix = uuid.uuid4().hex[:8]
         self._ready = self._stopped = False
         self._requests: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._requests_made = 0
@@ -135,6 +131,7 @@ class LocalEngine:
         total = self._configured or machine.detect(self._directory, len(gpus), self._ports.size)
         self._total, self._gpus = machine.reconcile(total, gpus, self._ports.size)
         self._account = Account(self._total.vector, [gpu.uuid for gpu in self._gpus], self._ports)
+        self._book = OfferBook(self._id, self._host, self._attributes)
         self._common = {
             "RETZ_LAUNCHER": self._id,
             "HOME": str(Path.home()),
@@ -193,7 +190,9 @@ class LocalEngine:
 
     def _disconnected(self) -> None:
         self._ready = False
-        self._rescind()
+        void = self._book.withdraw()
+        if void:
+            self._listener.rescinded(void)
         self._fail_requests()
         self._listener.agents_changed()
         _log.warning("the launcher is gone; starting another one")
@@ -283,16 +282,12 @@ class LocalEngine:
 
     def assign(self, offer: Offer, resources: Resources, taken: Assignment) -> Assignment | None:
         """Choose GPUs and ports; see the contract."""
-        if self._offer is not None and self._offer.id == offer.id:
-            self._offer = None
-            self._claimed[offer.id] = offer.room
-        return self._account.assign(resources, taken)
+        self._book.claim(offer)
+        return self._account.assign(offer.id, resources, taken)
 
     def launch(self, offer: Offer, tasks: Sequence[Task]) -> None:
         """Hand tasks to the launcher. A task that no longer fits, its offer being void, is not started."""
-        self._claimed.pop(offer.id, None)
-        if self._offer is not None and self._offer.id == offer.id:
-            self._offer = None
+        self._close_offers([offer.id])
         messages: list[Any] = []
         for task in tasks:
             if self._account.take(task.id, task.resources.vector, task.assignment):
@@ -331,12 +326,12 @@ class LocalEngine:
 
     def decline(self, offer_ids: Sequence[str]) -> None:
         """Take the offer back; it returns when something has changed, or after a second."""
-        for offer_id in offer_ids:
-            if self._offer is not None and self._offer.id == offer_id:
-                self._offer = None
-            elif self._claimed.pop(offer_id, None) is None:
-                continue
+        if self._close_offers(offer_ids):
             self._loop.call_later(REOFFER_S, self._offer_soon)
+
+    def _close_offers(self, offer_ids: Sequence[str]) -> bool:
+        self._account.unpromise(offer_ids)
+        return self._book.close(offer_ids)
 
     def _offer_soon(self) -> None:
         if not self._offer_due:
@@ -346,33 +341,13 @@ class LocalEngine:
     def _make_offer(self) -> None:
         """Offer what is free, in place of what was offered before, unless nothing has changed."""
         self._offer_due = False
-        room = self._unclaimed()
-        if not self._ready or (self._offer is not None and self._offer.room == room):
+        if not self._ready:
             return
-        self._rescind()
-        if not room[0]:
-            return
-        self._offers_made += 1
-        self._offer = Offer(
-            id=f"{self._offer_prefix}-{self._offers_made}",
-            agent=self._id,
-            room=room,
-            attributes=self._attributes,
-            host=self._host,
-        )
-        self._listener.offers([self._offer])
-
-    def _unclaimed(self) -> Vector:
-        room = self._account.room
-        for claimed in self._claimed.values():
-            cpus, mem, disk, gpus, ports = subtract(room, claimed)
-            room = max(0, cpus), max(0, mem), max(0, disk), max(0, gpus), max(0, ports)
-        return room
-
-    def _rescind(self) -> None:
-        if self._offer is not None:
-            gone, self._offer = self._offer.id, None
-            self._listener.rescinded([gone])
+        void, offer = self._book.renew(self._account.free)
+        if void:
+            self._listener.rescinded(void)
+        if offer is not None:
+            self._listener.offers([offer])
 
     # -- tasks
 

@@ -80,6 +80,36 @@ def test_a_declined_offer_comes_back_under_another_name(site: Site) -> None:
     site.play(scenario)
 
 
+def test_a_claimed_offer_is_neither_rescinded_nor_offered_twice(site: Site) -> None:
+    """Between assign and launch the server waits for its disk; a task may end just then."""
+
+    async def scenario(site: Site) -> None:
+        recorder = site.recorder
+        first = await recorder.offer()
+        del recorder.standing[first.id]
+        site.engine.launch(first, [site.task("sleep 0.05")])
+        if site.kind == "local":
+            claimed = await recorder.offer()
+        else:  # its tasks are over before it offers again: claim what is offered then
+            await recorder.final("1.1")
+            claimed = await recorder.offer()
+        assert site.engine.assign(claimed, ONE, Assignment()) is not None
+        await recorder.final("1.1")
+        if site.kind == "local":
+            second = await recorder.until(lambda: next((o for o in recorder.standing.values() if o != claimed), None))
+            assert second.room == ONE.vector
+        assert claimed.id in recorder.standing
+        del recorder.standing[claimed.id]
+        site.engine.launch(claimed, [site.task("true", "2.1")])
+        assert (await recorder.final("2.1")).exit_code == 0
+        last = await recorder.until(
+            lambda: next((o for o in recorder.standing.values() if o.room == TOTAL.vector), None)
+        )
+        assert list(recorder.standing) == [last.id]
+
+    site.play(scenario)
+
+
 def test_ports_are_distinct(site: Site) -> None:
     async def scenario(site: Site) -> None:
         offer = await site.recorder.offer()
