@@ -266,3 +266,31 @@ async def test_connections_are_kept_alive_after_refusals(site: Site) -> None:
             async with session.get(f"http://127.0.0.1:{site.port}/api/v2/jobs") as response:
                 assert response.status == 401
                 assert response.headers.get("Connection", "keep-alive") == "keep-alive"
+
+
+async def test_a_client_that_goes_in_the_middle_is_no_error(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    body = b'{"jobs":[{"command":"true"}]}'
+    headers = authorization(ANN.key, ANN.secret, "POST", "/api/v2/jobs", body, time.time())
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(f"POST /api/v2/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode())
+    writer.write(body[:10])
+    await writer.drain()
+    await site.get("/status")
+    writer.close()
+    await writer.wait_closed()
+    assert (await site.get("/jobs")).json["total"] == 0
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("body", [b"zz\r\n", b"5\r\nab"])
+async def test_damaged_chunks_are_refused(site: Site, body: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    headers = authorization(ANN.key, ANN.secret, "POST", "/api/v2/jobs", b"abc", time.time())
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(f"POST /api/v2/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{lines}\r\n".encode() + body)
+    writer.write_eof()
+    status = (await reader.readline()).split()
+    assert status == [] or status[1] == b"400"
+    writer.close()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -8,8 +8,11 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
+from retz.engine.base import FileEntry
 from retz.server.http import follow
+from retz.store.database import Change
 
 from .http_site import BOB, Site
 
@@ -245,3 +248,24 @@ async def test_a_file_that_cannot_be_read_any_more_cuts_the_stream(
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
     assert "under way" in caplog.text
+
+
+async def test_a_file_from_beyond_the_calendar(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = await _ended_with_output(site)
+    entry = FileEntry(path="odd", size=1, mtime=1e17, mode="-rw-r--r--", uid="ann", gid="users")
+
+    async def listed(_task: str, _path: str) -> list[FileEntry]:
+        return [entry]
+
+    monkeypatch.setattr(site.engine, "list_files", listed)
+    (shown,) = (await site.get(f"/jobs/{job_id}/files")).json["entries"]
+    assert shown["mtime"] == "9999-12-31T23:59:59.000Z"
+
+
+async def test_a_disabled_user_follows_no_more(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "LONGEST_S", 0.02)
+    job_id = await site.running(user=BOB)
+    async with site.open("GET", f"/api/v2/jobs/{job_id}/file?follow=true", BOB) as response:
+        await site.core.db.apply([Change("users", BOB.key, replace(BOB, enabled=False))])
+        async with asyncio.timeout(10):
+            assert await response.read() == b""

@@ -60,6 +60,7 @@ async def test_the_page_tells_the_state_of_the_queue(site: Site) -> None:
     assert samples['retz_http_requests_total{method="GET",route="/api/v2/jobs/{id}",status="200"}'] == 1
     assert samples['retz_http_requests_total{method="other",route="other",status="404"}'] == 1
     assert samples["retz_up"] == 1 and samples["retz_process_resident_bytes"] > 1e6
+    assert samples["retz_journal_bytes"] > 500
     assert samples["retz_journal_sequence"] == site.core.db.durable_seq
 
 

@@ -44,6 +44,11 @@ class Api:
         found: User | None = self.core.db.users.record(key)
         return found
 
+    def may_go_on(self, key: str) -> bool:
+        """Whether a long answer to this user may go on: the server lives, and the user is still welcome."""
+        user = self.user(key)
+        return not self.closing.is_set() and user is not None and user.enabled
+
 
 class Call:
     """One request, authenticated."""

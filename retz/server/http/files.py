@@ -172,8 +172,6 @@ async def _follow(
         if not follower.opened and job.state in ENDED_STATES:
             raise _no_file(job, attempt, path, FileNotFoundError())
     response = stream(200, {**headers, "Retz-Attempt": str(attempt.number if attempt else 1)})
-    if call.request.version >= (1, 1):
-        response.enable_chunked_encoding()
     try:
         return await streaming.run(call.request, response, "GET file (follow)", follower.produce)
     finally:

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.client_exceptions import ClientConnectionResetError
 
 from retz.auth import AuthError
 from retz.model.user import User
@@ -20,11 +19,14 @@ from . import body as bodies
 from .api import Api, Call
 from .responses import problem_of
 from .routes import Route
+from .streaming import gone
 
 log = logging.getLogger("retz.http")
 
 NOBODY = User(key="", secret="")
 """Who asks for unsigned routes."""
+
+CLIENT_GONE = 499
 
 RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,22 +44,27 @@ def guarded(api: Api, route: Route) -> RequestHandler:
             response = problem_of(problem)
         except AuthError as error:
             response = problem_of(_refused(error))
-        except ClientConnectionResetError:
-            # The client is gone: nobody is left to answer, aiohttp only needs to stop.
-            raise
         except web.RequestPayloadError:
             response = problem_of(Problem("bad-request", "the body's transfer encoding is damaged"))
         except StoreFailed as error:
             response = problem_of(Problem("unavailable", f"nothing was promised: a write failed ({error})"))
-        except Exception:
-            # The route, not the request's own path: what a client sends does not go into logs.
-            log.exception("%s %s failed", route.method, label)
-            detail = "the server met an unexpected error; its log tells more. The request may be repeated"
-            response = problem_of(Problem("internal", detail))
+        except Exception as error:  # noqa: BLE001 (logged there: nothing may escape to aiohttp's own answers)
+            response = _broken(request, label, error)
         requests[request.method, label, response.status] += 1
         return response
 
     return handle
+
+
+def _broken(request: web.Request, label: str, error: Exception) -> web.Response:
+    """The answer after an exception that is nobody's refusal."""
+    if isinstance(error, ConnectionError) and gone(request):
+        # It hung up in the middle of its body, say: nobody reads this answer, only the metrics show it.
+        return web.Response(status=CLIENT_GONE)
+    # The route, not the request's own path: what a client sends does not go into logs.
+    log.error("%s %s failed", request.method, label, exc_info=error)
+    detail = "the server met an unexpected error; its log tells more. The request may be repeated"
+    return problem_of(Problem("internal", detail))
 
 
 async def _public(api: Api, route: Route, request: web.Request) -> Call:

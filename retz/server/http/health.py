@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal
 
 from aiohttp import web
 from msgspec import Struct
 
 from .api import Call
-from .metrics import render
+from .metrics import render, size_of_journals
 from .responses import json_bytes, json_of, text
 
 _ROOT = """Retz {version}: a batch-job queue.
@@ -68,4 +69,5 @@ async def status(call: Call) -> web.StreamResponse:
 
 async def metrics(call: Call) -> web.StreamResponse:
     """``GET /metrics``."""
-    return text(render(call.api), "text/plain; version=0.0.4; charset=utf-8")
+    journal_bytes = await asyncio.to_thread(size_of_journals, call.core.config.data_dir)
+    return text(render(call.api, journal_bytes), "text/plain; version=0.0.4; charset=utf-8")

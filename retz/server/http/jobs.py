@@ -119,7 +119,9 @@ async def submit(call: Call) -> web.StreamResponse:
     ids, replayed = await call.core.submit(call.user, request.jobs, request.key, call.body.md5.hexdigest())
     if len(ids) == 1 and not replayed:
         return json_bytes(b'{"ids":[%d],"replayed":false}' % ids[0], 201)
-    return json_of(Submitted(list(ids), replayed), 200 if replayed else 201)
+    response = json_of(Submitted(list(ids), replayed), 200 if replayed else 201)
+    await submission.free(request.jobs)
+    return response
 
 
 async def list_jobs(call: Call) -> web.StreamResponse:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -27,10 +29,27 @@ class Metric(NamedTuple):
     samples: list[Sample]
 
 
-def render(api: Api) -> str:
-    """The whole page."""
-    families = [*_queue(api), *_totals(api), *_agents(api), *_store(api), *_http(api), *_process(api)]
+def render(api: Api, journal_bytes: int) -> str:
+    """The whole page.
+
+    Args:
+        journal_bytes: See :func:`size_of_journals`.
+    """
+    journals = _one("retz_journal_bytes", "gauge", "Size of the journals kept on disk.", journal_bytes)
+    families = [*_queue(api), *_totals(api), *_agents(api), *_store(api), journals, *_http(api), *_process(api)]
     return "".join(map(_text, families))
+
+
+def size_of_journals(data_dir: Path) -> int:
+    """Bytes of all journals in a data directory. Blocks."""
+    total = 0
+    with os.scandir(data_dir / "store") as entries:
+        for entry in entries:
+            if entry.name.startswith("journal-"):
+                # One that was just merged may be gone by now.
+                with contextlib.suppress(FileNotFoundError):
+                    total += entry.stat().st_size
+    return total
 
 
 def _text(metric: Metric) -> str:

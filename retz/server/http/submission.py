@@ -60,18 +60,29 @@ async def decode(data: bytes | bytearray) -> SubmitRequest:
         message = f"must be a list of 1 to {MAX_JOBS_PER_REQUEST} jobs; send more of them in several requests"
         raise Problem("bad-request", f"jobs: {message}", [FieldError("jobs", message)])
     specs: list[JobSpec] = []
-    for start in range(0, len(raws), SLICE):
+    raws.reverse()
+    while raws:
         await asyncio.sleep(0)
-        _decode_slice(raws, start, specs)
+        # Taken from the end and freed as they go: freeing 100 000 at once holds the loop for 10 ms.
+        batch = raws[: -SLICE - 1 : -1]
+        del raws[-SLICE:]
+        _decode_batch(batch, specs)
     return SubmitRequest(specs, key)
 
 
-def _decode_slice(raws: list[Raw], start: int, specs: list[JobSpec]) -> None:
-    for index in range(start, min(start + SLICE, len(raws))):
+async def free(specs: list[JobSpec]) -> None:
+    """Let go of decoded jobs, in slices."""
+    while specs:
+        del specs[-10 * SLICE :]
+        await asyncio.sleep(0)
+
+
+def _decode_batch(batch: list[Raw], specs: list[JobSpec]) -> None:
+    for raw in batch:
         try:
-            specs.append(_decode_job(raws[index]))
+            specs.append(_decode_job(raw))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise bodies.problem_of(error, bytes(raws[index]), f"jobs[{index}]") from None
+            raise bodies.problem_of(error, bytes(raw), f"jobs[{len(specs)}]") from None
 
 
 async def _split(data: bytes | bytearray) -> tuple[str | None, list[Raw]]:

@@ -16,6 +16,8 @@ from retz.model.job import Attempt, Job, Reason, State, Usage
 from retz.model.resources import Resources
 
 MASK = "<masked>"
+LAST_TIME = 253402300799.0
+"""The end of the year 9999."""
 _SECRET = re.compile("secret|password|token|key", re.IGNORECASE)
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
@@ -317,5 +319,6 @@ def file_of(entry: FileEntry) -> FileView:
     """The view of a file. Names that are not UTF-8 are shown with replacement characters."""
     path = entry.path.encode("utf-8", "replace").decode()
     name = path.rpartition("/")[2]
-    mtime = time_of(entry.mtime)
+    # Anybody may give a file a time beyond what a calendar holds.
+    mtime = time_of(min(max(0.0, entry.mtime), LAST_TIME))
     return FileView(path, name, entry.type, entry.size, mtime, entry.mode, entry.uid, entry.gid, entry.nlink)
