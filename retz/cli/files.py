@@ -63,6 +63,10 @@ def get_file_command(
         note(f"{target}: {size} bytes")
 
 
+class _Expired(Exception):
+    """The time for following is over."""
+
+
 def _opened(target: Path | None) -> Any:
     if target is None:
         return nullcontext(sys.stdout.buffer)
@@ -85,19 +89,22 @@ def _follow(app: App, number: int, path: str, offset: int, timeout: float | None
     def opened(stream: Stream | None) -> None:
         current[0] = stream
 
+    def lost(_error: Exception) -> None:
+        if expired.is_set():
+            raise _Expired
+
     timer = threading.Timer(timeout, stop) if timeout else None
     size = 0
     try:
         if timer is not None:
             timer.daemon = True
             timer.start()
-        for data in app.transport.follow(number, path, offset, on_stream=opened):
+        for data in app.transport.follow(number, path, offset, on_stream=opened, on_lost=lost):
             out.write(data)
             out.flush()
             size += len(data)
-    except ConnectionLost:
-        if not expired.is_set():
-            raise
+    except _Expired:
+        note("retz: stopped following; the job goes on")
     finally:
         if timer is not None:
             timer.cancel()

@@ -64,6 +64,7 @@ class Stream:
         self._response = response
         self._connection = connection
         self._uri = uri
+        self._closed = False
         length = response.getheader("Content-Length")
         self.length = int(length) if length and length.isdecimal() else None
 
@@ -75,13 +76,14 @@ class Stream:
                 # AttributeError: what http.client raises when another thread closed the response meanwhile.
                 raise ConnectionLost(self._uri, _reason(error)) from error
             if not data:
-                if self._response.length:
+                if self._response.length or self._closed:
                     raise ConnectionLost(self._uri, "it ended early")
                 return
             yield data
 
     def close(self) -> None:
         """Drop the connection; also from another thread, which ends a read that waits."""
+        self._closed = True
         sock = self._connection.sock
         if sock is not None:
             with suppress(OSError):  # it is gone already, which is what is wanted
