@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from retz.engine.base import FileReader, FileRefused
 from retz.model.job import ENDED_STATES, Attempt, Job
@@ -17,7 +17,7 @@ from . import streaming
 from .api import Call
 from .follow import Follower
 from .params import Params
-from .responses import json_of, problem_of, stream
+from .responses import encoded, json_of, problem_of, stream
 from .views import FileView, file_of
 
 CHUNK = 256 * 1024
@@ -34,6 +34,12 @@ class FileListing(Struct):
     entries: list[FileView]
 
 
+class _EncodedListing(Struct):
+    path: str
+    attempt: int
+    entries: Raw
+
+
 async def list_files(call: Call) -> web.StreamResponse:
     """``GET /jobs/{id}/files``."""
     params = call.params("path", "attempt")
@@ -46,7 +52,7 @@ async def list_files(call: Call) -> web.StreamResponse:
         entries = await call.core.engine.list_files(f"{job.id}.{attempt.number}", path)
     except (FileNotFoundError, NotADirectoryError, FileRefused) as error:
         raise _no_file(job, attempt, path, error) from None
-    return json_of(FileListing(path, attempt.number, [file_of(entry) for entry in entries]))
+    return json_of(_EncodedListing(path, attempt.number, await encoded(entries, file_of)))
 
 
 async def get_file(call: Call) -> web.StreamResponse:

@@ -20,7 +20,7 @@ from . import selection, submission
 from .api import Call
 from .explaining import Reasons, why_of
 from .params import MAX_ID
-from .responses import encode, json_bytes, json_of
+from .responses import encode, encoded, json_bytes, json_of
 from .views import JobView, job_of
 
 MAX_WAIT_S = 60.0
@@ -48,9 +48,7 @@ class JobList(Struct):
 
 
 class _EncodedList(Struct):
-    """The same with jobs encoded one by one, so that a window never holds the loop."""
-
-    jobs: list[Raw]
+    jobs: Raw
     total: int
     total_exact: bool
     next: str | None
@@ -95,6 +93,12 @@ class ActResult(Struct):
     failed: int
 
 
+class _EncodedResult(Struct):
+    results: Raw
+    ok: int
+    failed: int
+
+
 class UsageSeries(Struct):
     """Usage of the latest attempt over time: points (cpus in use, resident MiB), one every ``interval_s``."""
 
@@ -132,14 +136,10 @@ async def list_jobs(call: Call) -> web.StreamResponse:
     found = await window(core.db.jobs, core.archive, query, seq=lambda: core.db.published_seq)
     counts = selection.counts(call, query.owner)
     reasons = Reasons(call)
-    encoded = []
-    for index, job in enumerate(found.jobs):
-        if index % 100 == 99:
-            await asyncio.sleep(0)
-        encoded.append(Raw(encode(job_of(job, None if query.at else reasons.line(job)))))
+    jobs = await encoded(found.jobs, lambda job: job_of(job, None if query.at else reasons.line(job)))
     # What is shown must not vanish in a crash.
     await core.settled()
-    return json_of(_EncodedList(encoded, found.total, found.exact, found.next, found.as_of, counts))
+    return json_of(_EncodedList(jobs, found.total, found.exact, found.next, found.as_of, counts))
 
 
 async def get_job(call: Call) -> web.StreamResponse:
@@ -238,7 +238,7 @@ async def _act(call: Call, action: Action) -> web.StreamResponse:
         ids = await select_ids(call.core.db.jobs, call.core.archive, query)
     results = await call.core.act(call.user, action, ids, priority=request.priority, key=request.key)
     ok = sum(result.ok for result in results)
-    return json_of(ActResult([_result(result) for result in results], ok, len(results) - ok))
+    return json_of(_EncodedResult(await encoded(results, _result), ok, len(results) - ok))
 
 
 def _check_act(request: ActRequest, action: Action) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -16,6 +18,10 @@ _PROBLEM = CIMultiDict({**_COMMON, "Content-Type": "application/problem+json"})
 _SHOWN = 1000
 """Longest text of a request that is repeated in a problem."""
 
+SLICE = 200
+"""Views made and encoded between two turns of the loop: about 1 ms."""
+
+T = TypeVar("T")
 encode = msgspec.json.Encoder().encode
 
 
@@ -34,6 +40,16 @@ class ProblemView(msgspec.Struct, omit_defaults=True):
     status: int
     detail: str
     errors: list[FieldErrorView] | None = None
+
+
+async def encoded(items: Sequence[T], view: Callable[[T], Any]) -> msgspec.Raw:
+    """Return the views of ``items`` as a JSON array, made in slices that never hold the loop."""
+    parts: list[bytes] = []
+    for start in range(0, len(items), SLICE):
+        if start:
+            await asyncio.sleep(0)
+        parts.append(encode([view(item) for item in items[start : start + SLICE]])[1:-1])
+    return msgspec.Raw(b"[" + b",".join(parts) + b"]")
 
 
 def json_bytes(body: bytes, status: int = 200) -> web.Response:
