@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from retz.engine.base import EngineError, KnownTask
-from retz.engine.local import launcher, link, processes
+from retz.engine.local import launcher, link, processes, records
 from retz.engine.local.engine import LocalEngine
 from retz.model.agent import Offer
 from retz.model.resources import Resources
@@ -64,8 +65,6 @@ def test_jobs_go_on_without_a_server_and_keep_their_true_results(local: Site) ->
 
 def records_of(directory: Path) -> set[str]:
     """The tasks whose ends are in the launcher's file."""
-    from retz.engine.local import records
-
     return {record[3] for record in records.read(str(directory / records.NAME)).ended.values()}
 
 
@@ -259,6 +258,70 @@ def test_a_launcher_that_does_not_answer_is_named(local: Site, monkeypatch: pyte
         await site.start()
 
     local.play(scenario)
+
+
+def test_nonsense_on_the_socket_harms_no_job(local: Site) -> None:
+    async def scenario(site: Site) -> None:
+        await site.launch(site.task("while [ ! -e ../go ]; do sleep 0.01; done; exit 7"))
+        await site.recorder.started("1.1")
+        first = site.launcher_pid()
+        for nonsense in (
+            b"not json\n",
+            b"[]\n",
+            b'["start"]\n',
+            b'["start","../x","true",{},null,null,null,1]\n',
+            b"[[]]\n",
+        ):
+            with socket.socket(socket.AF_UNIX) as stranger:
+                here = os.open(site.directory, os.O_RDONLY)
+                stranger.connect(f"/proc/self/fd/{here}/{launcher.SOCKET}")
+                os.close(here)
+                stranger.sendall(nonsense)
+                # It takes the place of the server, is thrown out, and the server comes back.
+                stranger.settimeout(20)
+                await asyncio.to_thread(drain, stranger)
+        (site.sandbox().parent / "go").touch()
+        assert (await site.recorder.final("1.1")).exit_code == 7
+        assert site.launcher_pid() == first
+
+    local.play(scenario)
+
+
+def drain(connection: socket.socket) -> None:
+    """Read until the other side closes."""
+    try:
+        while connection.recv(1 << 16):
+            continue
+    except ConnectionResetError:
+        return
+
+
+def test_a_launcher_that_is_slow_to_read_gets_everything(local: Site) -> None:
+    async def scenario(site: Site) -> None:
+        os.kill(site.launcher_pid(), signal.SIGSTOP)
+        environment = {f"V{number}": "x" * 100_000 for number in range(8)}
+        tasks = [site.task('[ "${#V7}" = 100000 ]', f"{number}.1", environment=environment) for number in (1, 2, 3, 4)]
+        await site.launch(*tasks)
+        await asyncio.sleep(0)
+        os.kill(site.launcher_pid(), signal.SIGCONT)
+        assert [(await site.recorder.final(task.id)).exit_code for task in tasks] == [0, 0, 0, 0]
+
+    local.play(scenario)
+
+
+def test_after_a_restart_of_the_machine_what_ran_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stat = processes.read_stat(os.getpid())
+    assert stat is not None
+    header = records.encode(["h", "another boot", None])
+    ours = records.encode(["s", "1.1", os.getpid(), stat[3], stat[3]])  # the pid came round to this very process
+    done = records.encode(["e", 5, "ended", "2.1", 1.0, 0.5, 0, None, None, None, None])
+    records.Writer(records.NAME, header, [ours, done])
+    history = launcher.clean_up("local-nobody")
+    assert not history.started
+    [(_, _, kind, task, *_), (_, seq, lost, other, *rest)] = history.ended.values()
+    assert (kind, task, lost, other) == ("ended", "2.1", "lost", "1.1")
+    assert seq > 5 and "restarted" in rest[-2]
 
 
 def test_a_very_long_path_works(tmp_path: Path) -> None:
