@@ -50,9 +50,7 @@ def resource_of(target: str) -> str:
     return (unquote(path) if "%" in path else path) + mark + query
 
 
-def sign(
-    secret: str, method: str, content_md5: str, date: str, resource: str, algorithm: str = "sha256"
-) -> str:
+def sign(secret: str, method: str, content_md5: str, date: str, resource: str, algorithm: str = "sha256") -> str:
     """Return the signature: unpadded base64 of the HMAC.
 
     Args:
@@ -66,9 +64,7 @@ def sign(
     return _unpadded(hmac.digest(secret.encode(), text.encode("utf-8", "surrogateescape"), algorithm))
 
 
-def authorization(
-    key: str, secret: str | None, method: str, target: str, body: bytes, now: float
-) -> dict[str, str]:
+def authorization(key: str, secret: str | None, method: str, target: str, body: bytes, now: float) -> dict[str, str]:
     """Return the headers that sign a request: Date, Authorization and, with a body, Content-MD5.
 
     Args:
@@ -160,9 +156,7 @@ class Verifier:
     def _check_date(self, date: str) -> None:
         when = parse_date(date) if date else None
         if when is None:
-            raise AuthError(
-                401, "a Date header is needed: ISO-8601 with an offset, as 2026-11-20T06:27:17.123Z"
-            )
+            raise AuthError(401, "a Date header is needed: ISO-8601 with an offset, as 2026-11-20T06:27:17.123Z")
         skew = when - self._now()
         if not -MAX_SKEW_S <= skew <= MAX_SKEW_S:
             side = "ahead of" if skew > 0 else "behind"

@@ -51,9 +51,5 @@ def subtract(a: Vector, b: Vector) -> Vector:
 def fits(need: Vector, room: Vector) -> bool:
     """Whether every component of ``need`` is at most that of ``room``."""
     return (
-        need[0] <= room[0]
-        and need[1] <= room[1]
-        and need[2] <= room[2]
-        and need[3] <= room[3]
-        and need[4] <= room[4]
+        need[0] <= room[0] and need[1] <= room[1] and need[2] <= room[2] and need[3] <= room[3] and need[4] <= room[4]
     )

@@ -17,7 +17,7 @@ Name = Annotated[str, Meta(max_length=200)]
 Tag = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
-class ResourcesSpec(Struct, forbid_unknown_fields=True):
+class ResourcesSpec(Struct, forbid_unknown_fields=True, gc=False):
     """Amounts asked for; sizes are MiB or a text with a unit."""
 
     cpus: float | None = None
@@ -27,7 +27,7 @@ class ResourcesSpec(Struct, forbid_unknown_fields=True):
     ports: int | None = None
 
 
-class JobSpec(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class JobSpec(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One job as submitted. See docs/api.md for the meaning of each field."""
 
     command: str | tuple[str, ...]

@@ -131,9 +131,7 @@ class Admission:
         if found is None:
             if name is None or name == DEFAULT_APPLICATION:
                 return None
-            raise _Invalid(
-                "application", f"no such application: {name!r}; register it with 'retz load-app -A {name}'"
-            )
+            raise _Invalid("application", f"no such application: {name!r}; register it with 'retz load-app -A {name}'")
         if not found.enabled:
             raise _Invalid(
                 "application",
@@ -194,9 +192,7 @@ class Admission:
             limit = getattr(self._config, f"max_{name}")
             if limit and getattr(resources, name) > limit:
                 asked = _amount(name, getattr(resources, name))
-                raise _Invalid(
-                    f"resources.{name}", f"{asked} is above this server's limit of {_amount(name, limit)}"
-                )
+                raise _Invalid(f"resources.{name}", f"{asked} is above this server's limit of {_amount(name, limit)}")
         if not agents or any(fits(resources.vector, agent.total.vector) for agent in agents):
             return
         for name in RESOURCE_NAMES:

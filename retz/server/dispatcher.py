@@ -175,7 +175,7 @@ class Dispatcher:
     def offers(self, offers: Sequence[Offer]) -> None:
         """New room."""
         self._scheduler.offer(offers)
-        self.plan_soon()
+        self._plan()  # at once: the end that made the room and the launch that uses it share an fsync
 
     def rescinded(self, offer_ids: Sequence[str]) -> None:
         """Room that is no more."""

@@ -70,7 +70,7 @@ def fsck(config: ServerConfig, repair: bool) -> None:
         raise click.ClickException(f"no store in {directory}; name the directory with --data-dir")
     try:
         report = checker.repair(directory) if repair else checker.check(directory)
-    except StoreLocked as error:
+    except (StoreLocked, StoreDamaged) as error:
         raise click.ClickException(str(error)) from None
     click.echo(report.text())
     if not report.clean:
@@ -122,7 +122,7 @@ async def _run(config: ServerConfig) -> None:
 
     from .core import Core
     from .housekeeping import Housekeeping
-    from .http.app import build_app
+    from .http import build_runner
 
     listening = _listen(config)
     directory = config.data_dir
@@ -155,7 +155,7 @@ async def _run(config: ServerConfig) -> None:
         stop = _stop_signal()
         from aiohttp import web
 
-        runner = web.AppRunner(build_app(core), access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        runner = build_runner(core, shutdown_timeout_s=2.0)
         await runner.setup()
         await web.SockSite(runner, listening, ssl_context=_tls(config), backlog=1024).start()
         log.info("retz-server %s, engine %s, data in %s", __version__, config.engine, directory)
