@@ -157,6 +157,11 @@ class Database(TinyDB):
         return self._writer.durable_seq if self._writer else self.seq
 
     @property
+    def commits(self) -> tuple[int, float]:
+        """How many group commits there were, and the seconds their fsyncs took."""
+        return (self._writer.commits, self._writer.fsync_total_s) if self._writer else (0, 0.0)
+
+    @property
     def published_seq(self) -> int:
         """Number of the last event handed out; later ones will come to subscribers."""
         return self._events.published_seq

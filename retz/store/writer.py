@@ -38,6 +38,7 @@ class Writer:
         durable_seq: Number of the last change that is safe on disk.
         failed: Why nothing is written any more; None while all is well.
         sealed: Bytes of the journals sealed so far.
+        commits, fsync_total_s: Group commits so far, and the seconds their fsyncs took.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class Writer:
         self._fd = files.open_append(path)
         self._queue: SimpleQueue[_Batch | threading.Event | None] = SimpleQueue()
         self._fsync_s = 0.0
+        self.commits = 0
+        self.fsync_total_s = 0.0
         self._expected = 0
         self._waiting = 0
         self._rotation: threading.Event | None = None
@@ -157,6 +160,8 @@ class Writer:
         begun = time.perf_counter()
         self._files.fdatasync(self._fd)
         self._fsync_s = time.perf_counter() - begun
+        self.commits += 1
+        self.fsync_total_s += self._fsync_s
         self._size += written
         self.durable_seq = batch[-1][0]
         self._tell()

@@ -112,6 +112,9 @@ def _amounts(agent: str, amount: Resources) -> Iterable[Sample]:
 
 def _store(api: Api) -> Iterable[Metric]:
     db = api.core.db
+    commits, seconds = db.commits
+    yield _one("retz_journal_commits_total", "counter", "Group commits: one fsync each.", commits)
+    yield _one("retz_journal_fsync_seconds_total", "counter", "Time those fsyncs took.", seconds)
     yield _one("retz_journal_sequence", "counter", "Number of the last durable change.", db.durable_seq)
     yield _one("retz_read_only", "gauge", "1 after a failed write: nothing is accepted.", float(db.failed is not None))
 
