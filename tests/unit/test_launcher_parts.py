@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from retz.engine.local import cgroup, launcher, processes, sandbox, spawn
+from retz.engine.local.job import Job
 
 
 @pytest.mark.parametrize("task", ["", "1", "1.", ".1", "../1.1", "1/2.3", "1.1/..", "-1.1", "1.1.1", "1.x", "\u0661.1"])
@@ -91,6 +92,23 @@ def test_strays_are_known_by_mark_or_by_record() -> None:
         other.kill()
         other.wait()
         recorded.stdout.close()
+
+
+def test_a_kill_by_the_kernel_is_oom() -> None:
+    class Kernel(launcher.Launcher):
+        def __init__(self, kills: int) -> None:
+            self.oom_kills = kills
+
+    now = processes.kernel_oom_kills()
+    for before, verdict in ((now, None), (now - 1, "oom")):
+        job = Job("1.1", 10, "", started=0.0, born=0.0, interval_s=5.0)
+        job.over(137 << 8, 0.1, 2048 * 1024, 1.0, 1.0)  # a shell's word for it
+        assert job.killed_by(9) and not job.killed_by(15)
+        job.over(9, 0.1, 2048 * 1024, 1.0, 1.0)
+        assert job.killed_by(9) and not job.killed_by(15)
+        Kernel(before)._blame_kernel(job)
+        assert job.verdict == verdict
+    assert "it used 2G" in (job.message or "")
 
 
 def test_descendants_are_walked_once() -> None:

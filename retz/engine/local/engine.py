@@ -230,6 +230,9 @@ class LocalEngine:
         updates.extend(self._ends(ends))
         if updates:
             self._listener.updates(updates)
+        if ends:
+            # In the same turn, so that the record of the end and of the launch that follows share an fsync.
+            self._make_offer()
 
     def _ends(self, messages: Iterable[list[Any]]) -> list[Update]:
         updates = []

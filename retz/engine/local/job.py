@@ -92,6 +92,14 @@ class Job:
         self.peak_mb = max(self.peak_mb, max_rss_kb / 1024)
         self.series.end(now - self.born, self.cpu_s)
 
+    def killed_by(self, number: int) -> bool:
+        """Whether this signal ended its main process, or, as shells tell it, the last process that this waited for."""
+        if self.status is None:
+            return False
+        if os.WIFSIGNALED(self.status):
+            return os.WTERMSIG(self.status) == number
+        return os.WEXITSTATUS(self.status) == 128 + number
+
     def usage(self) -> list[Any]:
         """``[cpu_s, max_rss_mb, interval_s, series]``."""
         points = self.series.points

@@ -88,6 +88,8 @@ class Launcher:
         self.epoll = select.epoll()
         self.epoll.register(self.signals, select.EPOLLIN)
         self.epoll.register(listener, select.EPOLLIN)
+        self.oom_kills = processes.kernel_oom_kills()
+        self.scanned_at = 0.0
         self.stopping = False
 
     # -- the loop
@@ -204,7 +206,9 @@ class Launcher:
             self.interval_s = message[1]
 
     def _answer_usage(self, request: int, tasks: list[str]) -> None:
-        self._scan(time.monotonic())
+        now = time.monotonic()
+        if now - self.scanned_at > SCAN_MIN_S:  # whoever asks more often gets the same again
+            self._scan(now)
         known = {task: self.jobs[task].usage() for task in tasks if task in self.jobs}
         self.messages.append(records.encode(["u", request, known]))
 
@@ -384,6 +388,8 @@ class Launcher:
             self._signal([pid for pid, owners in self.orphans.items() if not owners], [signal.SIGKILL])
 
     def _report(self, job: Job) -> None:
+        if job.verdict is None and job.killed_by(signal.SIGKILL):
+            self._blame_kernel(job)
         del self.jobs[job.task], self.sessions[job.pid]
         if self.fresh and job in self.fresh:
             self.fresh.remove(job)
@@ -394,6 +400,13 @@ class Launcher:
         self._finish(job.final(0))
         if not self.jobs:
             self.scan_at = self.act_at = FOREVER
+
+    def _blame_kernel(self, job: Job) -> None:
+        """Somebody sent SIGKILL, and it was not us: see whether the kernel has just run out of memory."""
+        before, self.oom_kills = self.oom_kills, processes.kernel_oom_kills()
+        if self.oom_kills > before:
+            text = f"the kernel killed it because memory ran out, here or in a container; it used {size(job.peak_mb)}"
+            job.verdict, job.message = "oom", text
 
     def _find_orphans(self) -> None:
         """Look for children that we did not start: what is left of jobs whose parents have died."""
@@ -488,6 +501,7 @@ class Launcher:
         self._plan_scan(now, limited)
 
     def _plan_scan(self, now: float, limited: bool) -> None:
+        self.scanned_at = now
         cost = time.monotonic() - now
         wait = min(max(SCAN_MIN_S, SCAN_SHARE * cost), SCAN_MAX_S) if limited else self.interval_s
         self.scan_at = now + min(wait, self.interval_s) if self.running else FOREVER

@@ -93,6 +93,15 @@ def proportional_mb(pids: Iterable[int]) -> float | None:
     return total / 1024
 
 
+def kernel_oom_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory since boot; 0 if it does not say."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), 0)
+    except OSError:
+        return 0
+
+
 def send(pid: int, start: int, signals: Iterable[int]) -> bool:
     """Send signals to the process with this pid and start time, never to a successor. False if it is gone."""
     try:
