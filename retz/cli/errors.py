@@ -36,11 +36,11 @@ def guarded(command: click.Command, arguments: list[str]) -> int:
         return INTERRUPTED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (BrokenPipeError, SystemExit):
-        # The reader has gone (click turns most of these errors into an exit, and exits for nothing else here).
-        # Python would complain again when it flushes at its own exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+    except BrokenPipeError:
+        return _reader_gone()
+    except SystemExit as stop:
+        # click exits by itself after shell completion, and with 1 when the reader has gone.
+        return int(stop.code or 0) if "_RETZ_COMPLETE" in os.environ else _reader_gone()
     except click.UsageError as error:
         _tell("usage", _usage_text(error), arguments)
         return USAGE
@@ -53,6 +53,12 @@ def guarded(command: click.Command, arguments: list[str]) -> int:
     except RetzError as error:
         _tell(error.code, str(error), arguments, error)
         return _own(arguments)
+
+
+def _reader_gone() -> int:
+    # Python would complain again when it flushes at its exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE
 
 
 def _own(arguments: list[str]) -> int:

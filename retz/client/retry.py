@@ -11,7 +11,7 @@ from .errors import ApiError, ConnectionLost, NoServer
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.05, 2.0
 REFUSED_LIMIT_S = 1.5
-"""Nothing listens: probably there is no server, so people are told soon; long enough for a quick restart."""
+"""Long enough for a quick restart, short enough for somebody who forgot to start the server."""
 
 
 def new_key() -> str:
@@ -23,8 +23,9 @@ class Backoff:
     """Delays between the attempts at one call: doubling from 50 ms to 2 s, up to a limit.
 
     Args:
-        limit_s: How long to go on after an answer was lost or the server said 503.
-        refused_limit_s: How long to go on while nothing listens; the same as ``limit_s`` if None.
+        limit_s: How long to go on after an answer was lost.
+        refused_limit_s: How long to go on while nothing listens, or the server says 503 (it drains, or cannot
+            write): people are told soon, programs (None: the same as ``limit_s``) are patient.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class Backoff:
         """Return the seconds to wait before the next attempt; None to give up."""
         if not _retryable(error, call):
             return None
-        limit = self._refused_limit_s if isinstance(error, NoServer) and error.refused else self._limit_s
+        absent = isinstance(error, ApiError) or (isinstance(error, NoServer) and error.refused)
+        limit = self._refused_limit_s if absent else self._limit_s
         if self._clock() - self._began + self._delay > limit:
             return None
         delay, self._delay = self._delay, min(self._delay * 2, MAX_DELAY_S)

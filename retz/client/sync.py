@@ -40,7 +40,7 @@ T = TypeVar("T")
 class Client:
     """A connection to a Retz server. Use it in ``with``, or close it.
 
-    Lost connections and 503s are borne for ``retz.server.retry``: submission keys make that safe.
+    Lost connections are borne for ``retz.server.retry``: submission keys make that safe.
     All methods raise :class:`retz.client.ApiError` when the server refuses, :class:`retz.client.NoServer` when
     none answers.
 
