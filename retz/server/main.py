@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -215,7 +216,7 @@ async def _first_user(db: Database, config: ServerConfig, uri: str) -> None:
             secret=config.access_secret or secrets.token_hex(32),
             admin=True,
             info="Admin user",
-            created=asyncio.get_running_loop().time(),
+            created=time.time(),
         )
         await db.apply([Change("users", admin.key, admin)])
         users = [admin]
