@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from retz.engine.base import EngineError, KnownTask
-from retz.engine.local import launcher, link, processes, records
+from retz.engine.local import launcher, link, processes, records, system
 from retz.engine.local.engine import LocalEngine
 from retz.model.agent import Offer
 from retz.model.resources import Resources
@@ -161,7 +161,7 @@ def test_an_idle_launcher_without_a_server_exits(local: Site) -> None:
         pid = site.launcher_pid()
         await site.engine.stop()
         await until(lambda: not alive(pid))
-        assert not (site.directory / launcher.SOCKET).exists()
+        assert not (site.directory / system.SOCKET).exists()
         recorder = await site.start(known("1.1"))
         assert (await recorder.final("1.1")).exit_code == 0  # nobody had acknowledged it
 
@@ -196,8 +196,8 @@ def test_everything_is_private(local: Site) -> None:
         await site.launch(site.task("echo $$ >pid; sleep 60", environment={"MY_TOKEN": secret}))
         await pid_in(site.sandbox() / "pid")
         assert site.directory.stat().st_mode & 0o777 == 0o700
-        assert (site.directory / launcher.SOCKET).stat().st_mode & 0o777 == 0o600
-        for name in (launcher.LOG, "records", "launcher.lock"):
+        assert (site.directory / system.SOCKET).stat().st_mode & 0o777 == 0o600
+        for name in (system.LOG, "records", "launcher.lock"):
             assert (site.directory / name).stat().st_mode & 0o077 == 0
             assert secret not in (site.directory / name).read_text()
         command = (Path("/proc") / str(site.launcher_pid()) / "cmdline").read_bytes()
@@ -269,7 +269,7 @@ def test_nonsense_on_the_socket_harms_no_job(local: Site) -> None:
         ):
             with socket.socket(socket.AF_UNIX) as stranger:
                 here = os.open(site.directory, os.O_RDONLY)
-                stranger.connect(f"/proc/self/fd/{here}/{launcher.SOCKET}")
+                stranger.connect(f"/proc/self/fd/{here}/{system.SOCKET}")
                 os.close(here)
                 stranger.sendall(nonsense)
                 # It takes the place of the server, is thrown out, and the server comes back.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from retz.engine.local import cgroup, launcher, processes, sandbox, spawn
+from retz.engine.local import cgroup, job, launcher, processes, sandbox, spawn
 from retz.engine.local.job import Job
 
 
@@ -101,14 +101,14 @@ def test_a_kill_by_the_kernel_is_oom() -> None:
 
     now = processes.kernel_oom_kills()
     for before, verdict in ((now, None), (now - 1, "oom")):
-        job = Job("1.1", 10, "", started=0.0, born=0.0, interval_s=5.0)
-        job.over(137 << 8, 0.1, 2048 * 1024, 1.0, 1.0)  # a shell's word for it
-        assert job.killed_by(9) and not job.killed_by(15)
-        job.over(9, 0.1, 2048 * 1024, 1.0, 1.0)
-        assert job.killed_by(9) and not job.killed_by(15)
-        Kernel(before)._blame_kernel(job)
-        assert job.verdict == verdict
-    assert "it used 2G" in (job.message or "")
+        task = Job("1.1", 10, "", started=0.0, born=0.0, interval_s=5.0)
+        task.over(137 << 8, 0.1, 2048 * 1024, 1.0, 1.0)  # a shell's word for it
+        assert task.killed_by(9) and not task.killed_by(15)
+        task.over(9, 0.1, 2048 * 1024, 1.0, 1.0)
+        assert task.killed_by(9) and not task.killed_by(15)
+        Kernel(before)._blame_kernel(task)
+        assert task.verdict == verdict
+    assert "it used 2G" in (task.message or "")
 
 
 def test_descendants_are_walked_once() -> None:
@@ -128,14 +128,14 @@ def test_groups_of_others_are_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mib", "text"), [(512, "512M"), (2150.4, "2.1G"), (2048, "2G"), (0.4, "0M")])
 def test_sizes_in_messages(mib: float, text: str) -> None:
-    assert launcher.size(mib) == text
+    assert job.size(mib) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.2, "0.2s"), (30, "30s"), (90, "1:30 minutes"), (7500, "2:05:00"), (86400, "24:00:00")]
 )
 def test_durations_in_messages(seconds: float, text: str) -> None:
-    assert launcher.duration(seconds) == text
+    assert job.duration(seconds) == text
 
 
 def test_the_launcher_imports_next_to_nothing() -> None:
@@ -146,5 +146,5 @@ def test_the_launcher_imports_next_to_nothing() -> None:
     loaded = set(out.stdout.split())
     assert not loaded & {"typing", "asyncio", "pathlib", "dataclasses", "logging", "subprocess", "threading", "msgspec"}
     ours = {name for name in loaded if name.startswith("retz")}
-    parts = {"cgroup", "job", "launcher", "processes", "records", "sandbox", "series", "spawn"}
+    parts = {"cgroup", "job", "launcher", "processes", "records", "sandbox", "series", "spawn", "system"}
     assert ours == {"retz", "retz.engine", "retz.engine.local", *(f"retz.engine.local.{part}" for part in parts)}

@@ -113,3 +113,17 @@ class Job:
         code = None if number is not None else os.WEXITSTATUS(status)
         reason = None if kind == "lost" else self.verdict
         return ["e", seq, kind, self.task, self.ended, self.started, code, number, reason, self.message, self.usage()]
+
+
+def size(mib: float) -> str:
+    """Return a size with one decimal where that says more: ``512M``, ``2.1G``."""
+    return f"{mib:.0f}M" if mib < 1024 else f"{mib / 1024:.1f}".removesuffix(".0") + "G"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for a message: ``1.5s``, ``30s``, ``2:05:00``."""
+    if seconds < 60:
+        return f"{seconds:g}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02} minutes"

@@ -19,8 +19,6 @@ To the server:
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import gc
 import json
 import os
@@ -31,8 +29,20 @@ import sys
 import time
 
 from . import cgroup, processes, records, sandbox
-from .job import FOREVER, Job
+from .job import FOREVER, Job, duration, size
 from .spawn import NOT_EXECUTABLE, NOT_FOUND, StartError, spawn
+from .system import (
+    AGENT,
+    PROTOCOL,
+    SOCKET,
+    become_subreaper,
+    boot_id,
+    listen,
+    lock,
+    open_children,
+    open_signalfd,
+    ticks_now,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,14 +51,11 @@ if TYPE_CHECKING:
 
     Record = list[Any]
 
-PROTOCOL = 1
-SOCKET, LOCK, AGENT, LOG = "launcher.sock", "launcher.lock", "agent", "launcher.log"
 HOLD_STARTED_S = 0.003
 """News of a start waits this long: most short jobs then need one message, not two."""
 SCAN_MIN_S, SCAN_MAX_S = 0.15, 2.0
 SCAN_SHARE = 40
 """Memory limits are looked after with at most 1/40 of a processor."""
-_PR_SET_CHILD_SUBREAPER = 36
 
 _decode = json.JSONDecoder().raw_decode
 
@@ -529,61 +536,6 @@ def enter(directory: str) -> None:
         raise StartError(f"cannot enter its working directory {directory}: {error.strerror}", code) from error
 
 
-def size(mib: float) -> str:
-    """Return a size with one decimal where that says more: ``512M``, ``2.1G``."""
-    return f"{mib:.0f}M" if mib < 1024 else f"{mib / 1024:.1f}".removesuffix(".0") + "G"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for a message: ``1.5s``, ``30s``, ``2:05:00``."""
-    if seconds < 60:
-        return f"{seconds:g}s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02} minutes"
-
-
-def ticks_now() -> int:
-    """Return the clock that /proc counts start times with, in its ticks."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) / processes.TICK)
-
-
-def boot_id() -> str:
-    """Return what tells one boot of this machine from another."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
-
-
-def open_children() -> int | None:
-    """Open the kernel's list of our children; None where it has none."""
-    pid = os.getpid()
-    try:
-        return os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-
-
-def open_signalfd(numbers: Iterable[signal.Signals]) -> int:
-    """Block these signals and return a descriptor to read them from: no handler, no interrupted call."""
-    numbers = set(numbers)
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    mask = (ctypes.c_ulong * 16)()
-    for number in numbers:
-        mask[0] |= 1 << (number - 1)
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = int(libc.signalfd(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK))
-    if fd < 0:
-        raise OSError(ctypes.get_errno(), "signalfd")
-    return fd
-
-
-def become_subreaper() -> None:
-    """Make what loses its parent below us our child."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-
-
 def clean_up(cookie: str) -> records.History:
     """End what an earlier launcher left, and account for it: what it started and never saw the end of is lost."""
     history = records.read(records.NAME)
@@ -597,30 +549,6 @@ def clean_up(cookie: str) -> records.History:
         history.last_seq = max(history.last_seq, time.time_ns() // 1000) + 1
         history.apply(["e", history.last_seq, "lost", task, time.time(), None, None, None, None, text, None])
     return history
-
-
-def lock() -> bool:
-    """Become the one launcher of this directory; False if there is another."""
-    fd = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return False
-    os.pwrite(fd, b"%-10d\n" % os.getpid(), 0)  # of one length, so that nobody ever reads half of it
-    return True
-
-
-def listen() -> socket.socket:
-    """Listen on the socket in the current directory, which keeps the path shorter than any limit."""
-    if os.path.lexists(SOCKET):
-        os.unlink(SOCKET)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    listener.bind(SOCKET)
-    os.umask(before)
-    listener.listen(8)
-    return listener
 
 
 def main(directory: str, ready_fd: int, linger_s: float) -> None:

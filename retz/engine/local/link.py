@@ -14,7 +14,7 @@ import msgspec
 
 from retz.engine.base import EngineError
 
-from . import launcher
+from . import system
 
 _decode_lines = msgspec.json.Decoder().decode_lines
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -79,7 +79,7 @@ class Link:
             if hello is not None:
                 return hello
         raise EngineError(
-            f"a launcher holds {self._directory / launcher.LOCK} but does not answer; its pid is in that file: "
+            f"a launcher holds {self._directory / system.LOCK} but does not answer; its pid is in that file: "
             "end it with kill -9 (its jobs will be ended and tried again)"
         )
 
@@ -109,7 +109,7 @@ class Link:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # Through the descriptor: a socket's path may have 108 bytes at most, a data directory's any number.
-            connection.connect(f"/proc/self/fd/{self._dir_fd}/{launcher.SOCKET}")
+            connection.connect(f"/proc/self/fd/{self._dir_fd}/{system.SOCKET}")
         except OSError:
             connection.close()
             return False
@@ -123,7 +123,7 @@ class Link:
     async def _read_hello(self) -> list[Any] | None:
         assert self._hello is not None
         hello = await self._hello
-        if hello is not None and hello[1] != launcher.PROTOCOL:
+        if hello is not None and hello[1] != system.PROTOCOL:
             raise EngineError(
                 f"the launcher (pid {hello[2]}) is of another version of Retz; stop the server, let its jobs end "
                 f"or end them with 'kill {hello[2]}', and start again"
@@ -220,13 +220,13 @@ class Link:
         finally:
             os.close(read_end)
         if answer not in (b"ok\n", b"locked\n"):
-            raise EngineError(f"the launcher did not start; {self._directory / launcher.LOG} says why")
+            raise EngineError(f"the launcher did not start; {self._directory / system.LOG} says why")
         return answer == b"ok\n"
 
     def _spawn(self, ready: int) -> int:
-        log = str(self._directory / launcher.LOG)
+        log = str(self._directory / system.LOG)
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        path = str(Path(launcher.__file__).with_name("__main__.py").resolve())
+        path = str(Path(__file__).with_name("__main__.py").resolve())
         return os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-S", "-X", "utf8", path, str(self._directory), "3", str(self._linger_s)],

@@ -13,7 +13,7 @@ from retz.engine.base import EngineError
 from retz.model.agent import Gpu
 from retz.model.resources import Resources
 
-from .launcher import AGENT
+from .system import AGENT
 
 
 def detect(directory: Path, gpus: int, ports: int) -> Resources:
