@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from io import TextIOWrapper
 
 import click
 
@@ -25,6 +26,9 @@ class CliError(click.ClickException):
 
 def guarded(command: click.Command, arguments: list[str]) -> int:
     """Run a command line; return its exit code, having told what went wrong."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 is no reason to fail
     try:
         code = command.main(arguments, prog_name="retz", standalone_mode=False)
         sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from contextlib import nullcontext
@@ -18,7 +17,7 @@ from retz.client.transport import Stream
 
 from .app import App
 from .errors import CliError
-from .output import Column, note, print_json, print_table
+from .output import Column, is_terminal, note, print_json, print_table
 from .parameters import Duration, ids_option, json_option, one_id
 from .waiting import Progress
 
@@ -119,7 +118,8 @@ def _download(
     done = 0
     if length == 0:
         return 0
-    with _Lazy() as progress:
+    # On a terminal that shows the file itself a progress line would be in its way.
+    with _Lazy(shown=out is not sys.stdout.buffer or not is_terminal(sys.stdout)) as progress:
         while True:
             rest = None if length is None else length - done
             call = calls.file(number, path, attempt=attempt, offset=offset + done, length=rest)
@@ -140,7 +140,8 @@ def _download(
 class _Lazy:
     """A progress line that appears only for files worth one."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: bool) -> None:
+        self._shown = shown
         self._progress: Progress | None = None
 
     def __enter__(self) -> _Lazy:
@@ -151,7 +152,7 @@ class _Lazy:
             self._progress.__exit__()
 
     def advance(self, count: int, done: int, total: int | None) -> None:
-        if self._progress is None and (total or 0) > PROGRESS_BYTES and not os.isatty(1):
+        if self._progress is None and self._shown and (total or 0) > PROGRESS_BYTES:
             self._progress = Progress("bytes", total or 0)
             count = done
         if self._progress is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import ApiError, ConnectionLost, NoCredentials, NoServer, RetzError
+from .errors import ApiError, ConnectionLost, NoCredentials, NoServer, RetzError, Untrusted
 
 if TYPE_CHECKING:
     from retz.model.submission import JobSpec
@@ -27,6 +27,7 @@ __all__ = [
     "NoCredentials",
     "NoServer",
     "RetzError",
+    "Untrusted",
 ]
 
 _LAZY = {

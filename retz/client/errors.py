@@ -44,6 +44,15 @@ class NoServer(RetzError):
         self.refused = refused
 
 
+class Untrusted(RetzError):
+    """The server's certificate is not one to trust."""
+
+    code = "untrusted"
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(f"the certificate of {uri} is not trusted ({reason}): set retz.tls.ca to the file to trust")
+
+
 class ConnectionLost(RetzError):
     """The connection broke before the answer was complete."""
 

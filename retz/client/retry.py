@@ -24,7 +24,7 @@ class Backoff:
 
     Args:
         limit_s: How long to go on after an answer was lost.
-        refused_limit_s: How long to go on while nothing listens, or the server says 503 (it drains, or cannot
+        refused_limit_s: How long to go on while no connection can be made, or the server says 503 (it drains, or cannot
             write): people are told soon, programs (None: the same as ``limit_s``) are patient.
     """
 
@@ -48,7 +48,7 @@ class Backoff:
         """Return the seconds to wait before the next attempt; None to give up."""
         if not _retryable(error, call):
             return None
-        absent = isinstance(error, ApiError) or (isinstance(error, NoServer) and error.refused)
+        absent = isinstance(error, ApiError | NoServer)
         limit = self._refused_limit_s if absent else self._limit_s
         if self._clock() - self._began + self._delay > limit:
             return None

@@ -17,7 +17,7 @@ from retz.model.submission import JobSpec
 
 from . import types
 from .calls import Call
-from .errors import ConnectionLost, NoServer, RetzError, refusal
+from .errors import ConnectionLost, NoServer, RetzError, Untrusted, refusal
 from .sse import RawEvent
 from .transport import credentials, ssl_context
 
@@ -87,6 +87,8 @@ def request_options(call: Call, config: ClientConfig) -> dict[str, Any]:
 def translated(error: httpx.TransportError, uri: str) -> RetzError:
     """Return our error for one of httpx."""
     reason = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return Untrusted(uri, reason)
     if isinstance(error, httpx.ConnectError):
         return NoServer(uri, reason, refused="refused" in reason.lower() or "attempts failed" in reason.lower())
     if isinstance(error, httpx.ConnectTimeout):

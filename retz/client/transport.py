@@ -17,7 +17,7 @@ from retz.config import ClientConfig
 
 from . import calls
 from .calls import Call
-from .errors import ApiError, ConnectionLost, NoCredentials, NoServer, refusal
+from .errors import ApiError, ConnectionLost, NoCredentials, NoServer, Untrusted, refusal
 from .follow import Follow
 from .retry import Backoff
 from .sse import RawEvent, Subscription
@@ -298,6 +298,8 @@ class Transport:
             )
             connection.connect()
         except OSError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Untrusted(self._uri, str(getattr(error, "verify_message", error))) from error
             raise NoServer(self._uri, _reason(error), isinstance(error, ConnectionRefusedError)) from error
         # A follow stream may be silent for days; this notices a host that vanished.
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
