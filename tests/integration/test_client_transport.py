@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from retz.client import ApiError, AsyncClient, Client, ConnectionLost, NoCredentials, NoServer
+from retz.client import ApiError, AsyncClient, Client, ConnectionLost, NoCredentials, NoServer, Untrusted
 from retz.client import calls as build
 from retz.client.retry import Backoff
 from retz.client.sse import EventParser, Subscription
@@ -283,10 +283,7 @@ def test_events_resume_from_the_last_number(api: FakeApi, listen: Callable[[Clie
 
 
 def test_events_are_parsed_however_they_are_cut() -> None:
-    text = (
-        b"".join(sse(("job", 1, {"a": "x\ny"}), ("queue", 2, {})))
-        + b"event: t\r\ndata: [1,\r\ndata: 2]\r\n\r\n"
-    )
+    text = b"".join(sse(("job", 1, {"a": "x\ny"}), ("queue", 2, {}))) + b"event: t\r\ndata: [1,\r\ndata: 2]\r\n\r\n"
     whole = list(EventParser().feed(text))
     parser = EventParser()
     assert [e for i in range(len(text)) for e in parser.feed(text[i : i + 1])] == whole
@@ -357,6 +354,8 @@ def test_backoff_doubles_and_ends() -> None:
     call = build.job(1)
     assert [backoff.delay_after(lost, call) for _ in range(7)] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
     assert backoff.delay_after(refused, call) is None
+    assert backoff.delay_after(NoServer("u", "no such host"), call) is None
+    assert Backoff(10.0).delay_after(Untrusted("u", "self-signed"), call) is None
     assert backoff.delay_after(lost, call._replace(repeat=False)) is None
     assert backoff.delay_after(ApiError(500, "internal", ""), call) is None
     now[0] = 9.0
