@@ -48,8 +48,11 @@ class ServerProcess:
         self.uri = ""
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, arguments: Sequence[str] = ()) -> float:
+    def start(self, arguments: Sequence[str] = (), *, default_directory: bool = False) -> float:
         """Start it and wait until it listens. Returns the seconds that took.
+
+        Args:
+            default_directory: Do not tell it where its data belongs.
 
         Raises:
             RuntimeError: it ended or said nothing in time; with its log.
@@ -64,8 +67,7 @@ class ServerProcess:
                 self._module,
                 "--bind",
                 self._bind,
-                "--data-dir",
-                str(self.data),
+                *(() if default_directory else ("--data-dir", str(self.data))),
                 *arguments,
             ],
             env={**self.environment, **self._settings},

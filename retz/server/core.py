@@ -178,13 +178,14 @@ class Core:
     # -- submitting ----------------------------------------------------------------------------------------
 
     async def submit(
-        self, user: User, specs: Sequence[JobSpec], key: str | None, digest: str
+        self, user: User, specs: Sequence[JobSpec], key: str | None, digest: str, repeats: Sequence[int] = ()
     ) -> tuple[Sequence[int], bool]:
         """Accept all of ``specs`` or none; durable on return.
 
         Args:
             key: The client's submission key: repeating it within a day gives the same jobs.
             digest: Digest of the request's body, to tell a repetition from a mistake.
+            repeats: For each spec the job that it was made of, if they were made of jobs.
 
         Returns:
             The ids in order, and whether this was a repetition.
@@ -196,7 +197,7 @@ class Core:
         if self.mode == "draining":
             raise Problem("unavailable", "the queue is draining and accepts no jobs; 'retz drain --resume' opens it")
         if key is None:
-            return await self._accept(user, specs, None, digest), False
+            return await self._accept(user, specs, None, digest, repeats), False
         name = f"{user.key}/{key}"
         while (pending := self._submitting.get(name)) is not None:
             await asyncio.wait([pending])
@@ -208,35 +209,41 @@ class Core:
             return range(remembered.first, remembered.first + remembered.count), True
         done = self._submitting[name] = asyncio.get_running_loop().create_future()
         try:
-            return await self._accept(user, specs, name, digest), False
+            return await self._accept(user, specs, name, digest, repeats), False
         finally:
             del self._submitting[name]
             done.set_result(None)
 
-    async def _accept(self, user: User, specs: Sequence[JobSpec], name: str | None, digest: str) -> Sequence[int]:
+    async def _accept(
+        self, user: User, specs: Sequence[JobSpec], name: str | None, digest: str, repeats: Sequence[int]
+    ) -> Sequence[int]:
         now = self.clock()
         count = len(specs)
         if count <= SLICE:
             jobs = self.admission.build(specs, user.key, range(count), now)
             ids = self.db.reserve_ids(count)
-            jobs = [replace(job, id=job_id) for job, job_id in zip(jobs, ids, strict=True)]
+            jobs = _marked([replace(job, id=job_id) for job, job_id in zip(jobs, ids, strict=True)], repeats)
             await self.dispatcher.accept(jobs, self._remember(name, digest, ids, now))
             return ids
-        return await self._accept_many(user, specs, name, digest, now)
+        return await self._accept_many(user, specs, name, digest, now, repeats)
 
     async def _accept_many(
-        self, user: User, specs: Sequence[JobSpec], name: str | None, digest: str, now: float
+        self,
+        user: User,
+        specs: Sequence[JobSpec],
+        name: str | None,
+        digest: str,
+        now: float,
+        repeats: Sequence[int],
     ) -> Sequence[int]:
         """The same in slices, so that the loop is never held: check all, then encode all, then one atomic line."""
         slices = range(0, len(specs), SLICE)
         built: list[list[Job]] = []
         ids = self.db.reserve_ids(len(specs))
         for start in slices:
-            built.append(
-                self.admission.build(
-                    specs[start : start + SLICE], user.key, ids[start : start + SLICE], now, base=start
-                )
-            )
+            part = slice(start, start + SLICE)
+            jobs = self.admission.build(specs[part], user.key, ids[part], now, base=start)
+            built.append(_marked(jobs, repeats[part]))
             await asyncio.sleep(0)
         bulk = self.db.bulk()
         for jobs in built:
@@ -343,7 +350,8 @@ class Core:
             results[job_id] = ActionResult(id=job_id, ok=True, state="QUEUED")
         if specs:
             digest = ",".join(map(str, sources))
-            new_ids, _ = await self.submit(user, specs, None if key is None else f"resubmit:{key}", digest)
+            name = None if key is None else f"resubmit:{key}"
+            new_ids, _ = await self.submit(user, specs, name, digest, sources)
             for source, new_id in zip(sources, new_ids, strict=True):
                 results[source].new_id = new_id
         return list(results.values())
@@ -385,6 +393,13 @@ class Core:
                 f"the server is read-only since a write failed ({self.db.failed}); "
                 "its operator must look at the disk and restart it",
             )
+
+
+def _marked(jobs: list[Job], repeats: Sequence[int]) -> list[Job]:
+    """The same jobs, saying which ones they repeat."""
+    if not repeats:
+        return jobs
+    return [replace(job, resubmit_of=source) for job, source in zip(jobs, repeats, strict=True)]
 
 
 def spec_of(job: Job) -> JobSpec:
