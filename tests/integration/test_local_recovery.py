@@ -155,7 +155,7 @@ def test_one_launcher_per_directory(local: Site) -> None:
     local.play(scenario)
 
 
-def test_an_idle_launcher_without_a_server_exits(local: Site) -> None:
+def test_an_idle_launcher_leaves_when_its_server_stops(local: Site) -> None:
     async def scenario(site: Site) -> None:
         await site.run("true")
         pid = site.launcher_pid()
@@ -164,6 +164,17 @@ def test_an_idle_launcher_without_a_server_exits(local: Site) -> None:
         assert not (site.directory / system.SOCKET).exists()
         recorder = await site.start(known("1.1"))
         assert (await recorder.final("1.1")).exit_code == 0  # nobody had acknowledged it
+
+    local.options["linger_s"] = 3600.0
+    local.play(scenario)
+
+
+def test_an_idle_launcher_without_a_server_exits_after_a_while(local: Site) -> None:
+    async def scenario(site: Site) -> None:
+        await site.run("true")
+        pid = site.launcher_pid()
+        drop(site.engine)
+        await until(lambda: not alive(pid))
 
     local.options["linger_s"] = 0.1
     local.play(scenario)

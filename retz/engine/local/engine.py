@@ -146,6 +146,8 @@ class LocalEngine:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._collector.stop()
+        if self._link.connected:
+            self._link.send([["bye"]])
         self._link.close()
         self._fail_requests()
         os.close(self._dir_fd)

@@ -9,6 +9,7 @@ The server talks to it over a Unix socket, one JSON array per line.
 From the server:
     ``["start", task, command, environment, directory, mem_limit_mb, timeout_s, kill_grace_s]``
     ``["kill", task, grace_s]``, ``["ack", [seq, ...]]``, ``["usage", request, [task, ...]]``, ``["interval", seconds]``
+    ``["bye"]``: the server ends on purpose; without jobs there is nothing to stay for
 
 To the server:
     ``["hello", protocol, pid, [[task, started], ...], [end, ...]]`` first; ends are as below
@@ -68,7 +69,7 @@ class Launcher:
     ) -> None:
         self.cookie = cookie
         self.dir_fd = dir_fd
-        self.linger_s = linger_s
+        self.linger_s = self.patience_s = linger_s
         self.listener = listener
         self.interval_s = 5.0
         self.jobs: dict[str, Job] = {}
@@ -133,7 +134,7 @@ class Launcher:
         if not idle:
             self.linger_at = FOREVER
         elif self.linger_at == FOREVER and not self.stopping:
-            self.linger_at = now + self.linger_s
+            self.linger_at = now + self.patience_s
         return idle and (self.stopping or now >= self.linger_at)
 
     def _read_signals(self) -> None:
@@ -158,6 +159,7 @@ class Launcher:
         # What the old server still had to say is void: the new one decides what it knows from the hello.
         self._disconnect()
         self.connection = connection
+        self.patience_s = self.linger_s
         self.epoll.register(connection, select.EPOLLIN)
         self.fresh.clear()
         running = records.encode([[job.task, job.started] for job in self.jobs.values()])
@@ -211,6 +213,8 @@ class Launcher:
             self._answer_usage(message[1], message[2])
         elif kind == "interval":
             self.interval_s = message[1]
+        elif kind == "bye":
+            self.patience_s = 0.0
 
     def _answer_usage(self, request: int, tasks: list[str]) -> None:
         now = time.monotonic()
