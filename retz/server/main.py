@@ -221,9 +221,13 @@ async def _first_user(db: Database, config: ServerConfig, uri: str) -> None:
         await db.apply([Change("users", admin.key, admin)])
         users = [admin]
     admin = next((user for user in users if user.admin), users[0])
-    written = write_client_config(config.client_config_path, uri, admin.key, admin.secret)
-    if written:
-        log.info("client configuration written to %s", config.client_config_path)
+    try:
+        if write_client_config(config.client_config_path, uri, admin.key, admin.secret):
+            log.info("client configuration written to %s", config.client_config_path)
+    except ConfigError as error:
+        own = config.data_dir / "client.toml"
+        write_client_config(own, uri, admin.key, admin.secret, replace=True)
+        log.warning("%s. For this server use 'retz -C %s'", error, own)
 
 
 def _tls(config: ServerConfig) -> ssl.SSLContext | None:
