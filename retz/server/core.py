@@ -388,11 +388,7 @@ class Core:
     def require_writable(self) -> None:
         """Raise ``unavailable`` once a write has failed: nothing could be promised any more."""
         if self.db.failed is not None:
-            raise Problem(
-                "unavailable",
-                f"the server is read-only since a write failed ({self.db.failed}); "
-                "its operator must look at the disk and restart it",
-            )
+            raise Problem("unavailable", f"the server is read-only: {self.db.failed}")
 
 
 def _marked(jobs: list[Job], repeats: Sequence[int]) -> list[Job]:

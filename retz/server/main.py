@@ -61,12 +61,13 @@ def main(context: click.Context, /, config_file: str | None, **options: str | No
 
 @main.command()
 @click.option("--repair", is_flag=True, help="Save every valid record into a new store; the old one is kept.")
+@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="The same as before 'fsck'.")
 @click.pass_obj
-def fsck(config: ServerConfig, repair: bool) -> None:
+def fsck(config: ServerConfig, repair: bool, data_dir: Path | None) -> None:
     """Check the data directory of a server that is not running; exit code 1 if something is wrong."""
     from retz.store import fsck as checker
 
-    directory = config.data_dir
+    directory = data_dir or config.data_dir
     if not (directory / "store").is_dir():
         raise click.ClickException(f"no store in {directory}; name the directory with --data-dir")
     try:
@@ -77,7 +78,8 @@ def fsck(config: ServerConfig, repair: bool) -> None:
     if not report.clean:
         if not repair:
             click.echo(
-                "'retz-server fsck --repair' saves every valid record and keeps the old files beside them",
+                f"'retz-server fsck --repair --data-dir {directory}' saves every valid record and keeps the old files "
+                "beside them",
                 err=True,
             )
         sys.exit(1)
@@ -110,7 +112,8 @@ def _loop_factory() -> Any:
 def _os_error_text(error: OSError, config: ServerConfig) -> str:
     if isinstance(error, _CannotListen):
         return f"cannot listen on {config.bind}: {error.strerror}; is another server running? choose another --bind"
-    return f"{error.strerror or error}: {error.filename or config.data_dir}"
+    place = error.filename or config.data_dir
+    return f"{place}: {error.strerror or error}; make room or permit it, or name another directory with --data-dir"
 
 
 class _CannotListen(OSError):
@@ -125,6 +128,7 @@ async def _run(config: ServerConfig) -> None:
     from .housekeeping import Housekeeping
     from .http import build_runner
 
+    scheduler = _scheduler(config)
     listening = _listen(config)
     directory = config.data_dir
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -140,7 +144,7 @@ async def _run(config: ServerConfig) -> None:
             db=db,
             archive=archive,
             aggregates=AggregateStore(directory / "aggregates"),
-            scheduler=Scheduler(config.planner_name, config.max_running),
+            scheduler=scheduler,
             engine=_engine(config),
             config=config,
         )
@@ -166,6 +170,14 @@ async def _run(config: ServerConfig) -> None:
         await runner.cleanup()
         await housekeeping.stop()
         await core.stop()
+
+
+def _scheduler(config: ServerConfig) -> Scheduler:
+    try:
+        return Scheduler(config.planner_name, config.max_running)
+    except ValueError as error:
+        origin = config.settings.values["retz.planner.name"].origin
+        raise ConfigError(f"{origin.place or origin.kind}: retz.planner.name: {error}") from None
 
 
 def _listen(config: ServerConfig) -> socket.socket:
