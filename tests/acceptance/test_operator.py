@@ -177,7 +177,7 @@ def _cannot_be_written(server: ServerProcess, data: Path, why: str) -> None:
     _refused(retz_server(server, *ANY_PORT, "--data-dir", str(data)), why, str(data), "--data-dir")
 
 
-class mounted:  # noqa: N801 (used as a function)
+class mounted:
     """A small disk of its own, for as long as the block lasts."""
 
     def __init__(self, place: Path, options: str) -> None:
