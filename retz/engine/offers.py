@@ -29,6 +29,15 @@ class OfferBook:
             self._claimed[offer.id] = offer
             self._standing = None
 
+    def adopt(self, offer: Offer) -> None:
+        """Count an offer that was made elsewhere as claimed: its room has become free meanwhile."""
+        self._claimed[offer.id] = offer
+
+    @property
+    def standing(self) -> bool:
+        """Whether there is room that nobody has claimed."""
+        return self._standing is not None
+
     def close(self, offer_ids: Iterable[str]) -> bool:
         """These were launched on or declined. Returns whether any of them was still valid."""
         found = False

@@ -21,7 +21,7 @@ from retz.lifecycle import Event, Hold, Kill, Release, Reprioritise
 from retz.model.agent import Agent
 from retz.model.application import Application
 from retz.model.job import ENDED_STATES, LIVE_STATES, MAX_PRIORITY, MIN_PRIORITY, Job, State
-from retz.model.resources import Resources, from_vector, subtract
+from retz.model.resources import Resources, from_vector, least, subtract
 from retz.model.submission import JobSpec, ResourcesSpec, Submission
 from retz.model.user import User
 from retz.scheduler.scheduler import Scheduler
@@ -128,15 +128,16 @@ class Core:
         return len(self.dispatcher.ledger.running)
 
     def used(self) -> dict[str, Resources]:
-        """Amounts held, per agent."""
+        """Amounts held, per agent; at most all of it: a task in line behind a short one holds nothing yet."""
         by_agent = self.dispatcher.ledger.by_agent
-        return {agent.id: from_vector(by_agent[agent.id]) for agent in self.engine.agents()}
+        return {agent.id: from_vector(least(by_agent[agent.id], agent.total.vector)) for agent in self.engine.agents()}
 
     def free(self) -> dict[str, Resources]:
         """Amounts not held, per agent."""
         by_agent = self.dispatcher.ledger.by_agent
         return {
-            agent.id: from_vector(subtract(agent.total.vector, by_agent[agent.id])) for agent in self.engine.agents()
+            agent.id: from_vector(subtract(agent.total.vector, least(by_agent[agent.id], agent.total.vector)))
+            for agent in self.engine.agents()
         }
 
     def agents(self) -> Sequence[Agent]:

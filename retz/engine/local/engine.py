@@ -35,6 +35,7 @@ from .gpus import Telemetry
 from .link import Link
 from .ports import PortPool
 from .sandbox import claim, sandbox_path
+from .standby import WITHDRAW_S, Standby
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class LocalEngine:
         self._requests: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._requests_made = 0
         self._background: set[asyncio.Task[None]] = set()
+        self._overdue_timer: asyncio.TimerHandle | None = None
 
     # -- life
 
@@ -132,6 +134,7 @@ class LocalEngine:
         self._total, self._gpus = machine.reconcile(total, gpus, self._ports.size)
         self._account = Account(self._total.vector, [gpu.uuid for gpu in self._gpus], self._ports)
         self._book = OfferBook(self._id, self._host, self._attributes)
+        self._standby = Standby(self._id, self._host, self._attributes)
         self._common = {
             "RETZ_LAUNCHER": self._id,
             "HOME": str(Path.home()),
@@ -142,6 +145,8 @@ class LocalEngine:
         """Let go. The launcher keeps the jobs running, and what ends meanwhile is told to the next engine."""
         self._ready, self._stopped = False, True
         self._flush_acks()
+        if self._overdue_timer is not None:
+            self._overdue_timer.cancel()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -192,7 +197,7 @@ class LocalEngine:
 
     def _disconnected(self) -> None:
         self._ready = False
-        void = self._book.withdraw()
+        void = self._book.withdraw() + self._standby.clear()
         if void:
             self._listener.rescinded(void)
         self._fail_requests()
@@ -227,6 +232,8 @@ class LocalEngine:
                 if message[1] in self._tasks:
                     at = message[2]
                     updates.append(Update(seq=0, task=message[1], kind="started", at=at, started=at))
+            elif kind == "w":
+                updates.extend(self._withdrawn(message[1]))
             elif kind == "u":
                 self._answer(message[1], message[2])
         updates.extend(self._ends(ends))
@@ -245,6 +252,8 @@ class LocalEngine:
                     self._acks.append(seq)  # the server does not wait for it: it knew already, or never did
                     self._ack_soon()
                 continue
+            if started is not None:
+                self._standby.observe(at - started)
             self._forget(task)
             self._delivered.add(seq)
             usage = None if used is None else _usage(used, held)
@@ -267,7 +276,34 @@ class LocalEngine:
     def _forget(self, task: str) -> None:
         del self._tasks[task]
         self._account.give_back(task)
+        followers, void, claimed = self._standby.ended(task)
+        for follower in followers:
+            self._account.take(follower.task, follower.need, Assignment(), force=True)
+            self._standby.running(follower.task, follower.need)
+        if claimed is not None:
+            self._book.adopt(claimed)
+        if void:
+            self._listener.rescinded(void)
         self._offer_soon()
+
+    def _withdrawn(self, task: str) -> Iterable[Update]:
+        """The launcher let a follower go before its turn came."""
+        if task in self._tasks:
+            self._standby.drop(task)
+            self._forget(task)
+            text = "the task it was to follow ran on"
+            yield Update(seq=0, task=task, kind="not_started", at=time.time(), message=text)
+
+    def _withdraw_overdue(self) -> None:
+        self._overdue_timer = None
+        late = self._standby.overdue()
+        if late:
+            self._link.send([["withdraw", task] for task in late])
+        self._watch_followers()
+
+    def _watch_followers(self) -> None:
+        if self._standby.waiting and self._overdue_timer is None and not self._stopped:
+            self._overdue_timer = self._loop.call_later(WITHDRAW_S, self._withdraw_overdue)
 
     # -- offers
 
@@ -288,14 +324,22 @@ class LocalEngine:
     def assign(self, offer: Offer, resources: Resources, taken: Assignment) -> Assignment | None:
         """Choose GPUs and ports; see the contract."""
         self._book.claim(offer)
+        self._standby.claim(offer.id)
         return self._account.assign(offer.id, resources, taken)
 
     def launch(self, offer: Offer, tasks: Sequence[Task]) -> None:
         """Hand tasks to the launcher. A task that no longer fits, its offer being void, is not started."""
+        after = self._standby.close(offer.id)
         self._close_offers([offer.id])
         messages: list[Any] = []
         for task in tasks:
-            if self._account.take(task.id, task.resources.vector, task.assignment):
+            need = task.resources.vector
+            if after is not None:
+                self._standby.follow(after, task.id, need)
+                self._tasks[task.id] = _Held(())
+                messages.append([*self._start_message(task), after])
+            elif self._account.take(task.id, need, task.assignment):
+                self._standby.running(task.id, need)
                 self._tasks[task.id] = _Held(task.assignment.gpus)
                 messages.append(self._start_message(task))
             else:
@@ -303,6 +347,7 @@ class LocalEngine:
         if self._acks:
             messages.insert(0, self._take_acks())
         self._link.send(messages)
+        self._watch_followers()
         self._offer_soon()
 
     def _start_message(self, task: Task) -> list[Any]:
@@ -336,6 +381,8 @@ class LocalEngine:
 
     def _close_offers(self, offer_ids: Sequence[str]) -> bool:
         self._account.unpromise(offer_ids)
+        for offer_id in offer_ids:
+            self._standby.close(offer_id)
         return self._book.close(offer_ids)
 
     def _offer_soon(self) -> None:
@@ -349,10 +396,15 @@ class LocalEngine:
         if not self._ready:
             return
         void, offer = self._book.renew(self._account.free)
+        offers = [] if offer is None else [offer]
+        if self._book.standing:
+            void += self._standby.withdraw()  # who could start now shall not wait for another one's end
+        else:
+            offers = self._standby.offers()
         if void:
             self._listener.rescinded(void)
-        if offer is not None:
-            self._listener.offers([offer])
+        if offers:
+            self._listener.offers(offers)
 
     # -- tasks
 

@@ -7,13 +7,14 @@ while the server is away, and exits by itself when it has no jobs and no server 
 The server talks to it over a Unix socket, one JSON array per line.
 
 From the server:
-    ``["start", task, command, environment, directory, mem_limit_mb, timeout_s, kill_grace_s]``
+    ``["start", task, command, environment, directory, mem_limit_mb, timeout_s, kill_grace_s]``, and with one more
+    element, another task: start it when that one has ended; ``["withdraw", task]`` lets it go if it still waits
     ``["kill", task, grace_s]``, ``["ack", [seq, ...]]``, ``["usage", request, [task, ...]]``, ``["interval", seconds]``
     ``["bye"]``: the server ends on purpose; without jobs there is nothing to stay for
 
 To the server:
     ``["hello", protocol, pid, [[task, started], ...], [end, ...]]`` first; ends are as below
-    ``["s", task, started]``
+    ``["s", task, started]``; ``["w", task]``: withdrawn, it never ran
     ``["e", seq, "ended" | "lost", task, at, started, code, signal, reason, message, usage]``
     ``["u", request, {task: usage}]`` with usage ``[cpu_s, max_rss_mb, interval_s, [[cpu x 100, MiB], ...]]``
 """
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     Record = list[Any]
 
+START_FIELDS = 8
 HOLD_STARTED_S = 0.003
 """News of a start waits this long: most short jobs then need one message, not two."""
 SCAN_MIN_S, SCAN_MAX_S = 0.15, 2.0
@@ -77,6 +79,7 @@ class Launcher:
         self.sessions: dict[int, Job] = {}  # the same, until nothing of the job is left
         self.ending: list[Job] = []  # main process over, some of the tree left
         self.orphans: dict[int, set[str]] = {}  # children we did not start: whose they may be
+        self.followers: dict[str, list[list[Any]]] = {}  # task -> starts that wait for its end
         self.fresh: list[Job] = []  # started, and not announced yet
         self.unacknowledged = {seq: records.encode(end) for seq, end in history.ended.items()}
         # A sequence number is never used twice, not even after the file was emptied.
@@ -158,6 +161,7 @@ class Launcher:
         connection.setblocking(False)
         # What the old server still had to say is void: the new one decides what it knows from the hello.
         self._disconnect()
+        self.followers.clear()
         self.connection = connection
         self.patience_s = self.linger_s
         self.epoll.register(connection, select.EPOLLIN)
@@ -202,13 +206,20 @@ class Launcher:
     def _handle(self, message: Record) -> None:
         kind = message[0]
         if kind == "start":
-            self._start(*message[1:])
+            if len(message) > START_FIELDS:
+                self._start_later(*message[1:])
+            else:
+                self._start(*message[1:])
         elif kind == "ack":
             self._acknowledged(message[1])
         elif kind == "kill":
             job = self.jobs.get(message[1])
             if job is not None:
                 self._end(job, "user", None, message[2])
+            else:
+                self._withdraw(message[1])
+        elif kind == "withdraw":
+            self._withdraw(message[1])
         elif kind == "usage":
             self._answer_usage(message[1], message[2])
         elif kind == "interval":
@@ -266,6 +277,25 @@ class Launcher:
             print(f"{time.time():.3f} cannot write {records.NAME}: {error}", file=sys.stderr, flush=True)
 
     # -- starting
+
+    def _withdraw(self, task: str) -> None:
+        """Let a start that waits for another job's end go, if it still waits."""
+        for after, waiting in self.followers.items():
+            for index, arguments in enumerate(waiting):
+                if arguments[0] == task:
+                    del waiting[index]
+                    if not waiting:
+                        del self.followers[after]
+                    self.messages.append(records.encode(["w", task]))
+                    return
+
+    def _start_later(self, *arguments: Any) -> None:
+        """Start a task when the job named last has ended; at once if it has already."""
+        *start, after = arguments
+        if after in self.jobs:
+            self.followers.setdefault(after, []).append(start)
+        else:
+            self._start(*start)
 
     def _start(
         self,
@@ -411,6 +441,8 @@ class Launcher:
         self._finish(job.final(0))
         if not self.jobs:
             self.scan_at = self.act_at = FOREVER
+        for start in self.followers.pop(job.task, ()):
+            self._start(*start)
 
     def _blame_kernel(self, job: Job) -> None:
         """Somebody sent SIGKILL, and it was not us: see whether the kernel has just run out of memory."""
