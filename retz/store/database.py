@@ -381,7 +381,8 @@ class Database(TinyDB):
             if self.compaction_error:
                 raise StoreFailed(f"compaction failed: {self.compaction_error}")
             self._merged = sealed
-            self._snapshot_bytes = max(map(self._files.size, read_layout(self._store, self._files).snapshots.values()))
+            snapshots = read_layout(self._store, self._files).snapshots.values()
+            self._snapshot_bytes = max(map(self._files.size, snapshots), default=0)  # none of a store without records
 
     def _run_compactor(self) -> str | None:
         """Run the merge; return what went wrong. It ends by itself when its standard input does: with us."""
