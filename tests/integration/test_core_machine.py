@@ -544,4 +544,4 @@ STEPS = settings(
 def test_every_acknowledged_fact_survives(machine: type[QueueMachine]) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    run_state_machine_as_test(machine, settings=STEPS)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=STEPS)
