@@ -1,0 +1,86 @@
+"""``make bench``: every figure that has a target, measured and set beside it. Exit code 0 whatever comes out.
+
+Figures depend on the machine; run it on a quiet one, and compare ratios. Single benchmarks print more:
+``python -m tests.benchmarks.bench_store`` (and ``_query``, ``_scheduler``, ``_local``, ``_server``, ``_cli``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+TARGETS = (
+    ("submits_per_s", ">=", 8_000, "durable submits/s, 16 connections, signed"),
+    ("submits_per_s_fsync_5ms", ">=", 2_000, "the same, fsync 5 ms longer"),
+    ("bulk_jobs_per_s", ">=", 80_000, "durable bulk submit, jobs/s"),
+    ("neighbour_max_ms", "<=", 10, "longest wait of a neighbour's ping meanwhile, ms"),
+    ("ratio_to_xargs", ">=", 0.6, "1 000 x true, end to end, against xargs -P2"),
+    ("null_jobs_per_s", ">=", 10_000, "jobs/s through the null engine, durable, 64 slots"),
+    ("submit_to_started_p50_ms", "<=", 4, "submit to process started, idle, median ms"),
+    ("pass_ms_200_shapes", "<=", 5, "planning pass, 100 000 queued, 200 shapes, ms"),
+    ("pass_ms_100000_shapes", "<=", 100, "planning pass, 100 000 shapes (in a thread), ms"),
+    ("window_ms", "<=", 10, "list window with 100 000 queued, ms"),
+    ("submit_full_to_empty", "<=", 1.0, "one more submit with 100 000 queued / with none"),
+    ("rss_mb", "<=", 250, "server memory, 100 000 queued jobs of 600 bytes, MB"),
+    ("start_s_100k_queued_1m_archived", "<=", 3, "start to first answer, s"),
+    ("idle_cpu_percent", "<=", 0.5, "idle, per cent of a core"),
+    ("idle_rss_mb", "<=", 80, "idle, server + launcher, MB"),
+    ("version_ratio", "<=", 9, "retz --version against python -c pass"),
+    ("list_ratio", "<=", 9, "retz list against python -c pass"),
+)
+
+
+def run(module: str) -> str:
+    """What a benchmark prints."""
+    command = [sys.executable, "-m", f"tests.benchmarks.{module}"]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def fsync_ms(rounds: int = 200) -> float:
+    """Median time of a small append's fdatasync where the benchmarks run."""
+    taken = []
+    with tempfile.TemporaryFile(dir=os.environ.get("RETZ_BENCH_DIR", "/var/tmp")) as file:
+        for _ in range(rounds):
+            os.write(file.fileno(), b"x" * 600)
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            taken.append(time.perf_counter() - began)
+    return statistics.median(taken) * 1e3
+
+
+def collect() -> dict[str, Any]:
+    """All figures by name."""
+    figures: dict[str, Any] = {}
+    for line in run("bench_server").splitlines():
+        figures.update(json.loads(line))
+    figures["submit_full_to_empty"] = round(figures["submit_ms_full"] / figures["submit_ms_empty"], 2)
+    figures.update(json.loads(run("bench_cli")))
+    for each in json.loads(run("bench_scheduler"))["nothing_fits"]:
+        name = f"pass_ms_{each['shapes']}_shapes"
+        whole = each["prepare_ms"] + each["solve_ms"] + each["check_ms"]
+        figures[name] = round(max(figures.get(name, 0.0), whole), 2)
+    return figures
+
+
+def main() -> None:
+    """Measure, print a table."""
+    print(
+        f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cpus, fdatasync {fsync_ms():.2f} ms"
+    )
+    figures = collect()
+    for name, sign, target, text in TARGETS:
+        value = figures[name]
+        good = value >= target if sign == ">=" else value <= target
+        print(f"{'ok  ' if good else 'MISS'} {value:>10} {sign} {target:<8} {text}")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
