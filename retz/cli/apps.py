@@ -36,6 +36,8 @@ def load_app_command(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Register an application: an environment that jobs run in. An existing one of yours is replaced."""
+    if not appname:
+        raise click.UsageError("-A: the name is empty")
     if container == "docker" and not image:
         raise click.UsageError("--container docker needs --image")
     if user == "root" and container != "docker":

@@ -30,6 +30,8 @@ from .watching import repeat
 
 PAGE = 1000
 TERMINAL_LIMIT = 100
+MAX_IDS_TEXT = 7_000
+"""The ids stand in the request's address, and servers refuse long ones."""
 
 COLUMNS = (
     Column("ID", right=True),
@@ -88,8 +90,11 @@ def list_command(
 
 def _parameters(app: App, ids: tuple[list[int | str], ...], options: dict[str, Any]) -> dict[str, Any]:
     numbers = app.resolve(tuple(number for group in ids for number in group))
+    chosen = compact(numbers)
+    if len(chosen) > MAX_IDS_TEXT:
+        raise click.UsageError(f"these ids make {chosen.count(',') + 1} separate ranges: list them in several turns")
     parameters = {
-        "ids": compact(numbers) or None,
+        "ids": chosen or None,
         "state": (options["states"] or "").upper() or ("ALL" if numbers else None),
         "tag": list(options["tags"]),
         "application": options["appname"],

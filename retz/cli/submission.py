@@ -111,8 +111,10 @@ def _commands(words: tuple[str, ...], line: str | None, each_line: str | None) -
 def _lines(name: str) -> list[str]:
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"--each-line {name}: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise click.UsageError(f"--each-line {name}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"--each-line {name}: not UTF-8 text (byte {error.start})") from None
     lines = [line for line in text.split("\n") if line.strip()]
     if not lines:
         raise click.UsageError(f"--each-line {name}: there is no line in it")
@@ -161,7 +163,12 @@ def _surroundings(app: App, options: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     here = _is_here(app)
     environment = carried_environment(os.environ, everything=options["env_all"], here=here)
-    return ({"directory": str(Path.cwd())} if here else {}) | {"environment": environment}
+    if not here or options["directory"]:
+        return {"environment": environment}
+    try:
+        return {"directory": str(Path.cwd()), "environment": environment}
+    except FileNotFoundError:
+        raise click.UsageError("this directory is gone: go to another one, or say -w DIR or --sandbox") from None
 
 
 def _is_here(app: App) -> bool:

@@ -71,9 +71,8 @@ def collect() -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print a table."""
-    print(
-        f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cpus, fdatasync {fsync_ms():.2f} ms"
-    )
+    python = platform.python_version()
+    print(f"{platform.platform()}, Python {python}, {os.cpu_count()} cpus, fdatasync {fsync_ms():.2f} ms")
     figures = collect()
     for name, sign, target, text in TARGETS:
         value = figures[name]

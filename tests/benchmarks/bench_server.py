@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from retz.store.archive import Archive
 
 from retz.model.job import Attempt, Job
 from retz.model.resources import Resources
-from tests.wire import Wire, closed_loop
+from retz.store.archive import Archive
 from tests.server_process import ServerProcess
+from tests.wire import Wire, closed_loop
 
 COMMAND_600 = "echo " + "x" * 480
 """Makes a job's record about 600 bytes of JSON."""

@@ -138,5 +138,3 @@ class Standby:
         self._followers.clear()
         self._eligible.clear()
         return void
-
-

@@ -40,6 +40,15 @@ class _EncodedListing(Struct):
     entries: Raw
 
 
+def _never_started(job: Job) -> Problem:
+    if job.state in ENDED_STATES:
+        return Problem("not-found", f"job {job.id} ended without having been started: it has no files")
+    return Problem(
+        "not-found",
+        f"job {job.id} has not been started: it has no files yet; 'retz get-file --poll' (follow=true) waits for them",
+    )
+
+
 async def list_files(call: Call) -> web.StreamResponse:
     """``GET /jobs/{id}/files``."""
     params = call.params("path", "attempt")
@@ -47,7 +56,7 @@ async def list_files(call: Call) -> web.StreamResponse:
     path = _path(params, "")
     attempt = _attempt(job, params)
     if attempt is None:
-        raise Problem("not-found", f"job {job.id} has not been started: it has no files yet")
+        raise _never_started(job)
     try:
         entries = await call.core.engine.list_files(f"{job.id}.{attempt.number}", path)
     except (FileNotFoundError, NotADirectoryError, FileRefused) as error:
@@ -68,7 +77,7 @@ async def get_file(call: Call) -> web.StreamResponse:
     if params.flag("follow"):
         return await _follow(call, job, attempt, path, offset, headers)
     if attempt is None:
-        raise Problem("not-found", f"job {job.id} has not been started: it has no files yet; 'follow=true' waits")
+        raise _never_started(job)
     reader = await _open(call, job, attempt, path)
     try:
         return await _send(call, reader, attempt, headers, offset)
