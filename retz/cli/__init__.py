@@ -87,4 +87,5 @@ def main(arguments: list[str] | None = None) -> Any:
     """Entry point. Never returns: exits with the codes of docs/cli.md."""
     from .errors import guarded
 
-    sys.exit(guarded(cli, sys.argv[1:] if arguments is None else arguments))
+    words = sys.argv[1:] if arguments is None else arguments
+    sys.exit(guarded(cli, words or ["--help"]))
