@@ -253,6 +253,12 @@ def test_drain_pause_and_resume(server: ServerProcess) -> None:
     assert retz(server, "watch", str(number)).code == 0
 
 
+def test_a_list_of_many_single_ids(shared: ServerProcess) -> None:
+    number = submit(shared, "--wait", "--", "true")
+    ids = ",".join(map(str, [number, *range(100_000, 101_000, 2)]))
+    assert [found["id"] for found in retz(shared, "list", ids, "--json").json["jobs"]] == [number]
+
+
 def test_why_a_job_waits(shared: ServerProcess) -> None:
     number = submit(shared, "--attributes", "rack=r9", "--", "true")
     said = retz(shared, "why", str(number))

@@ -13,6 +13,7 @@ from ..problem import FieldError, Problem
 MAX_ID = 2**53 - 1
 """Largest id that every JSON reader keeps exactly."""
 MAX_TEXT = 1000
+MAX_IDS_TEXT = 8000
 
 
 def refuse(name: str, message: str) -> NoReturn:
@@ -39,18 +40,14 @@ class Params:
             if name not in repeatable and len(self._query.getall(name)) > 1:
                 refuse(name, "is given more than once")
 
-    def text(self, name: str) -> str | None:
+    def text(self, name: str, longest: int = MAX_TEXT) -> str | None:
         """The text, None if absent or empty."""
-        value = self._query.get(name) or None
-        if value is not None and len(value) > MAX_TEXT:
-            refuse(name, f"is longer than {MAX_TEXT} characters")
-        if value is not None and "\0" in value:
-            refuse(name, "must not contain NUL characters")
-        return value
+        value = self._query.get(name)
+        return checked_text(name, value, longest) if value else None
 
     def texts(self, name: str) -> tuple[str, ...]:
         """All values of a repeatable parameter."""
-        return tuple(value for value in self._query.getall(name, ()) if value)
+        return tuple(checked_text(name, value) for value in self._query.getall(name, ()) if value)
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number within bounds."""
@@ -88,6 +85,15 @@ class Params:
         """A comma list, empty if absent."""
         value = self.text(name)
         return tuple(word.strip() for word in value.split(",") if word.strip()) if value else ()
+
+
+def checked_text(name: str, value: str, longest: int = MAX_TEXT) -> str:
+    """The text, if it is one that could be meant."""
+    if len(value) > longest:
+        refuse(name, f"is longer than {longest} characters")
+    if "\0" in value:
+        refuse(name, "must not contain NUL characters")
+    return value
 
 
 def integer(name: str, value: str, low: int, high: int) -> int:

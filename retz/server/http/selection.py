@@ -15,7 +15,7 @@ from retz.store.job_query import MAX_LIMIT, SORTS, JobQuery, parse_ids, parse_st
 from ..core import Action
 from ..problem import Problem
 from .api import Call
-from .params import parse_time, refuse
+from .params import MAX_IDS_TEXT, parse_time, refuse
 
 DEFAULT_LIMIT = 100
 SORT_NAMES = tuple(sign + name for name in SORTS for sign in ("", "-"))
@@ -49,7 +49,7 @@ class Filter(Struct, forbid_unknown_fields=True, omit_defaults=True):
 def from_params(call: Call) -> JobQuery:
     """The query that the list's parameters ask for."""
     params = call.params(*PARAMETERS, repeatable=("tag",))
-    state, ids, sort = params.text("state"), params.text("ids"), params.text("sort") or "-id"
+    state, ids, sort = params.text("state"), params.text("ids", MAX_IDS_TEXT), params.text("sort") or "-id"
     if sort not in SORT_NAMES:
         refuse("sort", f"must be one of {', '.join(SORTS)}, with - in front for descending")
     cursor = params.text("cursor")

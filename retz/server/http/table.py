@@ -8,7 +8,7 @@ from retz.scheduler.explain import Why
 
 from . import applications, events, files, health, history, jobs, openapi, queue, selection, submission
 from .body import MIB
-from .params import MAX_ID, MAX_TEXT
+from .params import MAX_ID, MAX_IDS_TEXT, MAX_TEXT
 from .routes import Answer, Parameter, Route
 from .views import ApplicationView, JobView
 
@@ -35,7 +35,7 @@ _ATTEMPT = Parameter("attempt", _whole(0, 1_000_000), "Attempt; absent or 0 is t
 
 _LIST = (
     Parameter("state", _TEXT, f"Comma list of {', '.join(selection.STATE_WORDS)}; default LIVE."),
-    Parameter("ids", {"type": "string", "maxLength": 8000}, "Comma list of ids and ranges: 12,3-9."),
+    Parameter("ids", {"type": "string", "maxLength": MAX_IDS_TEXT}, "Comma list of ids and ranges: 12,3-9."),
     Parameter("user", _TEXT, "For administrators: an access key, or * for all."),
     Parameter("tag", _TEXT, "All that are given must hold.", repeatable=True),
     Parameter("application", _TEXT),
