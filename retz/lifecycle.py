@@ -12,6 +12,7 @@ QUEUED    Kill                        KILLED
 QUEUED    Hold, Release, Reprioritise QUEUED, marked
 STARTING  Started                     STARTED
 STARTING  NotStarted                  QUEUED (the claim shows that nothing ran: not a loss)
+STARTED   NotStarted                  as Lost (it did run: its claim went with a power failure)
 running   Ended                       FINISHED (exit 0), KILLED (a kill was asked), else FAILED
 running   Lost                        QUEUED, or KILLED (a kill was asked), or FAILED (too often)
 running   Kill                        unchanged, ``kill_requested``: the engine confirms later
@@ -29,6 +30,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .model.job import Attempt, Job, Reason, State, Usage
+
+IDLE_ATTEMPTS_KEPT = 20
+"""So many of a job's attempts that never ran stay in its record."""
 
 Effect = Literal["enqueue", "dequeue", "launch", "kill", "end"]
 """``enqueue``: it waits for room from now on; ``dequeue``: it no longer does; ``launch``: hand it to the
@@ -132,8 +136,18 @@ def _launch(job: Job, event: Launch) -> Outcome:
         return job, ()
     number = job.attempts[-1].number + 1 if job.attempts else 1
     attempt = Attempt(number=number, agent=event.agent, launched=event.at, gpus=event.gpus, ports=event.ports)
-    after = replace(job, state="STARTING", reason=None, message=None, attempts=(*job.attempts, attempt))
+    attempts = (*_worth_keeping(job.attempts), attempt)
+    after = replace(job, state="STARTING", reason=None, message=None, attempts=attempts)
     return after, ("dequeue", "launch")
+
+
+def _worth_keeping(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """All that ran and the latest that did not: a record must not grow with every launch that was taken back."""
+    idle = [attempt for attempt in attempts if attempt.started is None]
+    if len(idle) <= IDLE_ATTEMPTS_KEPT:
+        return attempts
+    gone = {attempt.number for attempt in idle[:-IDLE_ATTEMPTS_KEPT]}
+    return tuple(attempt for attempt in attempts if attempt.number not in gone)
 
 
 def _started(job: Job, event: Started) -> Outcome:
@@ -151,6 +165,10 @@ def _not_started(job: Job, event: NotStarted) -> Outcome:
     if job.kill_requested is not None:
         return _killed(job, event.at, attempts)
     return replace(job, state="QUEUED", attempts=attempts), ("enqueue",)
+
+
+def _vanished(job: Job, event: NotStarted) -> Outcome:
+    return _lost(job, Lost(at=event.at, attempt=event.attempt, message=event.message))
 
 
 def _ended(job: Job, event: Ended) -> Outcome:
@@ -253,6 +271,7 @@ _TABLE: dict[tuple[State, type], Callable[..., Outcome]] = {
     ("QUEUED", Reprioritise): _reprioritise,
     ("STARTING", Started): _started,
     ("STARTING", NotStarted): _not_started,
+    ("STARTED", NotStarted): _vanished,
     ("STARTING", Ended): _ended,
     ("STARTED", Ended): _ended,
     ("STARTING", Lost): _lost,

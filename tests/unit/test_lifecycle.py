@@ -66,6 +66,7 @@ TABLE: dict[tuple[State, type], tuple[State, tuple[Effect, ...]]] = {
     ("QUEUED", Reprioritise): ("QUEUED", ("dequeue", "enqueue")),
     ("STARTING", Started): ("STARTED", ()),
     ("STARTING", NotStarted): ("QUEUED", ("enqueue",)),
+    ("STARTED", NotStarted): ("QUEUED", ("enqueue",)),
     ("STARTING", Ended): ("FINISHED", ("end",)),
     ("STARTED", Ended): ("FINISHED", ("end",)),
     ("STARTING", Lost): ("QUEUED", ("enqueue",)),
@@ -186,6 +187,20 @@ class TestLost:
         for number in range(1, 5):
             job = after(job, Launch(2.0, "a"), NotStarted(3.0, number))
         assert (job.state, job.losses, len(job.attempts)) == ("QUEUED", 0, 4)
+
+    def test_what_did_start_is_lost_when_its_claim_is_gone(self) -> None:
+        job = after(STARTED, NotStarted(4.0, 1, "the launcher never got it"))
+        assert (job.state, job.reason, job.losses) == ("QUEUED", "lost", 1)
+        job = after(STARTED, Kill(4.0), NotStarted(5.0, 1))
+        assert (job.state, job.reason) == ("KILLED", "user")
+
+    def test_a_thousand_launches_taken_back_do_not_swell_the_record(self) -> None:
+        job = after(queued(), Launch(1.0, "a"), Started(2.0, 1), Lost(3.0, 1))
+        for number in range(2, 1000):
+            job = after(job, Launch(4.0, "a"), NotStarted(5.0, number))
+        job = after(job, Launch(6.0, "a"))
+        assert [attempt.number for attempt in job.attempts] == [1, *range(980, 1001)]
+        assert len({attempt.number for attempt in job.attempts}) == len(job.attempts)
 
 
 class TestKill:

@@ -193,6 +193,9 @@ class LocalEngine:
         except FileExistsError:
             text = "the launcher died before it could say what became of it"
             return Update(seq=0, task=task, kind="lost", at=time.time(), message=text)
+        except OSError as error:  # a full disk, say: whether it was claimed cannot be told, and adoption must end
+            text = f"the launcher died, and its sandbox cannot be looked at: {error.strerror}"
+            return Update(seq=0, task=task, kind="lost", at=time.time(), message=text)
         return Update(seq=0, task=task, kind="not_started", at=time.time(), message="the launcher never got it")
 
     def _disconnected(self) -> None:
@@ -211,7 +214,7 @@ class LocalEngine:
             try:
                 hello = await self._link.open()
                 break
-            except EngineError as error:
+            except (EngineError, OSError) as error:
                 failed = True
                 self._listener.failed(str(error))
                 await asyncio.sleep(delay)
@@ -344,9 +347,11 @@ class LocalEngine:
                 messages.append(self._start_message(task))
             else:
                 self._loop.call_soon(self._no_room, task.id)
-        if self._acks:
-            messages.insert(0, self._take_acks())
-        self._link.send(messages)
+        if self._ready:
+            if self._acks:
+                messages.insert(0, self._take_acks())
+            self._link.send(messages)
+        # Else the adoption under way settles them: a hello that was written before they came does not name them.
         self._watch_followers()
         self._offer_soon()
 
@@ -413,7 +418,8 @@ class LocalEngine:
         held = self._tasks.get(task_id)
         if held is not None:
             held.kill_grace_s = grace_s  # again after a reconnect
-            self._link.send([["kill", task_id, grace_s]])
+            if self._ready:
+                self._link.send([["kill", task_id, grace_s]])
 
     def acknowledge(self, seqs: Sequence[int]) -> None:
         """These are durable; the launcher forgets them."""

@@ -124,6 +124,7 @@ class Link:
         assert self._hello is not None
         hello = await self._hello
         if hello is not None and hello[1] != system.PROTOCOL:
+            self._drop()
             raise EngineError(
                 f"the launcher (pid {hello[2]}) is of another version of Retz; stop the server, let its jobs end "
                 f"or end them with 'kill {hello[2]}', and start again"

@@ -96,7 +96,8 @@ def _attempt(job: Job, params: Params) -> Attempt | None:
     for attempt in job.attempts:
         if attempt.number == number:
             return attempt
-    raise Problem("not-found", f"job {job.id} has no attempt {number}; it has had {len(job.attempts)}")
+    last = job.attempts[-1].number if job.attempts else 0
+    raise Problem("not-found", f"job {job.id} has no attempt {number}; its last is {last}")
 
 
 async def _open(call: Call, job: Job, attempt: Attempt, path: str) -> FileReader:
