@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -83,11 +84,14 @@ class Attached:
     def follow(self, number: int) -> int:
         """Copy the job's output until it has ended; return its exit code."""
         copiers = [Copier(self._app, number, "stdout", 1), Copier(self._app, number, "stderr", 2)]
+        # Ctrl-C waits until somebody is there to ask: it may come with the job's first line, before all threads run.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         for copier in copiers:
             copier.start()
         job = None
         while job is None:
             try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 job = self._ended(number, copiers)
                 self._join(copiers)
             except KeyboardInterrupt:

@@ -52,7 +52,8 @@ def retz(
 
 def command(words: Sequence[str]) -> list[str]:
     """The argument vector of ``retz``."""
-    return [sys.executable, "-c", "from retz.cli import main; main()", *words]
+    # -P: the working directory is no place to import from, and may be gone.
+    return [sys.executable, "-P", "-c", "from retz.cli import main; main()", *words]
 
 
 def submit(server: ServerProcess, *words: str, **options: Any) -> int:
