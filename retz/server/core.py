@@ -27,7 +27,7 @@ from retz.model.user import User
 from retz.scheduler.scheduler import Scheduler
 from retz.store.aggregates import AggregateStore, MinuteCollector
 from retz.store.archive import Archive
-from retz.store.database import Change, Database, Ticket
+from retz.store.database import Bulk, Change, Database, Ticket
 
 from .admission import Admission
 from .counters import Counters
@@ -195,9 +195,8 @@ class Core:
             Problem: ``unprocessable``, ``conflict`` or ``unavailable``.
         """
         self.require_writable()
-        if self.mode == "draining":
-            raise Problem("unavailable", "the queue is draining and accepts no jobs; 'retz drain --resume' opens it")
         if key is None:
+            self._require_accepting()
             return await self._accept(user, specs, None, digest, repeats), False
         name = f"{user.key}/{key}"
         while (pending := self._submitting.get(name)) is not None:
@@ -208,6 +207,7 @@ class Core:
                 raise Problem("conflict", f"submission key {key!r} was used for another request; take a fresh key")
             await self.dispatcher.settled()
             return range(remembered.first, remembered.first + remembered.count), True
+        self._require_accepting()
         done = self._submitting[name] = asyncio.get_running_loop().create_future()
         try:
             return await self._accept(user, specs, name, digest, repeats), False
@@ -247,19 +247,31 @@ class Core:
             built.append(_marked(jobs, repeats[part]))
             await asyncio.sleep(0)
         bulk = self.db.bulk()
+        # First, so that it comes to memory in the same turn as to the journal.
+        bulk.encode(self._remember(name, digest, ids, now))
         for jobs in built:
             bulk.encode([Change("jobs", job.id, job) for job in jobs])
             await asyncio.sleep(0)
-        bulk.encode(self._remember(name, digest, ids, now))
         self.require_writable()
         ticket = bulk.commit()
         self.dispatcher.follow_ticket(ticket)
-        while changes := bulk.absorb(SLICE):
-            self.dispatcher.enqueue([change.record for change in changes if change.table == "jobs"])
-            self.dispatcher.plan_soon()
-            await asyncio.sleep(0)
+        self._absorb(bulk)
+        # What is in the journal must come to memory whole, whatever becomes of the request.
+        await asyncio.shield(self._absorb_rest(bulk))
         await ticket
         return ids
+
+    def _absorb(self, bulk: Bulk) -> bool:
+        changes = bulk.absorb(SLICE)
+        self.dispatcher.enqueue([change.record for change in changes if change.table == "jobs"])
+        self.dispatcher.plan_soon()
+        return bool(changes)
+
+    async def _absorb_rest(self, bulk: Bulk) -> None:
+        more = True
+        while more:
+            await asyncio.sleep(0)
+            more = self._absorb(bulk)
 
     @staticmethod
     def _remember(name: str | None, digest: str, ids: Sequence[int], now: float) -> list[Change]:
@@ -335,7 +347,9 @@ class Core:
         specs: list[JobSpec] = []
         sources: list[int] = []
         results: dict[int, ActionResult] = {}
-        for job_id in dict.fromkeys(ids):
+        for number, job_id in enumerate(dict.fromkeys(ids), 1):
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
             try:
                 job = self.visible(user, job_id)
                 if job.owner != user.key:
@@ -385,6 +399,10 @@ class Core:
         """Open, pause or drain the queue; durable on return."""
         self.require_writable()
         await self.dispatcher.set_mode(mode)
+
+    def _require_accepting(self) -> None:
+        if self.mode == "draining":
+            raise Problem("unavailable", "the queue is draining and accepts no jobs; 'retz drain --resume' opens it")
 
     def require_writable(self) -> None:
         """Raise ``unavailable`` once a write has failed: nothing could be promised any more."""

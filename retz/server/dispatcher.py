@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from retz.engine.base import Assignment, Engine, Task, Update
-from retz.lifecycle import Ended, Event, Launch, Lost, NotStarted, Started, advance
+from retz.lifecycle import Effect, Ended, Event, Launch, Lost, NotStarted, Started, advance
 from retz.model.agent import Offer
 from retz.model.job import ENDED_STATES, RUNNING_STATES, Job, parse_task_id
 from retz.scheduler.scheduler import Placement, Scheduler
@@ -73,7 +73,6 @@ class Dispatcher:
         self._adopted = False
         self._plan_due = False
         self._solving: asyncio.Task[None] | None = None
-        self._starved: list[str] = []
 
     # -- start and stop -------------------------------------------------------------------------------
 
@@ -128,14 +127,16 @@ class Dispatcher:
         """Apply events of people (kill, hold, release, reprioritise) to jobs, in one atomic batch."""
         changes: list[Change] = []
         kills: list[tuple[str, float]] = []
-        for job, event in pairs:
-            after, effects = advance(job, event)
+        outcomes = [(job, *advance(job, event)) for job, event in pairs]
+        for job, after, effects in outcomes:
             if after is not job:
                 changes.append(Change("jobs", job.id, after))
-            self._follow(after, effects)
             if "kill" in effects and after.task_id is not None:
                 kills.append((after.task_id, after.kill_grace_s))
         ticket = self._apply(changes) if changes else self._barrier()
+        for _, after, effects in outcomes:
+            self._follow(after, effects)
+            self._counters.killed += "end" in effects
         if kills:
             ticket.then(lambda: self._kill(kills))
         self.plan_soon()
@@ -143,8 +144,8 @@ class Dispatcher:
 
     def set_mode(self, mode: Mode) -> Ticket:
         """Open, pause or drain the queue; survives a restart."""
-        self.mode = mode
         ticket = self._apply([Change("meta", "queue", {"mode": mode})])
+        self.mode = mode
         self.plan_soon()
         return ticket
 
@@ -203,6 +204,7 @@ class Dispatcher:
         """
         now = self._clock()
         changed: dict[int, Job] = {}
+        steps: list[tuple[Update, Job, Job, tuple[Effect, ...]]] = []
         for update in updates:
             try:
                 job_id, number = parse_task_id(update.task)
@@ -216,16 +218,18 @@ class Dispatcher:
             if after is job:
                 continue
             changed[job_id] = after
-            self._count(after, update)
-            if update.kind != "started":
-                self.ledger.stop(job)
-            self._follow(after, effects)
+            steps.append((update, job, after, effects))
         acknowledged = [update.seq for update in updates if update.seq]
         try:
             changes = [Change("jobs", job_id, job) for job_id, job in changed.items()]
             ticket = self._apply(changes) if changes else self._barrier()
         except StoreFailed:
             return  # not acknowledged: the engine tells it again after the restart
+        for update, job, after, effects in steps:
+            self._count(after, update)
+            if update.kind != "started":
+                self.ledger.stop(job)
+            self._follow(after, effects)
         if acknowledged:
             ticket.then(lambda: self._engine.acknowledge(acknowledged))
         self.plan_soon()
@@ -240,7 +244,7 @@ class Dispatcher:
 
     def _plan(self) -> None:
         self._plan_due = False
-        if not self._adopted or self.mode != "open" or self._db.failed or self._solving is not None:
+        if not self._may_launch() or self._solving is not None:
             return
         running = len(self.ledger.running)
         work = self._scheduler.prepare(running, PLACEMENTS_PER_PASS)
@@ -251,12 +255,20 @@ class Dispatcher:
             return
         self._believe(work.solve())
 
+    def _may_launch(self) -> bool:
+        return self._adopted and self.mode == "open" and not self._db.failed
+
     async def _solve_aside(self, solve: Callable[[], list[Placement]]) -> None:
         try:
             placements = await asyncio.to_thread(solve)
+        except Exception:
+            log.exception("a planning pass failed; the next change of queue or offers brings another one")
+            return
         finally:
             self._solving = None
-        self._believe(placements)
+        if self._may_launch():  # the queue may have been paused meanwhile
+            self._believe(placements)
+        self.plan_soon()  # for what came while nobody could plan
 
     def _believe(self, plan: Sequence[Placement]) -> None:
         """Launch what of a plan still holds; what of it does not, the next pass sees to."""
@@ -283,7 +295,10 @@ class Dispatcher:
         if starved:
             self._decline_later(starved)
         if launches:
-            self._apply(changes).then(lambda: self._launch(launches))
+            try:
+                self._apply(changes).then(lambda: self._launch(launches))
+            except StoreFailed:
+                log.warning("the journal failed while %d jobs were being placed: none is launched", len(changes))
 
     def _launch_on(self, offer: Offer, job_ids: Sequence[int], now: float) -> list[Job]:
         """The records of the jobs that get their ports and GPUs from this offer; the others stay queued."""

@@ -27,6 +27,10 @@ KEY_LIFETIME_S = 86_400.0
 AGGREGATES_KEPT_S = 30 * 86_400.0
 SWEEP_EVERY_S = 600.0
 COLLECT_BATCH = 500
+NEWS_MAX_S = 60.0
+"""News of an end may come so late; its sandbox would be overlooked if the mark had passed it by then."""
+KEYS_LOOKED_AT = 2_000
+"""Submission keys looked at between two yields to the loop: about a millisecond."""
 
 
 class Housekeeping:
@@ -37,6 +41,7 @@ class Housekeeping:
         self._some_ended = asyncio.Event()
         self._batch_full = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._collected_until: float | None = None
 
     def start(self) -> None:
         """Begin. The event loop must be running."""
@@ -78,6 +83,9 @@ class Housekeeping:
             except OSError as error:
                 log.error("cannot archive ended jobs, trying again: %s", error)
                 await asyncio.sleep(ARCHIVE_AFTER_S)
+            except Exception:
+                log.exception("cannot archive ended jobs, trying again")
+                await asyncio.sleep(ARCHIVE_AFTER_S)
             self._notice()
 
     async def archive_ended(self) -> int:
@@ -86,7 +94,8 @@ class Housekeeping:
         moved = 0
         while core.dispatcher.ended:
             batch = self._next_batch()
-            await core.settled()  # only what is durably over may leave the queue
+            # Only what is durably over may leave the queue; unlike core.settled(), this raises when it never will be.
+            await core.dispatcher.settled()
             await asyncio.to_thread(core.archive.append, batch)
             for start in range(0, len(batch), SLICE):
                 part = batch[start : start + SLICE]
@@ -127,31 +136,66 @@ class Housekeeping:
         """Forget what is too old: submission keys, archived records, aggregates, sandboxes."""
         core = self._core
         now = core.clock()
-        old = [key for key, record in core.db.submissions.records().items() if record.at < now - KEY_LIFETIME_S]
-        for start in range(0, len(old), SLICE):
-            core.dispatcher.apply([Change("submissions", key, None) for key in old[start : start + SLICE]])
-            await asyncio.sleep(0)
-        await self._collect_sandboxes(now - core.config.sandbox_keep)
+        await self._forget_keys(now - KEY_LIFETIME_S)
+        # Of records that are gone nobody knows any more which sandboxes were theirs.
+        keep = min(core.config.sandbox_keep, core.config.archive_keep)
+        await self._collect_sandboxes(now, now - max(keep, NEWS_MAX_S))
         await asyncio.to_thread(core.archive.expire, now - core.config.archive_keep)
         await asyncio.to_thread(core.aggregates.expire, now - AGGREGATES_KEPT_S)
 
-    async def _collect_sandboxes(self, before: float) -> None:
-        """Hand the sandboxes of jobs that ended since the last mark and before ``before`` to the engine."""
+    async def _forget_keys(self, before: float) -> None:
+        core = self._core
+        keys = list(core.db.submissions.records())
+        for start in range(0, len(keys), KEYS_LOOKED_AT):
+            looked_at = ((key, core.db.submissions.record(key)) for key in keys[start : start + KEYS_LOOKED_AT])
+            old = [key for key, record in looked_at if record is not None and record.at < before]
+            if old:
+                core.dispatcher.apply([Change("submissions", key, None) for key in old])
+            await asyncio.sleep(0)
+
+    async def _collect_sandboxes(self, now: float, before: float) -> None:
+        """Hand the sandboxes of jobs that ended since the last mark and before ``before`` to the engine.
+
+        The engine removes them slowly and forgets the rest when it stops. So the mark on disk stays one turn behind:
+        what was handed over last is handed over again after a restart, which does no harm.
+        """
         core = self._core
         mark = core.db.meta.record("sandboxes")
-        since = mark["collected_until"] if mark is not None else 0.0
+        marked = mark["collected_until"] if mark is not None else 0.0
+        since = marked if self._collected_until is None else self._collected_until
+        if since > now:  # the clock was ahead: all that ended before now was handed over then
+            marked = since = self._mark(before)
+        # What ended while the server was away may not have come to the archive yet, where it is looked for.
+        before = min([before, *self._ends_not_archived()])
         if before <= since:
             return
         ids = await asyncio.to_thread(core.archive.ended_between, since, before)
         for start in range(0, len(ids), COLLECT_BATCH):
             jobs = await asyncio.to_thread(_load, core, ids[start : start + COLLECT_BATCH])
-            core.engine.collect([f"{job.id}.{attempt.number}" for job in jobs for attempt in job.attempts])
+            core.engine.collect([task for job in jobs for task in _tasks_of(job)])
             await asyncio.sleep(0)
-        core.dispatcher.apply([Change("meta", "sandboxes", {"collected_until": before})])
+        if since != marked:
+            self._mark(since)
+        self._collected_until = before
+
+    def _mark(self, until: float) -> float:
+        self._core.dispatcher.apply([Change("meta", "sandboxes", {"collected_until": until})])
+        self._collected_until = until
+        return until
+
+    def _ends_not_archived(self) -> list[float]:
+        records = map(self._core.db.jobs.record, self._core.dispatcher.ended)
+        return [job.ended for job in records if job is not None and job.ended is not None]
 
 
 def _load(core: Core, ids: list[int]) -> list[Job]:
     return [job for job in map(core.archive.get, ids) if job is not None]
+
+
+def _tasks_of(job: Job) -> list[str]:
+    """All attempts there were: the record does not keep every one that never ran."""
+    last = job.attempts[-1].number if job.attempts else 0
+    return [f"{job.id}.{number}" for number in range(1, last + 1)]
 
 
 def _sum(amounts: list[Resources]) -> Resources:
@@ -170,4 +214,6 @@ async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
             return
         except OSError as error:
             log.error("%s: %s", getattr(work, "__name__", "housekeeping"), error)
+        except Exception:
+            log.exception("%s failed, trying again later", getattr(work, "__name__", "housekeeping"))
         await asyncio.sleep(seconds)
