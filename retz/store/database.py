@@ -414,7 +414,8 @@ class Database(TinyDB):
     def _compact_quietly(self) -> None:
         try:
             self._compact()
-        except StoreFailed as error:
+        except (StoreFailed, OSError) as error:
+            self.compaction_error = self.compaction_error or str(error)
             log.error("%s", error)
 
     # The end.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,9 @@ from typing import Any
 import pytest
 
 from retz.engine.local import engine as local_engine
+from retz.engine.local import system
 from retz.engine.local.engine import LocalEngine
+from retz.engine.local.link import Link
 
 from .engine_contract.site import Recorder, Site
 
@@ -95,3 +100,28 @@ def test_whatever_keeps_a_launcher_from_starting_is_tried_again(local: Site, mon
         assert (await site.run("true", "1.1")).exit_code == 0
 
     local.play(scenario)
+
+
+def test_a_launcher_that_hangs_does_not_hang_whoever_calls_it(tmp_path: Path) -> None:
+    """A connection to a Unix socket blocks when the queue of callers is full, unless told not to."""
+
+    async def call() -> bool:
+        directory = os.open(tmp_path, os.O_RDONLY)
+        link = Link(tmp_path, directory, 1.0, lambda messages: None, lambda: None)
+        try:
+            return link._connect()
+        finally:
+            link.close()
+            os.close(directory)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / system.SOCKET))
+        listener.listen(0)
+        waiting = [socket.socket(socket.AF_UNIX) for _ in range(8)]
+        for caller in waiting:
+            caller.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                caller.connect(str(tmp_path / system.SOCKET))
+        assert asyncio.run(call()) is False
+        for caller in waiting:
+            caller.close()

@@ -97,3 +97,32 @@ def test_a_full_disk_loses_nothing_that_was_noted(tmp_path: Path, monkeypatch: p
     writer.flush()
     history = records.read(str(path))
     assert set(history.started) == {"1.1"} and history.damaged == 1
+
+
+def test_a_disk_that_fills_up_costs_no_descriptor_and_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r"
+    writer = records.Writer(str(path), HEADER, [])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    real = os.write
+
+    def short(fd: int, data: bytes) -> int:
+        real(fd, data[:9])
+        monkeypatch.setattr(os, "write", full)
+        return 9
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", short)
+    writer.add('["s","1.1",11,5,6]')
+    for _ in range(3):
+        with pytest.raises(OSError, match=r"short write|No space"):
+            writer.flush()
+        with pytest.raises(OSError, match=r"No space"):
+            writer.rewrite([])
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    monkeypatch.undo()
+    writer.flush()
+    assert set(records.read(str(path)).started) == {"1.1"}

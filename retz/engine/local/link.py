@@ -107,13 +107,13 @@ class Link:
 
     def _connect(self) -> bool:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.setblocking(False)  # before: a launcher that hangs, and with it its queue of callers, would stop us
         try:
             # Through the descriptor: a socket's path may have 108 bytes at most, a data directory's any number.
             connection.connect(f"/proc/self/fd/{self._dir_fd}/{system.SOCKET}")
         except OSError:
             connection.close()
             return False
-        connection.setblocking(False)
         loop = asyncio.get_running_loop()
         self._socket = connection
         self._hello = loop.create_future()

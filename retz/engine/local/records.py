@@ -90,6 +90,7 @@ class Writer:
         self._pending: list[str] = []
         self._fd = -1
         self._size = 0
+        self._torn = False
         self.rewrite(live)
 
     def add(self, record: str) -> None:
@@ -103,11 +104,12 @@ class Writer:
             OSError: a full disk, say. The records stay noted and are tried again with the next flush.
         """
         if self._pending:
-            line = _line(self._pending)
+            # What follows a torn line would be read as part of it, and lost: end it first.
+            line = b"\n" * self._torn + _line(self._pending)
+            self._torn = True
             if os.write(self._fd, line) != len(line):
-                # The rest would follow a torn line: end it, and write the whole again.
-                os.write(self._fd, b"\n")
                 raise OSError(28, "short write", self._path)
+            self._torn = False
             self._size += len(line)
             self._pending.clear()
 
@@ -126,13 +128,16 @@ class Writer:
         temporary = f"{self._path}.new"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         line = _line([self._header, *live])
-        if os.write(fd, line) != len(line):
+        try:
+            if os.write(fd, line) != len(line):
+                raise OSError(28, "short write", temporary)
+            os.rename(temporary, self._path)
+        except OSError:
             os.close(fd)
-            raise OSError(28, "short write", temporary)
-        os.rename(temporary, self._path)
+            raise
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._size = fd, 0
+        self._fd, self._size, self._torn = fd, 0, False
         self._pending.clear()
 
 

@@ -109,4 +109,6 @@ def _begun(job: Job, number: int) -> bool:
 def _over(job: Job, number: int) -> bool:
     if job.state in ENDED_STATES:
         return True
-    return any(attempt.number == number and attempt.ended is not None for attempt in job.attempts)
+    return any(
+        attempt.number > number or (attempt.number == number and attempt.ended is not None) for attempt in job.attempts
+    )
