@@ -40,7 +40,8 @@ class HotTable:
         return self._indexes.ids(field, value)
 
     def all_ids(self) -> Sequence[int]:
-        return self._indexes.all
+        ids: Sequence[int] = self._indexes.all
+        return ids
 
     def values(self, field: str) -> Sequence[Any]:
         return self._indexes.values(field)

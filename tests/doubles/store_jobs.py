@@ -42,9 +42,9 @@ def journals(directory: Path) -> list[Path]:
     return sorted((directory / "store").glob("journal-*.log"))
 
 
-def recomputed(database: Database) -> dict[str, dict[object, list[int]]]:
+def recomputed(database: Database) -> dict[str, dict[str | int, list[int]]]:
     """The indexes as the records say they should be."""
-    found: dict[str, dict[object, list[int]]] = {field: {} for field in FIELDS}
+    found: dict[str, dict[str | int, list[int]]] = {field: {} for field in FIELDS}
     for number, record in sorted(database.jobs.records().items()):
         for field in ("state", "owner", "application", "priority", "pipeline"):
             if getattr(record, field) is not None:

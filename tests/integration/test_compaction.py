@@ -20,7 +20,7 @@ def snapshots(directory: Path) -> list[Path]:
     return sorted((directory / "store").glob("snapshot-*.jsonl"))
 
 
-def test_compact_while_changes_go_on(tmp_path):
+def test_compact_while_changes_go_on(tmp_path: Path) -> None:
     directory = tmp_path / "data"
 
     async def scenario() -> None:
@@ -56,7 +56,7 @@ def test_compact_while_changes_go_on(tmp_path):
         assert database.reserve_ids(1)[0] == next_id, "ids of deleted jobs are not used again"
 
 
-def test_the_snapshot_alone_holds_everything(tmp_path):
+def test_the_snapshot_alone_holds_everything(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     with Database.open(directory, options=StoreOptions(keep_sealed_bytes=0)) as database:
         database.apply([put(1), put(2), Change("meta", "q", {"mode": "open", "deep": {"x": [1.5, None, "ü"]}})]).wait()
@@ -67,7 +67,7 @@ def test_the_snapshot_alone_holds_everything(tmp_path):
     assert read(directory) == expected
 
 
-def test_it_starts_by_itself_when_enough_was_sealed(tmp_path):
+def test_it_starts_by_itself_when_enough_was_sealed(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     options = StoreOptions(rotate_bytes=4_000, compact_bytes=10_000)
 
@@ -87,7 +87,7 @@ def test_it_starts_by_itself_when_enough_was_sealed(tmp_path):
     assert read(directory) == expected
 
 
-def test_damage_stops_the_merge_and_nothing_is_deleted(tmp_path):
+def test_damage_stops_the_merge_and_nothing_is_deleted(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     with Database.open(directory, options=StoreOptions(keep_sealed_bytes=0)) as database:
         for number in range(1, 20):
@@ -103,7 +103,7 @@ def test_damage_stops_the_merge_and_nothing_is_deleted(tmp_path):
         assert snapshots(directory) == [] and len(journals(directory)) == 2
 
 
-def test_retention_keeps_the_newest_sealed_journals(tmp_path):
+def test_retention_keeps_the_newest_sealed_journals(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     with Database.open(directory, options=StoreOptions(rotate_bytes=1_000)) as database:
         for number in range(1, 40):
@@ -123,7 +123,7 @@ def test_retention_keeps_the_newest_sealed_journals(tmp_path):
     assert read(directory) == expected
 
 
-def test_the_process_ends_with_its_parent(tmp_path):
+def test_the_process_ends_with_its_parent(tmp_path: Path) -> None:
     """Its standard input is the parent's promise to be alive."""
     Database.open(tmp_path / "data").close()
     command = compactor_command(tmp_path / "data" / "store", StoreOptions())
@@ -135,7 +135,7 @@ def test_the_process_ends_with_its_parent(tmp_path):
         assert process.wait(20) == 1
 
 
-def test_closing_during_a_merge_leaves_no_process(tmp_path):
+def test_closing_during_a_merge_leaves_no_process(tmp_path: Path) -> None:
     async def scenario() -> None:
         database.attach(asyncio.get_running_loop())
         for number in range(1, 2000):

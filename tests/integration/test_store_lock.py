@@ -32,7 +32,7 @@ def holder(directory: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_second_process_is_told_who_has_it(tmp_path):
+def test_a_second_process_is_told_who_has_it(tmp_path: Path) -> None:
     with holder(tmp_path / "data") as process:
         with pytest.raises(StoreLocked, match=rf"process {process.pid}\b"):
             Database.open(tmp_path / "data")
@@ -41,13 +41,13 @@ def test_a_second_process_is_told_who_has_it(tmp_path):
     Database.open(tmp_path / "data").close()
 
 
-def test_the_lock_dies_with_its_holder(tmp_path):
+def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
     with holder(tmp_path / "data") as process:
         os.kill(process.pid, signal.SIGKILL)
         process.wait(20)
         Database.open(tmp_path / "data").close()
 
 
-def test_the_same_process_cannot_open_it_twice(tmp_path):
+def test_the_same_process_cannot_open_it_twice(tmp_path: Path) -> None:
     with Database.open(tmp_path / "data"), pytest.raises(StoreLocked, match=str(os.getpid())):
         Database.open(tmp_path / "data")

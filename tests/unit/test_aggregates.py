@@ -35,7 +35,7 @@ def test_a_minute_is_given_out_when_it_is_over_with_time_weighted_means() -> Non
     assert sample(collector, MINUTE + 45, queued=2, running=6, used=4.0) == []
     (point,) = sample(collector, MINUTE + 61)
     assert (point.time, point.covered_s) == (MINUTE, 60.0)
-    assert (point.queued, point.running) == (pytest.approx(8.0), pytest.approx(3.0))
+    assert (point.queued, point.running) == pytest.approx((8.0, 3.0))
     assert (point.total, point.used, point.by_user) == (TOTAL, Resources(cpus=2.5), {"ann": Resources(cpus=2.5)})
     assert (point.submitted, point.started, point.ended, point.failed) == (1, 1, 2, 1)
     (following,) = sample(collector, MINUTE + 120)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from retz.store.files import FileLayer
 from tests.doubles.store_jobs import check_indexes, contents, gone, job, journals, put, read
 
 
-async def until(condition) -> None:
+async def until(condition: Callable[[], object]) -> None:
     """Give the loop its turns until the condition holds."""
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - it is the loop's own turns that are waited for
@@ -39,13 +40,13 @@ class GatedFiles(FileLayer):
         super().fdatasync(fd)
 
 
-@pytest.fixture
-def database(tmp_path: Path):
+@pytest.fixture(name="database")
+def open_database(tmp_path: Path) -> Iterator[Database]:
     with Database.open(tmp_path / "data") as opened:
         yield opened
 
 
-def test_memory_at_once_disk_later(tmp_path):
+def test_memory_at_once_disk_later(tmp_path: Path) -> None:
     files = GatedFiles()
     with Database.open(tmp_path / "data", files=files) as database:
         files.gate.clear()
@@ -60,7 +61,7 @@ def test_memory_at_once_disk_later(tmp_path):
         assert ticket.durable and database.durable_seq == 2
 
 
-def test_group_commit_many_changes_one_fsync_in_order(tmp_path):
+def test_group_commit_many_changes_one_fsync_in_order(tmp_path: Path) -> None:
     files = GatedFiles()
     order: list[int] = []
 
@@ -85,17 +86,23 @@ def test_group_commit_many_changes_one_fsync_in_order(tmp_path):
     assert order == list(range(100))
 
 
-def test_a_callback_that_raises_does_not_keep_the_next_ones(database, caplog):
+def test_a_callback_that_raises_does_not_keep_the_next_ones(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     seen: list[int] = []
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
     first = database.apply([put(1)])
-    first.then(lambda: 1 / 0)
+    first.then(broken)
     second = database.apply([put(2)])
     second.then(lambda: seen.append(2))
     second.wait()
     assert seen == [2] and "ZeroDivisionError" in caplog.text
 
 
-def test_barrier_waits_for_everything_before_it(tmp_path):
+def test_barrier_waits_for_everything_before_it(tmp_path: Path) -> None:
     files = GatedFiles()
 
     async def scenario() -> None:
@@ -116,7 +123,7 @@ def test_barrier_waits_for_everything_before_it(tmp_path):
         assert journals(tmp_path / "data")[0].read_bytes().count(b"\n") == 2
 
 
-def test_events_come_durable_in_order_and_stop_when_unsubscribed(tmp_path):
+def test_events_come_durable_in_order_and_stop_when_unsubscribed(tmp_path: Path) -> None:
     files = GatedFiles()
     events: list[Event] = []
 
@@ -140,7 +147,7 @@ def test_events_come_durable_in_order_and_stop_when_unsubscribed(tmp_path):
     assert events == [Event(1, "jobs", 1, job(1)), Event(2, "jobs", 2, job(2)), Event(3, "jobs", 1, None)]
 
 
-def test_events_since_from_memory_and_from_disk_are_the_same(tmp_path):
+def test_events_since_from_memory_and_from_disk_are_the_same(tmp_path: Path) -> None:
     options = StoreOptions(ring=20, rotate_bytes=2_000)
     with Database.open(tmp_path / "data", options=options) as database:
         every: list[Event] = []
@@ -163,7 +170,7 @@ def test_events_since_from_memory_and_from_disk_are_the_same(tmp_path):
         assert database.events_since(0, 10) is None
 
 
-def test_events_since_survives_a_restart(tmp_path):
+def test_events_since_survives_a_restart(tmp_path: Path) -> None:
     with Database.open(tmp_path / "data") as database:
         database.apply([put(1)]).wait()
     with Database.open(tmp_path / "data") as database:
@@ -172,7 +179,7 @@ def test_events_since_survives_a_restart(tmp_path):
         assert [event.seq for event in database.events_since(0, 10) or []] == [1, 2]
 
 
-def test_bulk_is_one_line_invisible_until_absorbed_and_published_whole(tmp_path, database):
+def test_bulk_is_one_line_invisible_until_absorbed_and_published_whole(tmp_path: Path, database: Database) -> None:
     events: list[Event] = []
     database.subscribe(events.extend)
     bulk = database.bulk()
@@ -199,7 +206,7 @@ def test_bulk_is_one_line_invisible_until_absorbed_and_published_whole(tmp_path,
     assert database.events_since(400, 3) == events[400:403]
 
 
-def test_bulk_events_are_handed_out_in_small_turns(tmp_path, database):
+def test_bulk_events_are_handed_out_in_small_turns(tmp_path: Path, database: Database) -> None:
     sizes: list[int] = []
 
     async def scenario() -> None:
@@ -217,7 +224,7 @@ def test_bulk_events_are_handed_out_in_small_turns(tmp_path, database):
     assert max(sizes) <= 200
 
 
-def test_bulk_misuse_is_refused(database):
+def test_bulk_misuse_is_refused(database: Database) -> None:
     bulk = database.bulk()
     with pytest.raises(ValueError, match="empty"):
         bulk.commit()
@@ -231,7 +238,7 @@ def test_bulk_misuse_is_refused(database):
         bulk.encode([put(2)])
 
 
-def test_a_torn_bulk_is_gone_whole(tmp_path):
+def test_a_torn_bulk_is_gone_whole(tmp_path: Path) -> None:
     with Database.open(tmp_path / "data") as database:
         database.apply([put(1)]).wait()
         bulk = database.bulk()
@@ -242,7 +249,7 @@ def test_a_torn_bulk_is_gone_whole(tmp_path):
     assert read(tmp_path / "data")["jobs"].keys() == {1}
 
 
-def test_job_ids_are_never_used_again(tmp_path):
+def test_job_ids_are_never_used_again(tmp_path: Path) -> None:
     with Database.open(tmp_path / "data") as database:
         assert list(database.reserve_ids(3)) == [1, 2, 3]
         assert list(database.reserve_ids(1)) == [4]
@@ -257,7 +264,7 @@ def test_job_ids_are_never_used_again(tmp_path):
         assert database.reserve_ids(2) == range(100, 102)
 
 
-def test_indexes_follow_every_change(tmp_path):
+def test_indexes_follow_every_change(tmp_path: Path) -> None:
     with Database.open(tmp_path / "data") as database:
         database.apply([put(3, tags=("a", "b")), put(1, pipeline="p"), put(2, owner="bob", tags=("b", "b"))]).wait()
         check_indexes(database)
@@ -273,7 +280,7 @@ def test_indexes_follow_every_change(tmp_path):
         check_indexes(database)
 
 
-def test_equal_parts_are_shared_after_loading_and_after_apply(tmp_path):
+def test_equal_parts_are_shared_after_loading_and_after_apply(tmp_path: Path) -> None:
     with Database.open(tmp_path / "data") as database:
         database.apply([put(number, tags=("t", "u"), environment={"A": "b"}) for number in (1, 2)]).wait()
         fresh = [database.jobs.record(number) for number in (1, 2)]
@@ -287,14 +294,14 @@ def test_equal_parts_are_shared_after_loading_and_after_apply(tmp_path):
         assert not gc.is_tracked(one)
 
 
-def test_read_only_beside_a_writer(tmp_path, database):
+def test_read_only_beside_a_writer(tmp_path: Path, database: Database) -> None:
     database.apply([put(1)]).wait()
     other = Database.open(tmp_path / "data", read_only=True)
     assert contents(other) == contents(database)
     other.close()
 
 
-def test_read_only_refuses_changes(tmp_path, database):
+def test_read_only_refuses_changes(tmp_path: Path, database: Database) -> None:
     database.apply([put(1)]).wait()
     other = Database.open(tmp_path / "data", read_only=True)
     with pytest.raises(StoreFailed, match="read-only"):
@@ -306,7 +313,7 @@ def test_read_only_refuses_changes(tmp_path, database):
     assert not (tmp_path / "nothing").exists()
 
 
-def test_closed_is_closed(tmp_path):
+def test_closed_is_closed(tmp_path: Path) -> None:
     database = Database.open(tmp_path / "data")
     ticket = database.apply([put(1)])
     database.close()
@@ -316,7 +323,7 @@ def test_closed_is_closed(tmp_path):
         database.apply([put(2)])
 
 
-def test_a_newer_store_is_refused(tmp_path):
+def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     Database.open(tmp_path / "data").close()
     path = tmp_path / "data" / "store" / "format.json"
     path.write_text(json.dumps({"format": 1, "schema": 99}))
@@ -328,7 +335,7 @@ def test_a_newer_store_is_refused(tmp_path):
         Database.open(tmp_path / "data")
 
 
-def test_old_records_are_migrated(tmp_path, monkeypatch):
+def test_old_records_are_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Database.open(tmp_path / "data") as database:
         database.apply([put(1, name="old"), Change("meta", "m", {"n": 1})]).wait()
 
@@ -339,7 +346,7 @@ def test_old_records_are_migrated(tmp_path, monkeypatch):
 
     for module in (records, layout, opening):
         monkeypatch.setattr(module, "SCHEMA", 2)
-    assert recovery.decode_record is records.decode_record
+    assert vars(recovery)["decode_record"] is records.decode_record
     monkeypatch.setitem(records.MIGRATIONS, 2, rename)
     with Database.open(tmp_path / "data") as database:
         assert database.jobs.record(1) == job(1, name="new")

@@ -54,6 +54,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _note(self, batch: list[Change]) -> None:
         for table, key, record in batch:
             if table == "jobs":
+                assert isinstance(key, int)
                 self.highest = max(self.highest, key)
             if record is None:
                 self.model[table].pop(key, None)

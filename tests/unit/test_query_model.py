@@ -23,7 +23,8 @@ from tests.doubles.hot_table import HotTable
 
 TIMES = st.integers(0, 12).map(float)
 OWNERS, APPLICATIONS, TAGS = ("ann", "bob"), ("default", "web"), ("a", "b", "c")
-PIPELINES, NAMES, COMMANDS = (None, "", "p", "q"), ("", "night", "Day"), ("echo Night", ("ls", "-l", "day"), "true")
+PIPELINES, NAMES = (None, "", "p", "q"), ("", "night", "Day")
+COMMANDS: tuple[str | tuple[str, ...], ...] = ("echo Night", ("ls", "-l", "day"), "true")
 
 
 class Unsynced(FileLayer):

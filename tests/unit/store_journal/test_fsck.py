@@ -32,7 +32,7 @@ def flip(path: Path, line: int) -> int:
     return sum(map(len, lines[:line]))
 
 
-def test_a_good_store_is_clean_and_left_alone(directory):
+def test_a_good_store_is_clean_and_left_alone(directory: Path) -> None:
     before = {path.name: path.read_bytes() for path in (directory / "store").iterdir()}
     for report in (check(directory), repair(directory)):
         assert report.clean and report.lost == [] and report.kept is None
@@ -41,7 +41,7 @@ def test_a_good_store_is_clean_and_left_alone(directory):
     assert {path.name: path.read_bytes() for path in (directory / "store").iterdir()} == before
 
 
-def test_a_torn_tail_is_no_problem(directory):
+def test_a_torn_tail_is_no_problem(directory: Path) -> None:
     path = journals(directory)[0]
     path.write_bytes(path.read_bytes()[:-3])
     report = check(directory)
@@ -50,7 +50,7 @@ def test_a_torn_tail_is_no_problem(directory):
     assert read(directory)["jobs"].keys() == set(range(1, 11))
 
 
-def test_damage_is_found_and_everything_else_saved(directory):
+def test_damage_is_found_and_everything_else_saved(directory: Path) -> None:
     path = journals(directory)[0]
     offset = flip(path, 5)
     with pytest.raises(StoreDamaged):
@@ -73,14 +73,14 @@ def test_damage_is_found_and_everything_else_saved(directory):
     assert check(directory).clean
 
 
-def test_cut_keeps_only_what_came_before_the_damage(directory):
+def test_cut_keeps_only_what_came_before_the_damage(directory: Path) -> None:
     flip(journals(directory)[0], 5)
     report = repair(directory, cut=True)
     assert any("everything after change 4" in sentence for sentence in report.lost)
     assert read(directory)["jobs"].keys() == {1, 2, 3, 4}
 
 
-def test_damage_in_several_files(tmp_path):
+def test_damage_in_several_files(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     with Database.open(directory, options=StoreOptions(rotate_bytes=500)) as database:
         for number in range(1, 31):
@@ -96,7 +96,7 @@ def test_damage_in_several_files(tmp_path):
     assert 1 not in kept and 30 in kept and len(kept) >= 20
 
 
-def test_a_damaged_snapshot_is_replaced_by_the_journals_that_are_still_there(directory):
+def test_a_damaged_snapshot_is_replaced_by_the_journals_that_are_still_there(directory: Path) -> None:
     with Database.open(directory) as database:
         assert database._writer is not None and database._writer.rotate().wait(20)
         snapshot = merge(directory / "store", FileLayer())
@@ -113,7 +113,7 @@ def test_a_damaged_snapshot_is_replaced_by_the_journals_that_are_still_there(dir
     assert read(directory) == expected
 
 
-def test_a_damaged_snapshot_without_its_journals_is_refused_and_salvaged(directory):
+def test_a_damaged_snapshot_without_its_journals_is_refused_and_salvaged(directory: Path) -> None:
     with Database.open(directory) as database:
         assert database._writer is not None and database._writer.rotate().wait(20)
         snapshot = merge(directory / "store", FileLayer())
@@ -130,7 +130,7 @@ def test_a_damaged_snapshot_without_its_journals_is_refused_and_salvaged(directo
     assert 11 in kept and len(kept) >= 9
 
 
-def test_a_missing_active_journal_is_damage(directory):
+def test_a_missing_active_journal_is_damage(directory: Path) -> None:
     with Database.open(directory) as database:
         assert database._writer is not None and database._writer.rotate().wait(20)
         merge(directory / "store", FileLayer())
@@ -145,7 +145,7 @@ def test_a_missing_active_journal_is_damage(directory):
     assert read(directory) == expected
 
 
-def test_an_interrupted_repair_is_finished_by_opening(directory):
+def test_an_interrupted_repair_is_finished_by_opening(directory: Path) -> None:
     flip(journals(directory)[0], 5)
     repair(directory)
     expected = read(directory)
@@ -154,7 +154,7 @@ def test_an_interrupted_repair_is_finished_by_opening(directory):
         assert contents(database) == expected
 
 
-def test_a_running_server_is_not_disturbed(directory):
+def test_a_running_server_is_not_disturbed(directory: Path) -> None:
     with Database.open(directory):
         with pytest.raises(StoreLocked):
             check(directory)
@@ -162,12 +162,12 @@ def test_a_running_server_is_not_disturbed(directory):
             repair(directory)
 
 
-def test_no_store_is_said_so(tmp_path):
+def test_no_store_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no store"):
         check(tmp_path)
 
 
-def test_a_store_whose_every_file_is_gone_is_not_made_anew(directory):
+def test_a_store_whose_every_file_is_gone_is_not_made_anew(directory: Path) -> None:
     for path in journals(directory):
         path.unlink()
     with pytest.raises(StoreDamaged, match="first journal is missing") as caught:

@@ -10,10 +10,10 @@ import pytest
 
 from retz.store.compaction import clean, merge
 from retz.store.database import Change, Database, StoreOptions
-from tests.doubles.powerloss import RecordingFiles, after_power_loss, marks
+from tests.doubles.powerloss import RecordingFiles, Survival, after_power_loss, marks
 from tests.doubles.store_jobs import contents, gone, put, read
 
-SURVIVALS = ("synced", "data", "names", "all")
+SURVIVALS: tuple[Survival, ...] = ("synced", "data", "names", "all")
 OPTIONS = StoreOptions(rotate_bytes=900, keep_sealed_s=0.0, keep_sealed_bytes=0)
 
 
@@ -86,7 +86,7 @@ def found(directory: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("survival", SURVIVALS)
-def test_power_loss_after_every_operation(recorded, tmp_path, survival):
+def test_power_loss_after_every_operation(recorded: RecordingFiles, tmp_path: Path, survival: Survival) -> None:
     log = recorded.log
     for step in range(len(log) + 1):
         if step < len(log) and log[step][0] == "mark" and log[step][1][0] == "applied":
@@ -98,7 +98,7 @@ def test_power_loss_after_every_operation(recorded, tmp_path, survival):
         assert found(target / "data") in [*allowed(log[:step]), *upcoming], (step, log[step - 1])
 
 
-def test_power_loss_tearing_each_write_at_any_byte(recorded, tmp_path):
+def test_power_loss_tearing_each_write_at_any_byte(recorded: RecordingFiles, tmp_path: Path) -> None:
     log = recorded.log
     writes = [step for step, operation in enumerate(log, 1) if operation[0] == "write"]
     for step in writes:
@@ -110,7 +110,7 @@ def test_power_loss_tearing_each_write_at_any_byte(recorded, tmp_path):
             assert found(target / "data") in [*allowed(log[:step]), *upcoming], (step, torn)
 
 
-def test_the_double_forgets_what_was_not_synced(tmp_path):
+def test_the_double_forgets_what_was_not_synced(tmp_path: Path) -> None:
     """The model itself: without it forgetting, the tests above would prove nothing."""
     root = tmp_path / "root"
     root.mkdir()

@@ -18,9 +18,11 @@ BATCHES = (
     [put(4), Change("meta", "k", {"v": 1})],
 )
 
+Stored = tuple[Path, bytes, list[int], list[dict[str, dict[object, object]]]]
+
 
 @pytest.fixture
-def store(tmp_path: Path) -> tuple[Path, bytes, list[int], list[dict[str, dict[object, object]]]]:
+def store(tmp_path: Path) -> Stored:
     """A data directory, its journal, the offset after each batch, and the contents after each batch."""
     directory = tmp_path / "data"
     ends, states = [], []
@@ -35,7 +37,7 @@ def store(tmp_path: Path) -> tuple[Path, bytes, list[int], list[dict[str, dict[o
     return directory, path.read_bytes(), ends, states
 
 
-def test_cut_at_every_byte_opens_with_the_valid_prefix(store):
+def test_cut_at_every_byte_opens_with_the_valid_prefix(store: Stored) -> None:
     directory, data, ends, states = store
     path = journals(directory)[0]
     for size in range(ends[0], len(data)):
@@ -49,7 +51,7 @@ def test_cut_at_every_byte_opens_with_the_valid_prefix(store):
         assert path.stat().st_size == ends[whole]
 
 
-def test_each_flipped_byte_of_the_last_record_costs_exactly_that_record(store):
+def test_each_flipped_byte_of_the_last_record_costs_exactly_that_record(store: Stored) -> None:
     directory, data, ends, states = store
     path = journals(directory)[0]
     for at in range(ends[-2], len(data)):
@@ -59,7 +61,7 @@ def test_each_flipped_byte_of_the_last_record_costs_exactly_that_record(store):
                 assert contents(database) == states[-2], (at, bit)
 
 
-def test_each_flipped_byte_before_valid_records_is_refused_with_file_and_offset(store):
+def test_each_flipped_byte_before_valid_records_is_refused_with_file_and_offset(store: Stored) -> None:
     directory, data, ends, _ = store
     path = journals(directory)[0]
     for begin, end in pairwise(ends[:-1]):
@@ -74,7 +76,7 @@ def test_each_flipped_byte_before_valid_records_is_refused_with_file_and_offset(
             assert path.read_bytes() == damaged
 
 
-def test_overwritten_newline_does_not_hide_the_record_behind_it(store):
+def test_overwritten_newline_does_not_hide_the_record_behind_it(store: Stored) -> None:
     directory, data, ends, _ = store
     at = ends[-2] - 1
     assert data[at : at + 1] == b"\n"
@@ -84,7 +86,7 @@ def test_overwritten_newline_does_not_hide_the_record_behind_it(store):
     assert caught.value.offset == ends[-3]
 
 
-def test_read_only_ignores_a_torn_tail_and_leaves_it(store):
+def test_read_only_ignores_a_torn_tail_and_leaves_it(store: Stored) -> None:
     directory, data, _, states = store
     journals(directory)[0].write_bytes(data[:-5])
     database = Database.open(directory, read_only=True)
@@ -93,21 +95,21 @@ def test_read_only_ignores_a_torn_tail_and_leaves_it(store):
     assert journals(directory)[0].read_bytes() == data[:-5]
 
 
-def test_a_missing_line_is_a_gap(store):
+def test_a_missing_line_is_a_gap(store: Stored) -> None:
     directory, data, ends, _ = store
     journals(directory)[0].write_bytes(data[: ends[1]] + data[ends[2] :])
     with pytest.raises(StoreDamaged, match="change 4 stands where change 3 should"):
         Database.open(directory)
 
 
-def test_a_damaged_header_is_refused(store):
+def test_a_damaged_header_is_refused(store: Stored) -> None:
     directory, data, _, _ = store
     journals(directory)[0].write_bytes(b"0" * 8 + data[8:])
     with pytest.raises(StoreDamaged, match="byte 0"):
         Database.open(directory)
 
 
-def test_a_torn_tail_is_overwritten_by_what_follows(store):
+def test_a_torn_tail_is_overwritten_by_what_follows(store: Stored) -> None:
     directory, data, ends, _ = store
     journals(directory)[0].write_bytes(data[: ends[-2] + 10])
     with Database.open(directory) as database:
@@ -118,7 +120,7 @@ def test_a_torn_tail_is_overwritten_by_what_follows(store):
         assert database.recovery.torn_bytes == 0
 
 
-def test_line_knows_its_numbers_and_refuses_any_change():
+def test_line_knows_its_numbers_and_refuses_any_change() -> None:
     line = encode_line(17, [("jobs", 1, {"a": 1}), ("jobs", 2, None)])
     parsed = parse_line(line, 100)
     assert parsed is not None
@@ -129,7 +131,7 @@ def test_line_knows_its_numbers_and_refuses_any_change():
     assert parse_line(line[:8].upper() + line[8:]) is None or line[:8].isdigit()
 
 
-def test_reader_refuses_a_torn_sealed_journal(store, tmp_path):
+def test_reader_refuses_a_torn_sealed_journal(store: Stored, tmp_path: Path) -> None:
     _, data, ends, _ = store
     path = tmp_path / "x.log"
     path.write_bytes(data[:-1])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retz.store.database import Database, StoreFailed, StoreOptions
+from retz.store.database import Database, StoreFailed, StoreOptions, Ticket
 from tests.doubles.powerloss import FailingFiles
 from tests.doubles.store_jobs import contents, put, read
 
@@ -16,7 +16,9 @@ from tests.doubles.store_jobs import contents, put, read
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize(("operation", "short"), [("writev", None), ("writev", 30), ("fdatasync", None)])
 @pytest.mark.parametrize("truncate_fails", [False, True])
-def test_a_failed_write_stops_everything(tmp_path: Path, code: int, operation: str, short: int | None, truncate_fails):
+def test_a_failed_write_stops_everything(
+    tmp_path: Path, code: int, operation: str, short: int | None, truncate_fails: bool
+) -> None:
     files = FailingFiles()
     with Database.open(tmp_path / "data", files=files) as database:
         database.apply([put(1)]).wait()
@@ -49,7 +51,7 @@ def test_a_failed_write_stops_everything(tmp_path: Path, code: int, operation: s
 
 
 @pytest.mark.parametrize("operation", ["create", "writev", "fsync", "rename", "fsync_dir"])
-def test_a_failed_rotation_stops_everything(tmp_path: Path, operation: str):
+def test_a_failed_rotation_stops_everything(tmp_path: Path, operation: str) -> None:
     files = FailingFiles()
     with Database.open(tmp_path / "data", files=files, options=StoreOptions(rotate_bytes=100_000)) as database:
         database.apply([put(1)]).wait()
@@ -65,7 +67,7 @@ def test_a_failed_rotation_stops_everything(tmp_path: Path, operation: str):
         assert contents(database)["jobs"].keys() == {1, 2}
 
 
-def test_all_who_wait_are_told(tmp_path: Path):
+def test_all_who_wait_are_told(tmp_path: Path) -> None:
     files = FailingFiles()
 
     async def scenario() -> list[BaseException | None]:
@@ -74,7 +76,7 @@ def test_all_who_wait_are_told(tmp_path: Path):
         files.fail_next("fdatasync", errno.EIO)
         tickets = [database.apply([put(number)]) for number in range(2, 6)]
 
-        async def outcome(ticket):
+        async def outcome(ticket: Ticket) -> None:
             await ticket
 
         return await asyncio.gather(*(outcome(ticket) for ticket in tickets), return_exceptions=True)
@@ -85,7 +87,7 @@ def test_all_who_wait_are_told(tmp_path: Path):
     assert outcomes and all(isinstance(outcome, StoreFailed) for outcome in outcomes)
 
 
-def test_failure_is_told_on_the_loop_and_events_are_withheld(tmp_path: Path):
+def test_failure_is_told_on_the_loop_and_events_are_withheld(tmp_path: Path) -> None:
     files = FailingFiles()
 
     async def scenario() -> None:
@@ -103,7 +105,7 @@ def test_failure_is_told_on_the_loop_and_events_are_withheld(tmp_path: Path):
         asyncio.run(scenario())
 
 
-def test_barrier_fails_with_what_it_waits_for(tmp_path: Path):
+def test_barrier_fails_with_what_it_waits_for(tmp_path: Path) -> None:
     files = FailingFiles()
     with Database.open(tmp_path / "data", files=files) as database:
         files.fail_next("writev", errno.EIO)
