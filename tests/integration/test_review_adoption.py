@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from retz.engine.base import EngineError
 from retz.engine.local import engine as local_engine
 from retz.engine.local import system
 from retz.engine.local.engine import LocalEngine
@@ -125,3 +126,35 @@ def test_a_launcher_that_hangs_does_not_hang_whoever_calls_it(tmp_path: Path) ->
         assert asyncio.run(call()) is False
         for caller in waiting:
             caller.close()
+
+
+def test_a_path_that_is_not_utf8_stops_no_job(local: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(site: Site) -> None:
+        task = site.task("true", "1.1")
+        del task.environment["PATH"]  # the server's own is used
+        await site.launch(task)
+        assert (await site.recorder.final("1.1")).exit_code == 0
+
+    monkeypatch.setenv("PATH", os.fsdecode(b"/usr/bin:/bin:/caf\xe9"))
+    local.play(scenario)
+
+
+def test_a_directory_that_is_not_utf8_is_refused_at_the_start(tmp_path: Path) -> None:
+    site = Site("local", tmp_path / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(EngineError, match="not UTF-8"):
+        asyncio.run(site.start())
+
+
+def test_a_launcher_that_hangs_does_not_hang_a_question_about_usage(
+    local: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(site: Site) -> None:
+        os.kill(site.launcher_pid(), signal.SIGSTOP)
+        try:
+            assert await site.engine.usage(["1.1"]) == {}
+            assert not engine_of(site)._requests
+        finally:
+            os.kill(site.launcher_pid(), signal.SIGCONT)
+
+    monkeypatch.setattr(local_engine, "USAGE_PATIENCE_S", 0.01)
+    local.play(scenario)

@@ -44,6 +44,7 @@ UNKNOWN_GRACE_S = 5.0
 REOFFER_S = 1.0
 """A declined offer comes back after this long, should nothing else bring it back."""
 _RETRY_MAX_S = 5.0
+USAGE_PATIENCE_S = 5.0
 
 
 class _Held:
@@ -125,8 +126,12 @@ class LocalEngine:
             self._dir_fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
             os.fchmod(self._dir_fd, 0o700)
             self._id = machine.agent_id(self._directory)
+            str(self._directory).encode()
         except OSError as error:
             raise EngineError(f"cannot use {self._directory}: {error.strerror}; see its owner and mode") from error
+        except UnicodeEncodeError:
+            text = f"{self._directory!s:.200}".encode(errors="replace").decode()
+            raise EngineError(f"the name of {text} is not UTF-8; choose another --data-dir") from None
         self._collector = Collector(self._dir_fd)
         self._host = socket.gethostname()
         gpus = self._telemetry.find() if self._declared is None else tuple(self._declared)
@@ -137,8 +142,8 @@ class LocalEngine:
         self._standby = Standby(self._id, self._host, self._attributes)
         self._common = {
             "RETZ_LAUNCHER": self._id,
-            "HOME": str(Path.home()),
-            "PATH": os.environ.get("PATH", DEFAULT_PATH),
+            "HOME": _sendable(str(Path.home())),
+            "PATH": _sendable(os.environ.get("PATH", DEFAULT_PATH)),
         }
 
     async def stop(self) -> None:
@@ -451,7 +456,14 @@ class LocalEngine:
         answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._requests[self._requests_made] = answer
         self._link.send([["usage", self._requests_made, list(task_ids)]])
-        used = await answer
+        request = self._requests_made
+        try:
+            async with asyncio.timeout(USAGE_PATIENCE_S):
+                used = await answer
+        except TimeoutError:  # a launcher that hangs; whoever asked must not
+            return {}
+        finally:
+            self._requests.pop(request, None)
         return {task: _usage(values, self._tasks.get(task)) for task, values in used.items()}
 
     def _answer(self, request: int, used: dict[str, Any]) -> None:
@@ -489,6 +501,11 @@ class LocalEngine:
     def collect(self, task_ids: Sequence[str]) -> None:
         """Remove these sandboxes, slowly."""
         self._collector.add(task_ids)
+
+
+def _sendable(text: str) -> str:
+    """Without bytes that are not UTF-8: no message could carry them, and one bad PATH entry would stop every job."""
+    return text.encode(errors="replace").decode()
 
 
 def _sandbox(task_id: str) -> str:
