@@ -10,7 +10,7 @@ import click
 from retz.client import calls
 
 from .app import App
-from .output import Column, print_json, print_table
+from .output import Column, print_json, print_table, to_seconds
 from .parameters import Duration, json_option
 
 
@@ -106,12 +106,12 @@ def list_app_command(app: App, /, as_json: bool) -> None:
         print_json("list-app", applications=found)
         return
     columns = [
-        Column("NAME"),
+        Column("NAME", flexible=True, least=16),
         Column("ENABLED"),
-        Column("CONTAINER"),
+        Column("CONTAINER", flexible=True, least=16),
         Column("FILES", True),
-        Column("USER"),
-        Column("UPDATED"),
+        Column("USER", optional=True),
+        Column("UPDATED", drop=1),
     ]
     print_table(
         columns,
@@ -122,7 +122,7 @@ def list_app_command(app: App, /, as_json: bool) -> None:
                 a["container"].get("image") or a["container"]["type"],
                 str(len(a["files"]) + len(a["large_files"])),
                 a["user"] or "",
-                str(a["updated"] or ""),
+                to_seconds(a["updated"] or ""),
             ]
             for a in found
         ],

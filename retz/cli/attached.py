@@ -121,7 +121,8 @@ class Attached:
     def _show_why(self, job: dict[str, Any]) -> None:
         why = job.get("why") or ""
         if why and why != self._why:
-            note(f"retz: job {job['id']} waits: {printable(why)}")
+            hint = "" if self._why else " (Ctrl-C to kill it or to leave)"
+            note(f"retz: job {job['id']} waits: {printable(why)}{hint}")
         self._why = why
 
     def _interrupted(self) -> bool:
@@ -175,6 +176,8 @@ def _watched() -> bool:
 def describe_end(job: dict[str, Any]) -> str:
     """A sentence about how a job ended."""
     reason = job.get("reason")
+    if reason == "user":
+        return f"job {job['id']} was {printable(job.get('message') or 'killed')}"
     how = {
         "exit": f"exited with code {job.get('exit_code')}",
         "signal": f"was ended by signal {job.get('signal')}",
@@ -182,7 +185,6 @@ def describe_end(job: dict[str, Any]) -> str:
         "timeout": "ran out of time",
         "start": "could not be started",
         "lost": "was lost with its machine",
-        "user": "was killed",
     }.get(str(reason), f"ended: {reason}")
     message = job.get("message")
     return f"job {job['id']} {how}" + (f": {printable(message)}" if message else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import Any
 
 import click
@@ -12,9 +13,12 @@ from retz.client.retry import new_key
 
 from .app import App
 from .errors import REFUSED
-from .output import print_json, printable
+from .output import plural, print_json, printable
 from .parameters import ids_of, ids_option, json_option
 from .waiting import wait_for
+
+MAX_LINES = 20
+"""On a terminal more than so many jobs are told as a number: 1 000 lines push away what one wants to read."""
 
 
 def _report(kind: str, answer: dict[str, Any], as_json: bool) -> int:
@@ -22,13 +26,17 @@ def _report(kind: str, answer: dict[str, Any], as_json: bool) -> int:
     if as_json:
         print_json(kind, **answer)
         return REFUSED if answer["failed"] else 0
+    brief = sys.stdout.isatty() and kind != "resubmit" and answer["ok"] > MAX_LINES
+    if brief:
+        for word, number in Counter(_word(kind, r) for r in answer["results"] if r["ok"]).items():
+            print(f"{plural(number, 'job')}: {word}")
     for result in answer["results"]:
         if not result["ok"]:
             error, subject = printable(str(result["error"])), f"job {result['id']}"
             print(f"retz: {error if error.startswith(subject) else f'{subject}: {error}'}", file=sys.stderr)
         elif result.get("new_id") is not None:
             print(result["new_id"] if not sys.stdout.isatty() else f"job {result['id']} again: job {result['new_id']}")
-        else:
+        elif not brief:
             print(f"job {result['id']}: {_word(kind, result)}")
     return REFUSED if answer["failed"] else 0
 
@@ -36,12 +44,15 @@ def _report(kind: str, answer: dict[str, Any], as_json: bool) -> int:
 def _word(kind: str, result: dict[str, Any]) -> str:
     state = result["state"]
     if kind in ("kill", "killall"):
-        return "killed" if state == "KILLED" else "is being killed"
+        return "killed" if state == "KILLED" else "being killed"
     return {"hold": "held", "release": "released"}.get(kind, "changed")
 
 
 def _wait_killed(app: App, answer: dict[str, Any]) -> None:
-    wait_for(app, [r["id"] for r in answer["results"] if r["ok"]])
+    done = [r for r in answer["results"] if r["ok"]]
+    jobs, _ = wait_for(app, [r["id"] for r in done])
+    for result, job in zip(done, jobs, strict=True):
+        result["state"] = job["state"]
 
 
 @click.command("kill")

@@ -17,7 +17,7 @@ from retz.client.transport import Stream
 
 from .app import App
 from .errors import CliError
-from .output import Column, is_terminal, note, print_json, print_table
+from .output import Column, is_terminal, note, print_json, print_table, to_seconds
 from .parameters import Duration, ids_option, json_option, one_id
 from .waiting import Progress
 
@@ -171,7 +171,16 @@ def list_files_command(app: App, /, ids: Any, id_option: Any, path: str, attempt
     if as_json:
         print_json("list-files", **answer)
         return
-    columns = [Column("MODE"), Column("UID"), Column("GID"), Column("SIZE", True), Column("MODIFIED"), Column("PATH")]
-    print_table(
-        columns, [[e["mode"], e["uid"], e["gid"], str(e["size"]), e["mtime"], e["path"]] for e in answer["entries"]]
-    )
+    columns = [
+        Column("MODE", drop=3),
+        Column("UID", drop=2),
+        Column("GID", drop=1),
+        Column("SIZE", True),
+        Column("MODIFIED", drop=4),
+        Column("PATH", flexible=True, least=24),
+    ]
+    rows = [
+        [e["mode"], str(e["uid"]), str(e["gid"]), str(e["size"]), to_seconds(e["mtime"]), e["path"]]
+        for e in answer["entries"]
+    ]
+    print_table(columns, rows)

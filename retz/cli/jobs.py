@@ -9,10 +9,23 @@ import click
 
 from retz.client import calls
 from retz.client.sse import Subscription
-from retz.model.units import format_duration, format_size
+from retz.model.units import format_size
 
 from .app import App
-from .output import Cell, Column, ago, command_text, print_json, print_table, printable, state_cell
+from .listing import run_time
+from .output import (
+    Cell,
+    Column,
+    ago,
+    command_text,
+    note,
+    print_json,
+    print_table,
+    printable,
+    span,
+    state_cell,
+    to_seconds,
+)
 from .parameters import Ids, ids_of, ids_option, json_option, one_id, watch_option
 from .waiting import ENDED, exit_code_of
 from .watching import repeat
@@ -42,10 +55,7 @@ def show(job: dict[str, Any]) -> None:
     now = time.time()
     for name, value in details(job, now):
         if value:
-            print(f"{name:<12}{printable(value)}")
-    for name, value in sorted(job["environment"].items()):
-        # Values stay out: they are where people keep secrets. --json has what the server gives.
-        print(f"{'env':<12}{printable(name)}" + (" <masked>" if value == "<masked>" else ""))
+            print(f"{name:<13}{printable(value)}")
     if len(job["attempts"]) > 1:
         print()
         _show_attempts(job["attempts"], now)
@@ -77,25 +87,28 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("submitted", _when(job["submitted"], now)),
         ("started", _when(job["started"], now)),
         ("ended", _when(job["ended"], now)),
+        ("ran", run_time(job, now)),
         ("exit code", "" if job["exit_code"] is None else str(job["exit_code"])),
         ("signal", str(job["signal"] or "")),
-        ("time limit", format_duration(job["timeout_s"]) if job["timeout_s"] else ""),
+        ("time limit", span(job["timeout_s"]) if job["timeout_s"] else ""),
         ("agent", job["agent"] or ""),
         ("gpus", ",".join(job["gpus"])),
         ("ports", ",".join(map(str, job["ports"]))),
         ("losses", f"{job['losses']} of {job['max_retries']} allowed" if job["losses"] else ""),
-        ("repeats", str(job["resubmit_of"] or "")),
+        ("repeats", f"job {job['resubmit_of']}" if job["resubmit_of"] else ""),
+        # Values stay out: they are where people keep secrets. --json has what the server gives.
+        ("environment", ", ".join(n + " <masked>" * (v == "<masked>") for n, v in sorted(job["environment"].items()))),
     ]
 
 
 def _when(text: str | None, now: float) -> str:
-    return f"{text} ({ago(text, now)} ago)" if text else ""
+    return f"{to_seconds(text)} ({ago(text, now)} ago)" if text else ""
 
 
 def _show_attempts(attempts: list[dict[str, Any]], now: float) -> None:
     columns = [
         Column("ATTEMPT", True),
-        Column("AGENT"),
+        Column("AGENT", varied=True),
         Column("STARTED"),
         Column("ENDED"),
         Column("END", flexible=True),
@@ -126,17 +139,24 @@ def why_command(app: App, /, ids: Any, id_option: Any, as_json: bool) -> None:
         print_json("why", **answer)
         return
     print(printable(answer["summary"]))
+    if answer["state"] == "QUEUED":
+        _show_waiting(answer)
+    elif answer["state"] == "FAILED":
+        note(f"what it said last: 'retz get-file --path stderr {answer['id']}'")
+
+
+def _show_waiting(answer: dict[str, Any]) -> None:
     agents = answer.get("agents") or {}
     failing = {name: count for name, count in (agents.get("fail") or {}).items() if count}
     if answer.get("ahead"):
         shown = ", ".join(map(str, answer.get("ahead_ids") or ()))
-        print(f"{answer['ahead']} ahead: {shown}" + (", ..." if answer["ahead"] > 10 else ""))
-    if failing:
+        print(f"ahead: {shown}" + (", ..." if answer["ahead"] > 10 else ""))
+    if failing and agents["total"] > 1:
         print(
             f"{agents['fit']} of {agents['total']} agents fit; "
             + ", ".join(f"{count} fail on {name}" for name, count in failing.items())
         )
-    if answer.get("details") and answer["state"] == "QUEUED":
+    if answer.get("details"):
         print()
         _show_details(answer["details"])
 
@@ -146,8 +166,8 @@ def _show_details(rows: list[dict[str, Any]]) -> None:
         Column("AGENT"),
         Column("CPUS FREE", True),
         Column("MEM FREE", True),
-        Column("GPUS FREE", True),
-        Column("FAILING", flexible=True),
+        Column("GPUS FREE", True, optional=True),
+        Column("FAILS ON", flexible=True, least=16),
     ]
     print_table(
         columns,
@@ -156,7 +176,7 @@ def _show_details(rows: list[dict[str, Any]]) -> None:
                 row["host"] or row["agent"],
                 f"{row['free']['cpus']:g}/{row['total']['cpus']:g}",
                 f"{format_size(row['free']['mem'])}/{format_size(row['total']['mem'])}",
-                f"{row['free']['gpus']}/{row['total']['gpus']}",
+                f"{row['free']['gpus']}/{row['total']['gpus']}" if row["total"]["gpus"] else "",
                 Cell(", ".join(row["failing"]) or "fits", "31" if row["failing"] else "32"),
             ]
             for row in rows

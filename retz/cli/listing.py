@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from retz.client import calls
-from retz.model.units import format_duration, format_size
+from retz.model.units import format_size
 
 from .app import App
 from .output import (
@@ -23,6 +23,7 @@ from .output import (
     print_json,
     print_table,
     seconds_of,
+    span,
     state_cell,
 )
 from .parameters import Ids, json_option, watch_option
@@ -36,17 +37,17 @@ MAX_IDS_TEXT = 7_000
 COLUMNS = (
     Column("ID", right=True),
     Column("STATE"),
-    Column("NAME", flexible=True, optional=True),
-    Column("CPUS", right=True),
-    Column("MEM", right=True),
-    Column("GPUS", right=True, optional=True),
-    Column("PRIO", right=True, optional=True),
-    Column("AGE", right=True),
-    Column("RUN", right=True, optional=True),
-    Column("AGENT", flexible=True, optional=True),
-    Column("TAGS", flexible=True, optional=True),
-    Column("COMMAND", flexible=True),
-    Column("WHY", flexible=True, optional=True),
+    Column("NAME", flexible=True, optional=True, drop=8),
+    Column("CPUS", right=True, drop=6),
+    Column("MEM", right=True, drop=5),
+    Column("GPUS", right=True, optional=True, drop=7),
+    Column("PRIO", right=True, optional=True, drop=4),
+    Column("AGE", right=True, drop=3),
+    Column("RUN", right=True, optional=True, drop=9),
+    Column("AGENT", flexible=True, varied=True, drop=1),
+    Column("TAGS", flexible=True, optional=True, drop=2),
+    Column("COMMAND", flexible=True, least=16),
+    Column("WHY", flexible=True, optional=True, least=20, drop=10),
 )
 
 
@@ -73,7 +74,8 @@ def list_command(
 ) -> None:
     """List jobs: the live ones, unless told otherwise.
 
-    On a terminal columns without content are left out and long ones cut; piped, everything is printed.
+    On a terminal long columns are cut, and columns left out that say nothing or for which it is too narrow;
+    piped, everything is printed.
     """
     parameters = _parameters(app, ids, options)
     if limit is None:
@@ -83,9 +85,20 @@ def list_command(
         if as_json:
             print_json("list", jobs=jobs, total=window["total"], counts=window["counts"], as_of=window["as_of"])
             continue
+        if not jobs and is_terminal(sys.stdout):
+            note(_nothing(parameters))
+            continue
         print_table(COLUMNS, [row(job, time.time()) for job in jobs])
         if len(jobs) < window["total"]:
             note(f"{len(jobs)} of {window['total']} jobs; -n 0 shows all")
+
+
+def _nothing(parameters: dict[str, Any]) -> str:
+    if "at" in parameters:
+        return "no job was queued or running then, or none that matches"
+    if "state" in parameters:
+        return "no job matches"
+    return f"no live job{' matches' if parameters else 's'}; 'retz list --state ALL' shows ended ones too"
 
 
 def _parameters(app: App, ids: tuple[list[int | str], ...], options: dict[str, Any]) -> dict[str, Any]:
@@ -162,4 +175,4 @@ def run_time(job: dict[str, Any], now: float) -> str:
     started, ended = seconds_of(job["started"]), seconds_of(job["ended"])
     if started is None or job["state"] == "QUEUED":
         return ""
-    return format_duration((now if ended is None else ended) - started)
+    return span((now if ended is None else ended) - started)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from .errors import SCHEMA
@@ -35,14 +35,19 @@ class Column(NamedTuple):
 
     Attributes:
         right: Right-aligned, for numbers.
-        flexible: Cut to what the terminal has left.
+        flexible: Cut to what the terminal has left, if it can be to ``least``.
         optional: Left out on a terminal if every cell is empty.
+        varied: Left out on a terminal unless two cells differ: where all is the same there is nothing to tell.
+        drop: Rank of leaving it out where the terminal is too narrow, 1 goes first; 0 stays.
     """
 
     title: str
     right: bool = False
     flexible: bool = False
     optional: bool = False
+    least: int = 8
+    varied: bool = False
+    drop: int = 0
 
 
 def print_json(kind: str, **payload: Any) -> None:
@@ -112,25 +117,50 @@ def table_lines(
     """Yield the lines of a table."""
     cells = [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in rows]
     cells = [[Cell(printable(c.text), c.colour) for c in row] for row in cells]
-    shown = [i for i, c in enumerate(columns) if width is None or not c.optional or any(row[i].text for row in cells)]
+    shown = [i for i, c in enumerate(columns) if width is None or _says_something(c, [row[i].text for row in cells])]
     widths = {i: max([len(columns[i].title), *(display_width(row[i].text) for row in cells)]) for i in shown}
     if width is not None:
+        _drop(columns, widths, width)
         _shrink(columns, widths, width)
-    yield _line([Cell(columns[i].title) for i in shown], [columns[i] for i in shown], list(widths.values()), False)
+    kept = [columns[i] for i in widths]
+    yield _line([Cell(column.title) for column in kept], kept, list(widths.values()), False)
     for row in cells:
-        yield _line([row[i] for i in shown], [columns[i] for i in shown], list(widths.values()), colour)
+        yield _line([row[i] for i in widths], kept, list(widths.values()), colour)
+
+
+def _says_something(column: Column, texts: list[str]) -> bool:
+    if column.varied:
+        return len(set(texts) - {""}) > 1
+    return not column.optional or any(texts)
+
+
+def _total(widths: Iterable[int]) -> int:
+    """The width of a line, two spaces between its columns."""
+    return sum(width + 2 for width in widths) - 2
+
+
+def _least(column: Column, width: int) -> int:
+    return min(width, column.least) if column.flexible else width
+
+
+def _drop(columns: Sequence[Column], widths: dict[int, int], width: int) -> None:
+    """Leave out columns until the others, cut as far as makes sense, have room."""
+    for i in sorted((i for i in widths if columns[i].drop), key=lambda i: columns[i].drop):
+        if _total(_least(columns[j], widths[j]) for j in widths) <= width:
+            return
+        del widths[i]
 
 
 def _shrink(columns: Sequence[Column], widths: dict[int, int], width: int) -> None:
-    """Take what is too much from the widest flexible column, again and again."""
-    excess = sum(widths.values()) + 2 * (len(widths) - 1) - width
-    flexible = [i for i in widths if columns[i].flexible]
-    while excess > 0 and flexible:
-        widest = max(flexible, key=lambda i: widths[i])
-        if widths[widest] <= 8:
-            return
-        widths[widest] -= 1
-        excess -= 1
+    """Take what is too much from the widest flexible columns: down to what makes sense, if need be further."""
+    for ruthless in (False, True):
+        excess = _total(widths.values()) - width
+        while excess > 0:
+            flexible = [i for i in widths if columns[i].flexible and widths[i] > (1 if ruthless else columns[i].least)]
+            if not flexible:
+                break
+            widths[max(flexible, key=lambda i: widths[i])] -= 1
+            excess -= 1
 
 
 def _line(cells: list[Cell], columns: list[Column], widths: list[int], colour: bool) -> str:
@@ -189,6 +219,25 @@ def ago(text: str | None, now: float) -> str:
         if passed >= 2 * size:
             return f"{passed // size}{unit}"
     return f"{passed}s"
+
+
+def span(seconds: float) -> str:
+    """A length of time, its two largest units: ``45s``, ``1m40s``, ``2h05m``, ``3d04h``."""
+    whole = max(0, int(seconds))
+    for size, part, names in ((86400, 3600, "dh"), (3600, 60, "hm"), (60, 1, "ms")):
+        if whole >= size:
+            return f"{whole // size}{names[0]}{whole % size // part:02}{names[1]}"
+    return f"{whole}s"
+
+
+def to_seconds(text: str) -> str:
+    """An ISO-8601 time without its milliseconds, for people."""
+    return f"{text[:19]}Z" if text[19:20] == "." and text.endswith("Z") else text
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 job``, ``2 jobs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def note(text: str) -> None:

@@ -11,7 +11,7 @@ from retz.client import calls
 from retz.model.units import format_size
 
 from .app import App
-from .output import print_json, printable
+from .output import plural, print_json, printable
 from .parameters import json_option, watch_option
 from .waiting import Progress
 from .watching import repeat
@@ -37,7 +37,7 @@ def status_command(app: App, /, watch: bool, as_json: bool) -> None:
 def _lines(status: dict[str, Any], uri: str) -> list[tuple[str, str]]:
     used, total = status["used"], status["total"]
     lines = [
-        ("server", f"{uri}  {status['version']}  {status['engine']}  {status['host']}"),
+        ("server", f"{uri} on {status['host']}, version {status['version']}, engine {status['engine']}"),
         ("queue", f"{status['mode']}, planner {status['planner']}"),
         ("jobs", f"{status['queued']} queued ({status['held']} held), {status['starting']} starting, "
                  f"{status['started']} started"),
@@ -86,7 +86,7 @@ def drain_command(app: App, /, pause: bool, resume: bool, wait: bool, as_json: b
     if as_json:
         print_json("drain", **answer)
     else:
-        print(f"the queue is {answer['mode']}, {answer['running']} jobs run")
+        print(f"the queue is {answer['mode']}, {plural(answer['running'], 'job')} running")
 
 
 def _wait_idle(app: App, running: int) -> int:

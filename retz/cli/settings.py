@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .app import App
-from .output import Column, note, print_json, print_table
+from .output import Column, note, print_json, print_table, span
 from .parameters import json_option
 
 
@@ -28,8 +28,14 @@ def config_command(app: App, /, origin: bool, everything: bool, as_json: bool) -
         values = [{"key": s.key.name, "value": _plain(s.shown), "origin": str(s.origin)} for s in shown]
         print_json("config", settings=values, notes=list(settings.notes))
         return
-    columns = [Column("KEY"), Column("VALUE"), *([Column("ORIGIN")] if origin else [])]
-    print_table(columns, [[s.key.name, _text(s.shown), *([str(s.origin)] if origin else [])] for s in shown])
+    columns = [
+        Column("KEY"),
+        Column("VALUE", flexible=True),
+        *([Column("ORIGIN", flexible=True, least=24)] if origin else []),
+    ]
+    print_table(
+        columns, [[s.key.name, _text(s.key.kind, s.shown), *([str(s.origin)] if origin else [])] for s in shown]
+    )
     for remark in settings.notes:
         note(f"retz: {remark}")
 
@@ -40,11 +46,13 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | bool | dict) else str(value)
 
 
-def _text(value: Any) -> str:
+def _text(kind: str, value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
         return str(value).lower()
+    if kind == "duration":
+        return span(value)
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, tuple):

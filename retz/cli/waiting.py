@@ -89,12 +89,15 @@ class Progress:
         share = self._done / self._total if self._total else 0.0
         filled = round(share * 30)
         bar = "▓" * filled + "·" * (30 - filled) + f" {share:4.0%}  " if self._total else ""
+        print(f"\r{bar}{self._text()}\033[K", end="", file=self._stream, flush=True)
+
+    def _text(self) -> str:
+        if self._unit != "bytes":
+            return f"{self._done} of {self._total} {self._unit} ended"
         rate = self._done / max(self._drawn - self._began, 0.001)
-        print(f"\r{bar}{self._amount(self._done)}  {self._amount(rate)}/s\033[K", end="", file=self._stream, flush=True)
+        return f"{self._amount(self._done)}  {self._amount(rate)}/s"
 
     def _amount(self, value: float) -> str:
-        if self._unit != "bytes":
-            return f"{value:.0f} {self._unit}" if value == int(value) else f"{value:.1f} {self._unit}"
         for unit in ("B", "kB", "MB", "GB"):
             if value < 1000:
                 return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -147,7 +147,7 @@ class Explainer:
 
     def _reason(self, job: Job) -> tuple[BlockedBy | None, str]:
         if job.state != "QUEUED":
-            return None, _not_queued(job)
+            return None, _not_queued(job, {machine.agent.id: machine.agent.host for machine in self._machines})
         if job.held:
             return "held", f"held: retz release {job.id}"
         key = (job.resources.vector, job.attributes)
@@ -232,12 +232,24 @@ def reason_line(
     return Explainer(scheduler, agents, free, mode=mode, running=running).line(job)
 
 
-def _not_queued(job: Job) -> str:
+def _not_queued(job: Job, hosts: Mapping[str, str]) -> str:
     if job.state in ("STARTING", "STARTED"):
         doing = "starting" if job.state == "STARTING" else "running"
-        return f"{doing} on {job.attempts[-1].agent}" if job.attempts else doing
+        agent = job.attempts[-1].agent if job.attempts else ""
+        return f"{doing} on {hosts.get(agent, agent)}" if agent else doing
+    if job.state == "KILLED" and (job.message or "").startswith("killed"):
+        return str(job.message)
     ended = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}.get(job.state, "not queued yet")
-    return f"{ended}: {job.message}" if job.message else ended
+    cause = ": ".join(filter(None, (_cause(job), job.message)))
+    return f"{ended}: {cause}" if cause else ended
+
+
+def _cause(job: Job) -> str:
+    if job.reason == "exit":
+        return f"exit code {job.exit_code}"
+    if job.reason == "signal":
+        return f"signal {job.signal}"
+    return {"oom": "out of memory", "timeout": "out of time"}.get(str(job.reason), "")
 
 
 def _too_large(need: Vector, constraint: Constraint, totals: list[Vector]) -> str:
@@ -251,13 +263,13 @@ def _too_large(need: Vector, constraint: Constraint, totals: list[Vector]) -> st
 
 
 def _no_room(need: Vector, free: list[Vector]) -> str:
-    agents = _count(len(free), "agent")
     for index in range(len(RESOURCE_NAMES)):
         most = max(room[index] for room in free)
         if need[index] > most:
             wanted, has = _apart(index, need[index], most)
-            return f"needs {_named(index, wanted)}: {agents}, at most {has} free"
-    return f"needs {_all_of(need)} together: {agents}, none has that free"
+            room = f"{has} free" if len(free) == 1 else f"at most {has} free on {len(free)} agents"
+            return f"needs {_named(index, wanted)}, {room}"
+    return f"needs {_all_of(need)} together, none of {len(free)} agents has that free"
 
 
 def _detail(machine: _Machine, need: Vector, constraint: Constraint) -> Detail:

@@ -14,7 +14,8 @@ import pytest
 
 from retz.cli.attached import describe_end
 from retz.cli.errors import guarded
-from retz.cli.output import Cell, Column, ago, cut, display_width, printable, state_cell, table_lines
+from retz.cli.listing import COLUMNS, row
+from retz.cli.output import Cell, Column, ago, cut, display_width, printable, span, state_cell, table_lines
 from retz.cli.reference import help_of, updated
 from retz.cli.waiting import exit_code_of
 from tests.doubles.api import JOB, RESOURCES, STATUS, FakeApi, job, problem
@@ -171,7 +172,7 @@ def test_failures_of_a_bulk_request(api: FakeApi, capsys: pytest.CaptureFixture[
     }
     assert guarded(_cli(), ["kill", "1-3"]) == 1
     out, err = capsys.readouterr()
-    assert out == "job 1: killed\njob 2: is being killed\n"
+    assert out == "job 1: killed\njob 2: being killed\n"
     assert err == "retz: job 3: no such job: 3\n"
 
 
@@ -272,6 +273,48 @@ def test_terminals_are_never_overrun() -> None:
     rows: list[list[Cell | str]] = [["1", "n", "漢字" * 40], ["2", "", "y" * 90]]
     for width in range(30, 100):
         assert all(display_width(line) <= width for line in lines(rows, width))
+
+
+def queued(number: int, **more: Any) -> dict[str, Any]:
+    why = "needs 2 cpus, 0.5 free; 12 jobs ahead"
+    return job(id=number, state="QUEUED", agent=None, why=why, **more)
+
+
+BUSY_LIST = [
+    queued(103, name="a rather long name", tags=["nightly", "big"], command="python train.py --epochs 3 --lr 0.001"),
+    job(id=101, state="FAILED", reason="timeout", agent="local-0123456789ab"),
+    job(id=102, state="STARTED", agent="local-0123456789ab"),
+]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 132, 200])
+def test_a_list_fits_the_terminal_and_keeps_what_matters(width: int) -> None:
+    table = list(table_lines(COLUMNS, [row(each, 0.0) for each in BUSY_LIST], width, False))
+    assert max(map(display_width, table)) <= width
+    assert table[0].split()[:2] == ["ID", "STATE"] and "COMMAND" in table[0] and "AGENT" not in table[0]
+    if width >= 80:
+        assert "python train.py" in table[1] and "needs 2 cpus" in table[1]
+
+
+def test_agents_are_shown_where_there_are_several() -> None:
+    jobs = [job(id=1, agent="a"), job(id=2, agent="b")]
+    assert "AGENT" in next(table_lines(COLUMNS, [row(each, 0.0) for each in jobs], 120, False))
+
+
+def test_lengths_of_time() -> None:
+    assert [span(s) for s in (0, 59.9, 100, 7500, 270_000)] == ["0s", "59s", "1m40s", "2h05m", "3d03h"]
+
+
+def test_many_results_are_counted_on_a_terminal(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [{"id": n, "ok": True, "state": "KILLED", "new_id": None, "error": None} for n in range(50)]
+    api.routes["POST /api/v2/jobs/kill"] = {"results": results, "ok": 50, "failed": 0}
+    guarded(_cli(), ["kill", "1-50"])
+    assert len(capsys.readouterr().out.splitlines()) == 50
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    guarded(_cli(), ["kill", "1-50"])
+    assert capsys.readouterr().out == "50 jobs: killed\n"
 
 
 def test_colour_does_not_count_as_width() -> None:

@@ -57,8 +57,8 @@ IDLE = {each.id: each.total for each in BUSY}
 @pytest.mark.parametrize(
     ("asked", "free", "options", "blocked_by", "summary"),
     [
-        (job(cpus=4), LITTLE, {}, "room", "needs 4 cpus: 2 agents, at most 0.5 free"),
-        (job(cpus=1), LITTLE, {"before": 3}, "room", "needs 1 cpu: 2 agents, at most 0.5 free; 3 jobs ahead"),
+        (job(cpus=4), LITTLE, {}, "room", "needs 4 cpus, at most 0.5 free on 2 agents"),
+        (job(cpus=1), LITTLE, {"before": 3}, "room", "needs 1 cpu, at most 0.5 free on 2 agents; 3 jobs ahead"),
         (job(cpus=1), IDLE, {"before": 1}, "order", "1 job ahead"),
         (job(cpus=1), IDLE, {}, None, "next in line"),
         (job(cpus=1, held=True), IDLE, {}, "held", "held: retz release 12"),
@@ -99,7 +99,7 @@ IDLE = {each.id: each.total for each in BUSY}
             {"a": Resources(cpus=8, mem=GIB), "b": Resources(mem=23 * GIB, ports=3)},
             {},
             "room",
-            "needs 0.5 cpus and 20G memory and 1 port together: 2 agents, none has that free",
+            "needs 0.5 cpus and 20G memory and 1 port together, none of 2 agents has that free",
         ),
         (job(cpus=1, disk=1), IDLE, {}, "never", "would never fit: needs 1M disk, the largest agent has 0M"),
     ],
@@ -151,11 +151,14 @@ ATTEMPT = Attempt(number=1, agent="a", launched=1.0)
 @pytest.mark.parametrize(
     ("asked", "summary"),
     [
-        (job(state="STARTING", attempts=(ATTEMPT,)), "starting on a"),
-        (job(state="STARTED", attempts=(ATTEMPT,)), "running on a"),
+        (job(state="STARTING", attempts=(ATTEMPT,)), "starting on a.lan"),
+        (job(state="STARTED", attempts=(ATTEMPT,)), "running on a.lan"),
         (job(state="FINISHED", attempts=(ATTEMPT,)), "finished"),
         (job(state="FAILED", message="lost 6 times", attempts=(ATTEMPT,)), "failed: lost 6 times"),
-        (job(state="KILLED", message="killed by its owner"), "killed: killed by its owner"),
+        (job(state="KILLED", message="killed by its owner"), "killed by its owner"),
+        (job(state="FAILED", reason="exit", exit_code=3), "failed: exit code 3"),
+        (job(state="FAILED", reason="signal", signal=9), "failed: signal 9"),
+        (job(state="FAILED", reason="oom", message="used 2G"), "failed: out of memory: used 2G"),
     ],
 )
 def test_jobs_that_do_not_wait(asked: Job, summary: str) -> None:
