@@ -19,6 +19,29 @@ from .output import is_terminal, note, printable
 from .waiting import ENDED, exit_code_of
 
 _QUEUED_POLL_S, _LONG_POLL_S = 1.0, 30.0
+_INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+
+
+class Outage:
+    """The server is away: told once, and once that it is back, however many connections notice."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._on = False
+
+    def began(self, error: Exception) -> None:
+        """A connection broke, or cannot be made."""
+        with self._lock:
+            if not self._on:
+                note("retz: the server does not answer; the job is not affected, looking for the server again")
+            self._on = True
+
+    def over(self) -> None:
+        """A connection was made."""
+        with self._lock:
+            if self._on:
+                note("retz: connected again")
+            self._on = False
 
 
 class Copier(threading.Thread):
@@ -29,20 +52,23 @@ class Copier(threading.Thread):
         reader_gone: Our own output was closed.
     """
 
-    def __init__(self, app: App, number: int, name: str, descriptor: int) -> None:
+    def __init__(self, app: App, number: int, name: str, descriptor: int, outage: Outage) -> None:
         super().__init__(name=f"{name} of job {number}", daemon=True)
         self._transport = Transport(app.config)
         self._number = number
         self._path = name
         self._descriptor = descriptor
         self._stream: Stream | None = None
+        self._outage = outage
         self.error: RetzError | None = None
         self.reader_gone = threading.Event()
 
     def run(self) -> None:
         """Copy."""
         try:
-            for data in self._transport.follow(self._number, self._path, on_stream=self._opened, on_lost=_tell_lost):
+            for data in self._transport.follow(
+                self._number, self._path, on_stream=self._opened, on_lost=self._outage.began
+            ):
                 self._write(data)
         except BrokenPipeError:
             self.reader_gone.set()
@@ -56,15 +82,13 @@ class Copier(threading.Thread):
 
     def _opened(self, stream: Stream | None) -> None:
         self._stream = stream
+        if stream is not None:
+            self._outage.over()
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]
-
-
-def _tell_lost(error: Exception) -> None:
-    note(f"retz: {error}; looking for it again")
 
 
 class Attached:
@@ -83,15 +107,16 @@ class Attached:
 
     def follow(self, number: int) -> int:
         """Copy the job's output until it has ended; return its exit code."""
-        copiers = [Copier(self._app, number, "stdout", 1), Copier(self._app, number, "stderr", 2)]
-        # Ctrl-C waits until somebody is there to ask: it may come with the job's first line, before all threads run.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        outage = Outage()
+        copiers = [Copier(self._app, number, n, fd, outage) for n, fd in (("stdout", 1), ("stderr", 2))]
+        # Both wait until somebody is there to catch them: they may come with the first line, before all threads run.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
         for copier in copiers:
             copier.start()
         job = None
         while job is None:
             try:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
                 job = self._ended(number, copiers)
                 self._join(copiers)
             except KeyboardInterrupt:

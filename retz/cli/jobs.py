@@ -64,7 +64,7 @@ def show(job: dict[str, Any]) -> None:
 def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
     """Names and texts of what there is to say; empty texts are not worth a line."""
     resources, usage = job["resources"], job["usage"] or {}
-    asks = f"{resources['cpus']:g} cpus, {format_size(resources['mem'])} memory"
+    asks = f"{resources['cpus']:g} cpu{'s' * (resources['cpus'] != 1)}, {format_size(resources['mem'])} memory"
     asks += "".join(f", {resources[n]} {n}" for n in ("gpus", "ports") if resources[n])
     asks += f", {format_size(resources['disk'])} disk" if resources["disk"] else ""
     used = f"{usage.get('cpu_s', 0):.1f} s cpu, {format_size(round(usage.get('max_rss_mb') or 0))} memory at most"

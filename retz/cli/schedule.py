@@ -48,7 +48,9 @@ def _print_ids(app: App, ids: list[int], as_json: bool) -> None:
         return
     if len(ids) == 1:
         job = app.call(calls.job(ids[0]))
-        print(f"job {ids[0]} is {job['state'].lower()}" + (f": {job['why']}" if job.get("why") else ""))
+        why = job.get("why") or ""
+        what = why if job.get("held") else job["state"].lower() + (f": {why}" if why else "")
+        print(f"job {ids[0]} is {what}")
         note(f"follow it with 'retz get-file --poll {ids[0]}', ask 'retz why {ids[0]}'")
     else:
         print(f"{len(ids)} jobs: {ids[0]}-{ids[-1]}")

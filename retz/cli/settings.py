@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -31,13 +32,16 @@ def config_command(app: App, /, origin: bool, everything: bool, as_json: bool) -
     columns = [
         Column("KEY"),
         Column("VALUE", flexible=True),
-        *([Column("ORIGIN", flexible=True, least=24)] if origin else []),
+        *([Column("ORIGIN")] if origin else []),
     ]
-    print_table(
-        columns, [[s.key.name, _text(s.key.kind, s.shown), *([str(s.origin)] if origin else [])] for s in shown]
-    )
+    print_table(columns, [[s.key.name, _text(s.key.kind, s.shown), *([_origin(s)] if origin else [])] for s in shown])
     for remark in settings.notes:
         note(f"retz: {remark}")
+
+
+def _origin(setting: Any) -> str:
+    """Where it comes from; a file below the home directory from ``~``, so that it fits a line."""
+    return str(setting.origin).replace(f" {Path.home()}/", " ~/", 1)
 
 
 def _plain(value: Any) -> Any:

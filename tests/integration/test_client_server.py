@@ -280,7 +280,7 @@ def test_following_ends_at_its_timeout(server: ServerProcess) -> None:
 
 
 def test_the_queue(server: ServerProcess) -> None:
-    assert retz(server, "drain", "--pause") == "the queue is paused, 0 jobs run\n"
+    assert retz(server, "drain", "--pause") == "the queue is paused, 0 jobs running\n"
     number = retz(server, "schedule", "--", "true").strip()
     assert "paused" in retz(server, "why", number)
     assert "paused" in retz(server, "status")
