@@ -161,9 +161,10 @@ class Core:
         return job
 
     def newest(self, user: User) -> int | None:
-        """Id of the user's newest job that is still in the hot table, else in the archive."""
+        """Id of the user's newest job, live or ended; None if there never was one."""
         ids = self.db.jobs.ids("owner", user.key)
-        return ids[-1] if ids else self.archive.newest(user.key)
+        # A job that ended at once is in the archive before older ones are.
+        return max(ids[-1] if ids else 0, self.archive.newest(user.key) or 0) or None
 
     async def ended(self, job_id: int, timeout_s: float) -> Job:
         """The job once it has ended, or as it is after the timeout."""

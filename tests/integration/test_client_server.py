@@ -11,6 +11,8 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -289,6 +291,18 @@ def test_the_queue(server: ServerProcess) -> None:
     assert "open" in retz(server, "drain", "--resume")
     assert retz(server, "watch", number)
     assert retz(server, "ping").startswith("OK")
+
+
+def test_last_is_the_newest_job_even_when_an_older_one_outlives_it(server: ServerProcess) -> None:
+    older = retz(server, "schedule", "--hold", "--", "true").strip()
+    newest = retz(server, "schedule", "--", "true").strip()
+    archived = f'"id":{newest},'
+    deadline = time.monotonic() + PATIENCE_S
+    while not any(archived in path.read_text() for path in (server.data / "archive").glob("segment-*.jsonl")):
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.05)
+    assert json.loads(retz(server, "get-job", "last", "--json"))["jobs"][0]["id"] == int(newest)
+    retz(server, "kill", older)
 
 
 def test_applications(server: ServerProcess) -> None:
