@@ -254,6 +254,7 @@ class Core:
             bulk.encode([Change("jobs", job.id, job) for job in jobs])
             await asyncio.sleep(0)
         self.require_writable()
+        self._require_accepting()
         ticket = bulk.commit()
         self.dispatcher.follow_ticket(ticket)
         self._absorb(bulk)
