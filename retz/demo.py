@@ -116,17 +116,22 @@ class Demo:
 
     # -- the command line ------------------------------------------------------------------------------------
 
-    def retz(self, *arguments: str, show: bool = True) -> str:
-        """Run ``retz`` as a user would and return what it printed."""
+    def retz(self, *arguments: str, show: bool = True, capture: bool = True) -> str:
+        """Run ``retz`` as a user would and return what it printed; without ``capture`` it prints for itself."""
         if show:
             shown = shlex.join(arguments)
             say(f"  $ retz {shown if len(shown) < 100 else shown[:97] + '...'}")
         done = subprocess.run(
-            [str(BIN / "retz"), *arguments], env=self.environment, cwd=self.work, capture_output=True, text=True
+            [str(BIN / "retz"), *arguments],
+            env=self.environment,
+            cwd=self.work,
+            stdout=subprocess.PIPE if capture else None,
+            stderr=subprocess.PIPE if capture else None,
+            text=True,
         )
         if done.returncode:
             raise SystemExit(f"retz {arguments[0]} failed with {done.returncode}:\n{done.stderr}{done.stdout}")
-        return done.stdout
+        return done.stdout or ""
 
     def schedule(self, expected: Expected, *arguments: str) -> list[int]:
         """Queue jobs and note how they shall end."""
@@ -157,7 +162,9 @@ class Demo:
         self.retz("kill", str(doomed))
         self.wait_for(lambda jobs: all(job["ended"] for job in jobs))
         say("5. What became of everything")
-        say(self.retz("list", "--state", "ALL"))
+        sys.stdout.flush()
+        self.retz("list", "--state", "ALL", capture=False)  # it fits its table to a terminal
+        say("")
         search = next(i for i, e in self.expected.items() if e.what == "hash search")
         say(f"   and the output of job {search}:")
         say(self.retz("get-file", str(search)).rstrip())
