@@ -167,7 +167,12 @@ class Core:
         return max(ids[-1] if ids else 0, self.archive.newest(user.key) or 0) or None
 
     async def ended(self, job_id: int, timeout_s: float) -> Job:
-        """The job once it has ended, or as it is after the timeout."""
+        """The job once it has durably ended, or as it is after the timeout.
+
+        Raises:
+            Problem: ``not-found``.
+            StoreFailed: it seems to have ended, but whether a restart will think so too is not certain.
+        """
         job = self.db.jobs.record(job_id)
         if job is not None and job.state not in ENDED_STATES:
             await self.dispatcher.wait_ended(job_id, timeout_s)
@@ -175,6 +180,8 @@ class Core:
         found = self.find(job_id)
         if found is None:
             raise Problem("not-found", f"no such job: {job_id}")
+        if found.state in ENDED_STATES:
+            await self.dispatcher.settled()
         return found
 
     # -- submitting ----------------------------------------------------------------------------------------

@@ -244,6 +244,15 @@ async def test_refused_changes_leave_queue_and_ledger_as_the_records_say(place: 
         await place.core.act(ANN, "kill", [waits])
 
 
+async def test_nobody_is_told_of_an_end_that_a_restart_may_not_know(place: Place) -> None:
+    (number,), _ = await place.submit(held=True)
+    place.disk.broken = True
+    with pytest.raises(StoreFailed):
+        await place.core.act(ANN, "kill", [number])
+    with pytest.raises(StoreFailed):
+        await place.core.ended(number, 0.0)
+
+
 async def test_killed_in_the_queue_counts_as_killed(place: Place) -> None:
     (number,), _ = await place.submit(held=True)
     await place.core.act(ANN, "kill", [number])

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Raw, Struct
 
-from retz.model.job import ENDED_STATES, MAX_PRIORITY, MIN_PRIORITY, RUNNING_STATES, Job, State, Usage
+from retz.model.job import MAX_PRIORITY, MIN_PRIORITY, RUNNING_STATES, Job, State, Usage
 from retz.model.submission import MAX_JOBS_PER_REQUEST
 from retz.store.query import select_ids, window
 
@@ -175,10 +175,7 @@ async def usage(call: Call) -> web.StreamResponse:
 async def wait(call: Call) -> web.StreamResponse:
     """``GET /jobs/{id}/wait``."""
     timeout_s = call.params("timeout_s").number("timeout_s", 30.0, 0.0, MAX_WAIT_S)
-    job = call.job()
-    if job.state not in ENDED_STATES:
-        job = await _ended(call, job.id, timeout_s)
-    return await _shown(call, job)
+    return await _shown(call, await _ended(call, call.job().id, timeout_s))
 
 
 async def _ended(call: Call, job_id: int, timeout_s: float) -> Job:
