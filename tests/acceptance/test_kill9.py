@@ -20,6 +20,7 @@ import pytest
 from tests.server_process import ServerProcess
 from tests.wire import Wire
 
+BACKLOG = 40
 CYCLES = int(os.environ.get("RETZ_KILL9_CYCLES", "50"))
 
 
@@ -76,9 +77,9 @@ class Load(threading.Thread):
                 self._pending.append(request)
                 self._submit(wire, request)
                 self._pending.remove(request)
-                # Wait for some of the work: the queue shall hold queued, running and ended jobs at any moment.
-                if len(self.expected) % 5 == 0:
-                    wire.call("GET", f"/api/v2/jobs/{max(self.expected)}/wait?timeout_s=0.2")
+                # The queue shall hold queued, running and ended jobs at any moment, and not grow without end.
+                if len(self.expected) > BACKLOG:
+                    wire.call("GET", f"/api/v2/jobs/{sorted(self.expected)[-BACKLOG]}/wait?timeout_s=10")
         except OSError:
             self._stop_now.wait(0.02)  # the server is down: its successor will answer
         except AssertionError as error:
