@@ -555,7 +555,7 @@ class Launcher:
             proportional = processes.proportional_mb(pids)
             used_mb = used_mb if proportional is None else proportional
         if job.limit_mb is not None and used_mb > job.limit_mb:
-            job.verdict, job.message = "oom", f"used {size(used_mb)} of the {size(job.limit_mb)} it asked for"
+            job.verdict, job.message = "oom", f"used {size(used_mb)} of the {size(job.limit_mb)} it may use"
             self._force(job)
 
 
