@@ -94,7 +94,7 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("agent", job["agent"] or ""),
         ("gpus", ",".join(job["gpus"])),
         ("ports", ",".join(map(str, job["ports"]))),
-        ("losses", f"{job['losses']} of {job['max_retries']} allowed" if job["losses"] else ""),
+        ("losses", f"{job['losses']} (--retries {job['max_retries']})" if job["losses"] else ""),
         ("repeats", f"job {job['resubmit_of']}" if job["resubmit_of"] else ""),
         # Values stay out: they are where people keep secrets. --json has what the server gives.
         ("environment", ", ".join(n + " <masked>" * (v == "<masked>") for n, v in sorted(job["environment"].items()))),
