@@ -111,7 +111,10 @@ def _loop_factory() -> Any:
 
 def _os_error_text(error: OSError, config: ServerConfig) -> str:
     if isinstance(error, _CannotListen):
-        return f"cannot listen on {config.bind}: {error.strerror}; is another server running? choose another --bind"
+        return (
+            f"cannot listen on {config.bind}: {error.strerror}; another server may be running there: use that one, "
+            "or choose another port, such as --bind http://127.0.0.1:0 for any free one"
+        )
     place = error.filename or config.data_dir
     return f"{place}: {error.strerror or error}; make room or permit it, or name another directory with --data-dir"
 
@@ -235,7 +238,7 @@ async def _first_user(db: Database, config: ServerConfig, uri: str) -> None:
     admin = next((user for user in users if user.admin), users[0])
     try:
         if write_client_config(config.client_config_path, uri, admin.key, admin.secret):
-            log.info("client configuration written to %s", config.client_config_path)
+            log.info("client configuration written to %s: 'retz' now finds this server", config.client_config_path)
     except ConfigError as error:
         own = config.data_dir / "client.toml"
         write_client_config(own, uri, admin.key, admin.secret, replace=True)
