@@ -427,3 +427,23 @@ class Storm:
         assert ended <= set(lines)
         assert not unstarted & set(lines)
         assert ended, "the storm was too strong to show anything"
+
+
+def test_a_machine_that_cannot_start_tasks_rests_and_loses_none(local: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(site: Site) -> None:
+        shard = site.sandbox("1.1").parent
+        shard.parent.mkdir(exist_ok=True)
+        shard.touch()  # no directory can be made in a file: as on a disk without inodes
+        await site.launch(site.task("true", "1.1"))
+        truth = await site.recorder.final("1.1")
+        assert truth.kind == "not_started"
+        assert "cannot make the sandbox" in str(truth.message)
+        assert not site.recorder.standing
+        (failure,) = site.recorder.failures
+        assert "trying again" in failure
+        shard.unlink()
+        assert (await site.run("true", "1.2")).exit_code == 0
+        assert site.recorder.recoveries == 1
+
+    monkeypatch.setattr("retz.engine.local.engine.REST_S", 0.2)
+    local.play(scenario)

@@ -43,6 +43,8 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UNKNOWN_GRACE_S = 5.0
 REOFFER_S = 1.0
 """A declined offer comes back after this long, should nothing else bring it back."""
+REST_S = 5.0
+"""So long nothing is offered after a task could not be started for the machine's sake."""
 _RETRY_MAX_S = 5.0
 USAGE_PATIENCE_S = 5.0
 
@@ -103,6 +105,7 @@ class LocalEngine:
         self._requests_made = 0
         self._background: set[asyncio.Task[None]] = set()
         self._overdue_timer: asyncio.TimerHandle | None = None
+        self._resting = self._complaining = False
 
     # -- life
 
@@ -262,6 +265,9 @@ class LocalEngine:
                 continue
             if started is not None:
                 self._standby.observe(at - started)
+                self._well()
+            elif kind == "not_started":
+                self._unwell(text)
             self._forget(task)
             self._delivered.add(seq)
             usage = None if used is None else _usage(used, held)
@@ -280,6 +286,30 @@ class LocalEngine:
                 )
             )
         return updates
+
+    def _unwell(self, message: str) -> None:
+        """This machine cannot start tasks (no space, no processes left): offer nothing for a while, then try again.
+
+        Otherwise one such minute would go through the whole queue.
+        """
+        if self._resting:
+            return
+        self._resting = self._complaining = True
+        self._listener.failed(f"{message}; trying again every {REST_S:g} s")
+        void = self._book.withdraw() + self._standby.withdraw()
+        if void:
+            self._listener.rescinded(void)
+        self._loop.call_later(REST_S, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        if not self._stopped:
+            self._offer_soon()
+
+    def _well(self) -> None:
+        if self._complaining and not self._resting:
+            self._complaining = False
+            self._listener.recovered()
 
     def _forget(self, task: str) -> None:
         del self._tasks[task]
@@ -403,7 +433,7 @@ class LocalEngine:
     def _make_offer(self) -> None:
         """Offer what is free, in place of what was offered before, unless nothing has changed."""
         self._offer_due = False
-        if not self._ready:
+        if not self._ready or self._resting:
             return
         void, offer = self._book.renew(self._account.free)
         offers = [] if offer is None else [offer]

@@ -15,7 +15,7 @@ From the server:
 To the server:
     ``["hello", protocol, pid, [[task, started], ...], [end, ...]]`` first; ends are as below
     ``["s", task, started]``; ``["w", task]``: withdrawn, it never ran
-    ``["e", seq, "ended" | "lost", task, at, started, code, signal, reason, message, usage]``
+    ``["e", seq, "ended" | "lost" | "not_started", task, at, started, code, signal, reason, message, usage]``
     ``["u", request, {task: usage}]`` with usage ``[cpu_s, max_rss_mb, interval_s, [[cpu x 100, MiB], ...]]``
 """
 
@@ -316,15 +316,15 @@ class Launcher:
             self._never_ran(task, "lost", None, "its attempt was claimed before, by a launcher that is gone")
             return
         except OSError as error:
-            self._never_ran(task, "lost", None, f"cannot make its sandbox {path}: {error.strerror}")
+            self._never_ran(task, "not_started", None, f"cannot make the sandbox {path}: {error.strerror}")
             return
         try:
             pid, born, record = self._spawn(task, path, stdout, command, environment, directory)
         except StartError as error:
-            self._never_ran(task, "ended" if error.exit_code else "lost", error.exit_code, str(error))
+            self._never_ran(task, "ended" if error.exit_code else "not_started", error.exit_code, str(error))
             return
         except OSError as error:
-            self._never_ran(task, "lost", None, f"cannot make its output file: {error.strerror}")
+            self._never_ran(task, "not_started", None, f"cannot make an output file in {path}: {error.strerror}")
             return
         finally:
             os.close(stdout)
