@@ -73,6 +73,47 @@ def test_a_follower_starts_at_the_end_of_the_task_before(one_slot: Site, monkeyp
     one_slot.play(scenario)
 
 
+async def line_up_three(site: Site, middle: str | tuple[str, ...]) -> None:
+    """3.1 waits for 2.1, which waits for 1.1."""
+    await become_brief(site)
+    await site.launch(site.task(UNTIL_GO, "1.1"))
+    for command, task in ((middle, "2.1"), ("echo third", "3.1")):
+        offer = await standby_offer(site.recorder)
+        del site.recorder.standing[offer.id]
+        site.engine.assign(offer, ONE, site.task("").assignment)
+        site.engine.launch(offer, [site.task(command, task)])
+    await site.engine.usage(["1.1"])
+
+
+@pytest.mark.parametrize("middle", ["true", ("no-such-program",)])
+def test_a_line_of_three_moves_up_whatever_becomes_of_the_middle(
+    one_slot: Site, monkeypatch: pytest.MonkeyPatch, middle: str | tuple[str, ...]
+) -> None:
+    async def scenario(site: Site) -> None:
+        await line_up_three(site, middle)
+        assert not [offer_id for offer_id in site.recorder.standing if "-after-" in offer_id], "a line has an end"
+        go(site)
+        ends = [await site.recorder.final(task) for task in ("1.1", "2.1", "3.1")]
+        assert [end.exit_code for end in ends] == [0, 0 if middle == "true" else 127, 0]
+        whole = await site.recorder.until(lambda: [o for o in site.recorder.standing.values() if o.room[0] == 1000])
+        assert len(whole) == 1
+
+    monkeypatch.setattr("retz.engine.local.engine.WITHDRAW_S", 60.0)
+    one_slot.play(scenario)
+
+
+def test_a_line_is_taken_back_whole(one_slot: Site) -> None:
+    async def scenario(site: Site) -> None:
+        await line_up_three(site, "true")
+        assert (await site.recorder.final("2.1")).kind == "not_started"
+        assert (await site.recorder.final("3.1")).kind == "not_started"
+        go(site)
+        assert (await site.recorder.final("1.1")).exit_code == 0
+        assert (await site.run("true", "4.1")).exit_code == 0
+
+    one_slot.play(scenario)
+
+
 def test_a_follower_needs_no_server(one_slot: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(site: Site) -> None:
         await line_up(site)

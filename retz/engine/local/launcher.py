@@ -80,6 +80,7 @@ class Launcher:
         self.ending: list[Job] = []  # main process over, some of the tree left
         self.orphans: dict[int, set[str]] = {}  # children we did not start: whose they may be
         self.followers: dict[str, list[list[Any]]] = {}  # task -> starts that wait for its end
+        self.lined_up: set[str] = set()  # the tasks of those
         self.fresh: list[Job] = []  # started, and not announced yet
         self.unacknowledged = {seq: records.encode(end) for seq, end in history.ended.items()}
         # A sequence number is never used twice, not even after the file was emptied.
@@ -162,6 +163,7 @@ class Launcher:
         # What the old server still had to say is void: the new one decides what it knows from the hello.
         self._disconnect()
         self.followers.clear()
+        self.lined_up.clear()
         self.connection = connection
         self.patience_s = self.linger_s
         self.epoll.register(connection, select.EPOLLIN)
@@ -279,22 +281,30 @@ class Launcher:
     # -- starting
 
     def _withdraw(self, task: str) -> None:
-        """Let a start that waits for another job's end go, if it still waits."""
+        """Let a start that waits for another job's end go, if it still waits, and first those in line behind it."""
         for after, waiting in self.followers.items():
             for index, arguments in enumerate(waiting):
                 if arguments[0] == task:
+                    for behind in list(self.followers.get(task, ())):
+                        self._withdraw(behind[0])
                     del waiting[index]
                     if not waiting:
                         del self.followers[after]
+                    self.lined_up.discard(task)
                     self.messages.append(records.encode(["w", task]))
                     return
 
     def _start_later(self, *arguments: Any) -> None:
-        """Start a task when the job named last has ended; at once if it has already."""
+        """Start a task when the one named last has ended; at once if it has already."""
         *start, after = arguments
-        if after in self.jobs:
+        if after in self.jobs or after in self.lined_up:
             self.followers.setdefault(after, []).append(start)
+            self.lined_up.add(start[0])
         else:
+            self._start(*start)
+
+    def _start_followers(self, task: str) -> None:
+        for start in self.followers.pop(task, ()):
             self._start(*start)
 
     def _start(
@@ -307,6 +317,7 @@ class Launcher:
         timeout_s: float | None,
         grace_s: float,
     ) -> None:
+        self.lined_up.discard(task)
         if task in self.jobs or self.stopping:
             return
         path = sandbox.sandbox_path(task)
@@ -364,6 +375,7 @@ class Launcher:
     def _never_ran(self, task: str, kind: str, code: int | None, message: str) -> None:
         reason = "start" if kind == "ended" else None
         self._finish(["e", 0, kind, task, time.time(), None, code, None, reason, message, None])
+        self._start_followers(task)
 
     def _finish(self, message: Record) -> None:
         self.seq += 1
@@ -441,8 +453,7 @@ class Launcher:
         self._finish(job.final(0))
         if not self.jobs:
             self.scan_at = self.act_at = FOREVER
-        for start in self.followers.pop(job.task, ()):
-            self._start(*start)
+        self._start_followers(job.task)
 
     def _blame_kernel(self, job: Job) -> None:
         """Somebody sent SIGKILL, and it was not us: see whether the kernel has just run out of memory."""

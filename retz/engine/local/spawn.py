@@ -68,15 +68,16 @@ def find_program(name: str, path: str) -> str:
     """
     if "/" in name:
         return name
-    unusable = None
-    for directory in path.split(":") if name else ():
+    directories = path.split(":") if name else []
+    for directory in directories:
         candidate = f"{directory or '.'}/{name}"
         if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
             return candidate
-        if unusable is None and os.path.isfile(candidate):
-            unusable = candidate
-    if unusable is not None:
-        raise StartError(f"{unusable} is not executable: chmod +x it", NOT_EXECUTABLE)
+    # Only now, because most lookups succeed: is there something of that name that may not be executed?
+    for directory in directories:
+        candidate = f"{directory or '.'}/{name}"
+        if os.path.isfile(candidate):
+            raise StartError(f"{candidate} is not executable: chmod +x it", NOT_EXECUTABLE)
     raise StartError(f"command not found: {name!r} (looked in PATH={path})", NOT_FOUND)
 
 

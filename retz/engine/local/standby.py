@@ -3,9 +3,9 @@
 Between two short tasks on one slot lies a round trip: the launcher tells the end, the server plans, waits for its
 disk and sends the next start. For tasks of a millisecond that is half of the time. So while the tasks of this machine
 are short, the room of each running task is offered once more, *after* it; what the server launches there waits in the
-launcher (with its intent durable, like any other) and starts without a round trip. One successor per room, only while
-nothing is free, and one that has waited for :data:`WITHDRAW_S` is taken back unstarted: a long task never keeps
-another one from a slot that became free elsewhere.
+launcher (with its intent durable, like any other) and starts without a round trip. The line behind a room is
+:data:`MAX_LINE` tasks long, there is one only while nothing is free, and who has waited for :data:`WITHDRAW_S` is taken
+back unstarted: a long task never keeps another one from a slot that became free elsewhere.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ BRIEF_S = 0.05
 """Mean run time below which a round trip matters; at 50 ms it is one per cent."""
 
 WITHDRAW_S = 0.2
+MAX_LINE = 2
+"""With one, the slot waits for the server whenever two short tasks end at nearly the same time."""
+
 _WEIGHT = 0.2
 
 
@@ -44,6 +47,7 @@ class Standby:
         self._offered: dict[str, tuple[Offer, str]] = {}
         self._claimed: set[str] = set()
         self._followers: dict[str, list[Follower]] = {}
+        self._places: dict[str, int] = {}  # of followers: 1 is next
 
     def observe(self, run_s: float) -> None:
         """A task ended after so long."""
@@ -51,6 +55,9 @@ class Standby:
 
     def running(self, task: str, room: Vector) -> None:
         """A task holds ``room`` from now on."""
+        self._places.pop(task, None)
+        if task in self._followers or any(after == task for _, after in self._offered.values()):
+            return  # somebody is in line behind it already
         cpus, mem, disk, _, _ = room
         self._eligible[task] = (cpus, mem, disk, 0, 0)
 
@@ -87,10 +94,14 @@ class Standby:
     def follow(self, task: str, follower: str, need: Vector) -> None:
         """``follower`` waits in the launcher for the end of ``task``."""
         self._followers.setdefault(task, []).append(Follower(follower, need, time.monotonic()))
+        place = self._places[follower] = self._places.get(task, 0) + 1
+        if place < MAX_LINE:
+            self._eligible[follower] = need
 
     def ended(self, task: str) -> tuple[list[Follower], list[str], Offer | None]:
         """A task is over. Returns who starts now, the offers now void, and a claimed offer that is real from now on."""
         self._eligible.pop(task, None)
+        self._places.pop(task, None)
         followers = self._followers.pop(task, [])
         for offer_id, (offer, after) in self._offered.items():
             if after == task:
@@ -136,5 +147,6 @@ class Standby:
         self._offered.clear()
         self._claimed.clear()
         self._followers.clear()
+        self._places.clear()
         self._eligible.clear()
         return void
