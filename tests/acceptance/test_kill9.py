@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ class Load(threading.Thread):
     answered promises nothing.
     """
 
-    def __init__(self, server: ServerProcess, starts: Path, seed: int) -> None:
+    def __init__(self, server: ServerProcess, starts: Path, seed: int, pauses: Sequence[str]) -> None:
         super().__init__()
+        self._pauses = pauses
         self._server = server
         self._credentials = server.credentials()
         self._random = random.Random(seed)
@@ -87,12 +88,12 @@ class Load(threading.Thread):
 
     def _request(self) -> dict[str, Any]:
         code = self._random.choice([0, 0, 0, 1, 7])
-        pause = self._random.choice(["", "sleep 0.05;", "sleep 0.4;", "sleep 1.5;"])
+        pause = self._random.choice(self._pauses)
         line = f"echo $RETZ_JOB_ID.$RETZ_ATTEMPT >> {self._starts}; {pause} exit {code}"
         count = self._random.choice([1, 1, 1, 4])
         return {
             "key": f"{self._random.getrandbits(64):x}",
-            "jobs": [{"command": line, "resources": {"cpus": 0.25, "mem": 64}}] * count,
+            "jobs": [{"command": line, "resources": {"cpus": 0.5, "mem": 64}}] * count,
         }
 
     def _submit(self, wire: Wire, request: dict[str, Any]) -> None:
@@ -117,16 +118,26 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     running.destroy()
 
 
-def test_nothing_is_lost_and_nothing_runs_twice(server: ServerProcess, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pauses", "cycles"),
+    [
+        pytest.param(("", "sleep 0.05;", "sleep 0.4;", "sleep 1.5;"), CYCLES, id="mixed"),
+        # All short: then starts are handed to the launcher ahead of time.
+        pytest.param(("",), CYCLES // 3, id="short"),
+    ],
+)
+def test_nothing_is_lost_and_nothing_runs_twice(
+    server: ServerProcess, tmp_path: Path, pauses: Sequence[str], cycles: int
+) -> None:
     seed = int(os.environ.get("RETZ_KILL9_SEED", time.time_ns() % 1_000_000))
     print(f"RETZ_KILL9_SEED={seed}")
     dice = random.Random(seed)
     starts = tmp_path / "starts"
     starts.touch()
-    load = Load(server, starts, seed)
+    load = Load(server, starts, seed, pauses)
     load.start()
     launcher_kills = 0
-    for _ in range(CYCLES):
+    for _ in range(cycles):
         load.join(dice.uniform(0.02, 0.6))
         assert load.is_alive(), load.failure
         victim = dice.choice(["server", "server", "launcher", "both"])
