@@ -240,7 +240,11 @@ class Dispatcher:
         """Plan once in this turn of the loop, after everything that is already due."""
         if not self._plan_due:
             self._plan_due = True
-            asyncio.get_running_loop().call_soon(self._plan)
+            asyncio.get_running_loop().call_soon(self._plan_if_due)
+
+    def _plan_if_due(self) -> None:
+        if self._plan_due:  # an offer may have come meanwhile and been planned at once
+            self._plan()
 
     def _plan(self) -> None:
         self._plan_due = False
