@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 # with 5 ms fsync against 2 130 with 0.4): answering them takes the loop a millisecond and a half.
 GATHER_SHARE = 0.4
 GATHER_MAX_S = 0.002
-GATHER_STEPS = 8
+GATHER_STEP_S = 0.00025
+"""A disk so fast that not even one step comes out needs no cohorts; sleeping costs 60 µs more than one asks for, and
+without it 1 000 x true run at 0.60 of xargs's rate instead of 0.55."""
 
 _Batch = tuple[int, Sequence[Buffer]]
 
@@ -149,11 +151,10 @@ class Writer:
 
     def _gather(self) -> None:
         """Give those who were just answered the time to come back, so that one fsync serves all."""
-        pause = min(GATHER_SHARE * self._fsync_s, GATHER_MAX_S) / GATHER_STEPS
-        for _ in range(GATHER_STEPS):
+        for _ in range(int(min(GATHER_SHARE * self._fsync_s, GATHER_MAX_S) / GATHER_STEP_S)):
             if 1 + self._queue.qsize() >= self._expected:
                 return
-            time.sleep(pause)
+            time.sleep(GATHER_STEP_S)
 
     def _commit(self, batch: list[_Batch]) -> None:
         buffers = [buffer for _, parts in batch for buffer in parts]
