@@ -252,8 +252,8 @@ def test_a_launcher_that_cannot_be_had_is_shown_until_it_can(local: Site, monkey
 def test_a_launcher_that_does_not_answer_is_named(local: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(site: Site) -> None:
         pid = site.launcher_pid()
+        os.kill(pid, signal.SIGSTOP)  # before it hears that its server leaves, and leaves too
         await site.engine.stop()
-        os.kill(pid, signal.SIGSTOP)
         monkeypatch.setattr(link, "_PATIENCE_S", 0.1)
         try:
             with pytest.raises(EngineError, match="does not answer"):
