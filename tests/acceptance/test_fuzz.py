@@ -96,7 +96,7 @@ def test_no_request_is_answered_otherwise_than_the_document_says(
     try:
         ask()
     except (SkipTest, Unsatisfiable) as nothing:
-        pytest.skip(f"nothing to vary: {nothing}")
+        pytest.skip(f"{label}: there is no {mode.value} request to make ({type(nothing).__name__})")
     finally:
         _reopen(fuzzed)
 
@@ -109,7 +109,6 @@ def _reopen(server: ServerProcess) -> None:
 
 
 def _left_out(query: Any) -> bool:
-    """What waits, as it should; empty values, which count as absent; what is too long to be read as HTTP at all."""
+    """What waits, as it should; what is too long to be read as HTTP at all."""
     waits = str(query.get("follow", "")).lower() == "true" or query.get("timeout_s", 0) not in (0, "0")
-    empty = any(not str(value).strip("[]{}'\", ") for value in query.values())
-    return waits or empty or len(str(query)) > 2_000
+    return waits or len(str(query)) > 2_000

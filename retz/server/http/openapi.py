@@ -112,6 +112,8 @@ def refusals(route: Route) -> set[int]:
     if route.access == "public":
         return set(route.refusals)
     statuses = {400, 401, 403, 413, *route.refusals}
+    if "{" in route.path:
+        statuses.add(405)  # what stands in the place of the braces may make it another route, of other methods
     if route.method != "GET":
         statuses.add(503)
     return statuses

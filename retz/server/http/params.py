@@ -14,6 +14,8 @@ MAX_ID = 2**53 - 1
 """Largest id that every JSON reader keeps exactly."""
 MAX_TEXT = 1000
 MAX_IDS_TEXT = 8000
+MAY_BE_EMPTY = ("path", "text")
+"""The sandbox itself, and a search for nothing in particular."""
 
 
 def refuse(name: str, message: str) -> NoReturn:
@@ -40,6 +42,9 @@ class Params:
             if name not in repeatable and len(self._query.getall(name)) > 1:
                 refuse(name, "is given more than once")
 
+            if name not in MAY_BE_EMPTY and "" in self._query.getall(name):
+                refuse(name, "is empty: give it a value or leave it out")
+
     def text(self, name: str, longest: int = MAX_TEXT) -> str | None:
         """The text, None if absent or empty."""
         value = self._query.get(name)
@@ -47,17 +52,17 @@ class Params:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """All values of a repeatable parameter."""
-        return tuple(checked_text(name, value) for value in self._query.getall(name, ()) if value)
+        return tuple(checked_text(name, value) for value in self._query.getall(name, ()))
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number within bounds."""
         value = self._query.get(name)
-        return default if value is None or value == "" else integer(name, value, low, high)
+        return default if value is None else integer(name, value, low, high)
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """A finite number within bounds."""
         value = self._query.get(name)
-        if value is None or value == "":
+        if value is None:
             return default
         try:
             number = float(value)
@@ -70,7 +75,7 @@ class Params:
     def flag(self, name: str) -> bool | None:
         """``true`` or ``false``; None if absent."""
         value = self._query.get(name)
-        if value is None or value == "":
+        if value is None:
             return None
         if value not in ("true", "false"):
             refuse(name, "must be true or false")
@@ -79,7 +84,7 @@ class Params:
     def time(self, name: str) -> float | None:
         """An ISO-8601 time in seconds since the epoch; without an offset it is UTC."""
         value = self._query.get(name)
-        return None if value is None or value == "" else parse_time(name, value)
+        return None if value is None else parse_time(name, value)
 
     def words(self, name: str) -> tuple[str, ...]:
         """A comma list, empty if absent."""

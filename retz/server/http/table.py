@@ -15,6 +15,7 @@ from .views import ApplicationView, JobView
 API = "/api/v2"
 
 _TEXT: dict[str, Any] = {"type": "string", "maxLength": MAX_TEXT}
+_WORDS: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
 _TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 _FLAG: dict[str, Any] = {"type": "string", "enum": ["true", "false"]}
 
@@ -34,13 +35,15 @@ _PATH = Parameter("path", _TEXT, "Relative to the sandbox.")
 _ATTEMPT = Parameter("attempt", _whole(0, 1_000_000), "Attempt; absent or 0 is the latest.")
 
 _LIST = (
-    Parameter("state", _TEXT, f"Comma list of {', '.join(selection.STATE_WORDS)}; default LIVE."),
-    Parameter("ids", {"type": "string", "maxLength": MAX_IDS_TEXT}, "Comma list of ids and ranges: 12,3-9."),
-    Parameter("user", _TEXT, "For administrators: an access key, or * for all."),
-    Parameter("tag", _TEXT, "All that are given must hold.", repeatable=True),
-    Parameter("application", _TEXT),
-    Parameter("name", _TEXT),
-    Parameter("pipeline", _TEXT),
+    Parameter("state", _WORDS, f"Comma list of {', '.join(selection.STATE_WORDS)}; default LIVE."),
+    Parameter(
+        "ids", {"type": "string", "minLength": 1, "maxLength": MAX_IDS_TEXT}, "Comma list of ids and ranges: 12,3-9."
+    ),
+    Parameter("user", _WORDS, "For administrators: an access key, or * for all."),
+    Parameter("tag", _WORDS, "All that are given must hold.", repeatable=True),
+    Parameter("application", _WORDS),
+    Parameter("name", _WORDS),
+    Parameter("pipeline", _WORDS),
     Parameter("held", _FLAG),
     Parameter("text", _TEXT, "Part of the name or the command, any case."),
     Parameter("since", _TIME, "Submitted at or after."),
@@ -49,7 +52,7 @@ _LIST = (
     Parameter("sort", {"type": "string", "enum": list(selection.SORT_NAMES)}, "Default -id."),
     Parameter("limit", _whole(1, 1000), "Default 100."),
     Parameter("offset", _whole(0, selection.MAX_OFFSET), "Default 0."),
-    Parameter("cursor", _TEXT, "From 'next' of the window before; instead of offset."),
+    Parameter("cursor", _WORDS, "From 'next' of the window before; instead of offset."),
 )
 _FILE = (
     _ID,
@@ -281,7 +284,7 @@ QUEUE = (
         "Changes as they become durable (server-sent events).",
         parameters=(
             Parameter("since", _whole(0, MAX_ID), "Journal sequence number; absent: from now on."),
-            Parameter("user", _TEXT, "For administrators: * for all."),
+            Parameter("user", _WORDS, "For administrators: * for all."),
             Parameter("Last-Event-ID", _whole(0, MAX_ID), "As since.", "header"),
         ),
         answers={200: Answer("The stream.", str, "text/event-stream")},
