@@ -86,7 +86,8 @@ def test_strays_are_known_by_mark_or_by_record() -> None:
     leaders = {recorded.pid: (stat[3], stat[3]), other.pid: (wrong[3] - 9, wrong[3] - 1)}
     try:
         assert processes.end_strays("local-strays-test", leaders) == 3  # the second one has a child
-        assert marked.wait() == recorded.wait() == -9
+        assert marked.wait() == -9
+        assert recorded.wait() in (-9, 0)  # 0: its child was ended first, and it before its own turn came
         assert other.poll() is None
     finally:
         other.kill()
