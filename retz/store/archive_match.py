@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -19,6 +20,7 @@ from .archive_columns import STATE_NUMBER, name_number
 from .archive_segment import ActiveSegment, SealedSegment, Summary, View, decode_job, record_of
 from .job_query import JobQuery, view_of
 
+_ROWS_PER_TURN = 500
 _SAFE_TEXT = re.compile(r"[!#-\[\]-~]+")
 """Characters that stand in JSON as themselves and are no space (which may be the gap between two arguments)."""
 
@@ -122,7 +124,9 @@ def _match_records(rows: Sequence[int], view: View, query: JobQuery) -> Sequence
     matched = []
     places = sorted(rows, key=view.columns.offset.__getitem__)
     # Expired meanwhile: no lines.
-    for row, line in zip(places, view.lines(places), strict=False):
+    for count, (row, line) in enumerate(zip(places, view.lines(places), strict=False)):
+        if not count % _ROWS_PER_TURN:
+            time.sleep(0)  # give the loop's thread its turn: it was seen to wait 75 ms for a whole segment otherwise
         if probes and not _may_hold(line, probes):
             continue
         record = record_of(line)
