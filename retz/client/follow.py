@@ -7,7 +7,7 @@ earlier attempts are taken off it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from . import calls
@@ -18,6 +18,23 @@ ENDED = ("FINISHED", "FAILED", "KILLED")
 
 Steps = Generator[Call, Any, Call]
 """Yields calls whose decoded answers (or ApiError, thrown in) it wants; returns the call to stream from."""
+
+
+def drive(steps: Steps, answer_to: Callable[[Call], Any]) -> Call:
+    """Answer the calls of ``steps`` one after the other, refusals thrown into it; return what it returns."""
+    answer: Any = None
+    error: ApiError | None = None
+    while True:
+        try:
+            call = steps.send(answer) if error is None else steps.throw(error)
+        except StopIteration as stop:
+            result: Call = stop.value
+            return result
+        answer, error = None, None
+        try:
+            answer = answer_to(call)
+        except ApiError as refused:
+            error = refused
 
 
 class Follow:

@@ -16,7 +16,7 @@ from retz.model.submission import JobSpec
 from . import calls, types
 from .calls import Call
 from .errors import ApiError, ConnectionLost, RetzError
-from .follow import Follow, Steps
+from .follow import Follow, drive
 from .retry import Backoff, new_key
 from .shared import (
     LONG_POLL_S,
@@ -184,7 +184,7 @@ class Client:
         state = Follow(job_id, path, offset)
 
         def connect() -> Call:
-            return self._run(state.connect())
+            return drive(state.connect(), self._json)
 
         for data in self._stream(connect, None, lambda: state.is_over(self._json(state.over()))):
             state.received(len(data))
@@ -275,21 +275,6 @@ class Client:
         if delay is None:
             raise error
         time.sleep(delay)
-
-    def _run(self, steps: Steps) -> Call:
-        answer: Any = None
-        error: ApiError | None = None
-        while True:
-            try:
-                call = steps.send(answer) if error is None else steps.throw(error)
-            except StopIteration as stop:
-                result: Call = stop.value
-                return result
-            answer, error = None, None
-            try:
-                answer = self._json(call)
-            except ApiError as refused:
-                error = refused
 
     def _stream(
         self, connect: Callable[[], Call], silence_s: float | None, is_over: Callable[[], bool]

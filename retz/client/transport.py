@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from types import TracebackType
@@ -18,7 +18,7 @@ from retz.config import ClientConfig
 from . import calls
 from .calls import Call
 from .errors import ApiError, ConnectionLost, NoCredentials, NoServer, Untrusted, refusal
-from .follow import Follow
+from .follow import Follow, drive
 from .retry import Backoff
 from .sse import RawEvent, Subscription
 
@@ -171,22 +171,6 @@ class Transport:
             connection.sock.settimeout(timeout_s)
         return Stream(response, connection, self._uri)
 
-    def run(self, steps: Generator[Call, Any, Call]) -> Call:
-        """Answer the calls of a sans-I/O procedure; return what it returns."""
-        answer: Any = None
-        error: ApiError | None = None
-        while True:
-            try:
-                call = steps.send(answer) if error is None else steps.throw(error)
-            except StopIteration as stop:
-                result: Call = stop.value
-                return result
-            answer, error = None, None
-            try:
-                answer = self.call(call)
-            except ApiError as refused:
-                error = refused
-
     def follow(
         self,
         job_id: int | str,
@@ -206,7 +190,7 @@ class Transport:
         while True:
             call = calls.job(job_id)
             try:
-                call = self.run(state.connect())
+                call = drive(state.connect(), self.call)
                 with self.stream(call) as stream:
                     on_stream(stream)
                     for data in stream:

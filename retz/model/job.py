@@ -92,7 +92,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         owner: Access key of the user whose job it is.
         command: A shell line (text), or the argument vector of a program (array).
         resources: What it asks for, defaults filled in.
-        mem_default: True when ``resources.mem`` was filled in by us, so that messages can say so.
+        mem_default: True when ``resources.mem`` was filled in by us: resubmitted, it is filled in anew.
         application: Name of the owner's application it runs in.
         priority: -20..19, lower runs earlier (planner ``priority``).
         environment: Variables set for the job, beyond what the engine sets.

@@ -9,6 +9,7 @@ import pytest
 
 from retz.model.job import ENDED_STATES
 from retz.server.housekeeping import Housekeeping
+from retz.store.aggregates import AggregatePoint
 
 from .http_site import Site, running_site
 
@@ -69,6 +70,20 @@ async def test_sandboxes_are_kept_for_a_week_and_records_for_a_year(site: Site) 
     _later(site, 364)
     await Housekeeping(site.core).sweep()
     assert site.core.find(number) is not None
+    _later(site, 366)
+    await Housekeeping(site.core).sweep()
+    assert site.core.find(number) is None
+
+
+async def test_aggregates_are_kept_for_thirty_days(site: Site) -> None:
+    now = int(time.time())
+    site.core.aggregates.append(AggregatePoint(time=now - now % 60, queued=3.0, running=1.0))
+    _later(site, 29)
+    await Housekeeping(site.core).sweep()
+    assert len(site.core.aggregates.read(now - 60, now + 60)) == 1
+    _later(site, 32)
+    await Housekeeping(site.core).sweep()
+    assert site.core.aggregates.read(now - 60, now + 60) == []
 
 
 async def test_a_restart_finds_what_was_not_archived_yet(tmp_path: Path) -> None:
