@@ -1,0 +1,86 @@
+"""The estimator's settings, and the classes that they name."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from .errors import ConfigurationError
+from .solver.base import SolverSettings
+
+T = TypeVar("T")
+
+PORT = 9998
+
+_HADOOP = "org.apache.hadoop.resourceestimator"
+ALIASES = {
+    f"{_HADOOP}.translator.impl.NativeSingleLineParser": "estimator.translator.native.NativeLineParser",
+    f"{_HADOOP}.translator.impl.RmSingleLineParser": "estimator.translator.resource_manager.ResourceManagerLineParser",
+    f"{_HADOOP}.translator.impl.BaseLogParser": "estimator.translator.reading.BaseLogParser",
+    f"{_HADOOP}.skylinestore.impl.InMemoryStore": "estimator.skylinestore.memory.InMemoryStore",
+    f"{_HADOOP}.solver.impl.LpSolver": "estimator.solver.lp.LpSolver",
+    "native": "estimator.translator.native.NativeLineParser",
+    "rm": "estimator.translator.resource_manager.ResourceManagerLineParser",
+    "retz": "estimator.translator.retz_jobs.RetzJobLineParser",
+    "base": "estimator.translator.reading.BaseLogParser",
+    "memory": "estimator.skylinestore.memory.InMemoryStore",
+    "files": "estimator.skylinestore.files.FileStore",
+    "fast": "estimator.solver.fast.FastSolver",
+    "lp": "estimator.solver.lp.LpSolver",
+    "peak": "estimator.solver.peak.PeakSolver",
+    "last": "estimator.solver.baselines.LastRunSolver",
+    "max": "estimator.solver.baselines.MaxSolver",
+    "mean2": "estimator.solver.baselines.MeanOfTwoSolver",
+    "p95": "estimator.solver.baselines.PercentileSolver",
+}
+"""Short names and Hadoop's class names for our classes. Any other name is a dotted path."""
+
+SOLVERS = ("fast", "lp", "peak", "last", "max", "mean2", "p95")
+
+
+@dataclass(frozen=True)
+class EstimatorConfig:
+    """Everything that can be configured; the defaults are Hadoop's unless a better one is said below.
+
+    Attributes:
+        settings: Parameters of the solver.
+        solver, line_parser, log_parser, store: Names as in :data:`ALIASES`, or dotted paths.
+        port, bind: Where the service listens; loopback, because its routes are unsigned.
+        directory: Where a file store lives; one directory per owner below it.
+        log_directories: Directories from which ``POST translator/{path}`` may read; none by default.
+        workers_idle_s: A worker process with nothing to do ends after so many seconds.
+    """
+
+    settings: SolverSettings = field(default_factory=SolverSettings)
+    solver: str = "fast"
+    line_parser: str = "native"
+    log_parser: str = "base"
+    store: str = "files"
+    port: int = PORT
+    bind: str = "127.0.0.1"
+    directory: Path = Path("skylines")
+    log_directories: tuple[Path, ...] = ()
+    workers_idle_s: float = 60.0
+
+
+def load_class(name: str, base: type[T]) -> type[T]:
+    """The class of that name (see :data:`ALIASES`), checked to be a kind of ``base``.
+
+    Raises:
+        ConfigurationError: there is no such class, or it is something else.
+    """
+    path = ALIASES.get(name, name)
+    module, _, attribute = path.rpartition(".")
+    if not module:
+        raise ConfigurationError(
+            f"{name!r} names no class: use a short name or a dotted path like package.module.Class"
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"cannot load {path}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigurationError(f"{path} is not a {base.__name__}")
+    return found

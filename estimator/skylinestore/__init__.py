@@ -1,0 +1,1 @@
+"""Where history and predictions are kept."""
