@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigurationError
-from ..model import History, Kind, Prediction
+
+if TYPE_CHECKING:  # settings are read where numpy shall not be loaded
+    from ..model import History, Kind, Prediction
 
 
 @dataclass(frozen=True)
