@@ -26,6 +26,12 @@ MAX_TIME = 2**53
 MAX_AMOUNT = float(2**53)
 """Larger numbers are not exact in JSON readers nor in floating point; nothing real comes near."""
 
+MAX_RESOURCES = 64
+"""More names in one document are an attempt to fill the memory: each is a column over all steps."""
+
+MAX_SAMPLES = 20_000_000
+"""More intervals in one sampling (three years of 5 seconds) are a mistake in a log, and would fill the memory."""
+
 _DECIMALS = 6
 Operation = Literal["add", "subtract", "min", "max"]
 _OPERATIONS: dict[Operation, Callable[[FloatArray, FloatArray], FloatArray]] = {
@@ -54,7 +60,7 @@ class Skyline:
         Raises:
             ValueError: shapes or names do not fit, times do not ascend, or a number is not finite or too large.
         """
-        moments = np.asarray(times, dtype=np.int64).reshape(-1)
+        moments = _moments(times)
         amounts = np.asarray(values, dtype=np.float64).reshape(len(moments), -1 if len(moments) else len(resources))
         _check(moments, amounts, resources)
         order = ordered(resources)
@@ -97,8 +103,7 @@ class Skyline:
         Raises:
             ValueError: an interval ends before it starts, or the shapes do not fit.
         """
-        first = np.asarray(starts, dtype=np.int64).reshape(-1)
-        last = np.asarray(ends, dtype=np.int64).reshape(-1)
+        first, last = _moments(starts), _moments(ends)
         if first.shape != last.shape:
             raise ValueError(f"{len(first)} starts but {len(last)} ends")
         if (last < first).any():
@@ -108,7 +113,9 @@ class Skyline:
         times, place = np.unique(np.concatenate([first, last]), return_inverse=True)
         steps = np.zeros((len(times), len(resources)))
         np.add.at(steps, place, np.concatenate([change, -change]))
-        return cls(times, _exact(np.cumsum(steps, axis=0)), resources)
+        levels = _exact(np.cumsum(steps, axis=0))
+        levels[-1:] = 0.0  # by construction; adding 1e15 and 0.1 leaves a rest
+        return cls(times, levels, resources)
 
     @classmethod
     def of(cls, steps: Mapping[int, Amounts]) -> Skyline:
@@ -129,6 +136,13 @@ class Skyline:
         rows = np.asarray(samples, dtype=np.float64).reshape(-1, len(resources))
         times = start + interval * np.arange(len(rows) + 1, dtype=np.int64)
         return cls(times, np.vstack([rows, np.zeros((1, len(resources)))]), resources)
+
+    @classmethod
+    def trusted(cls, times: IntArray, values: FloatArray, resources: tuple[str, ...] = FIRST) -> Skyline:
+        """Of arrays that are canonical and read-only already. Nothing is checked: for makers of many at once."""
+        skyline = cls.__new__(cls)
+        skyline.times, skyline.values, skyline.resources = times, values, resources
+        return skyline
 
     # -- asking ------------------------------------------------------------------------------------------------
 
@@ -189,12 +203,14 @@ class Skyline:
             count: Number of intervals; as many as reach its end if None.
 
         Raises:
-            ValueError: the interval is not positive.
+            ValueError: the interval is not positive, or there would be more than :data:`MAX_SAMPLES` of them.
         """
         if interval <= 0:
             raise ValueError(f"the interval must be positive, not {interval}")
         begin = self.start if origin is None else origin
         number = max(0, -(-(self.end - begin) // interval)) if count is None else count
+        if number > MAX_SAMPLES:
+            raise ValueError(f"{number} intervals of {interval} from {begin}: choose a longer interval")
         if self.is_empty or number == 0:
             return np.zeros((number, len(self.resources)))
         edges = begin + interval * np.arange(number + 1, dtype=np.int64)
@@ -244,6 +260,15 @@ class Skyline:
     def shift(self, by: int) -> Skyline:
         """The same, ``by`` later."""
         return Skyline(self.times + by, self.values, self.resources)
+
+    def coarsened(self, unit: int) -> Skyline:
+        """With time in units of ``unit``, of which each holds the peak: at ``k`` that of ``[k·unit, (k + 1)·unit)``."""
+        if self.is_empty:
+            return self
+        units = np.unique(np.concatenate([self.times // unit, self.times // unit + 1]))
+        times = np.union1d(units * unit, self.times)
+        peaks = np.maximum.reduceat(_values_at(self, times), np.searchsorted(times, units * unit), axis=0)
+        return Skyline(units, peaks, self.resources)
 
     def with_resources(self, names: Sequence[str]) -> Skyline:
         """The same over at least these resources; those it does not have are zero."""
@@ -299,7 +324,13 @@ class Skyline:
         steps = document.get("resourceAllocation") if isinstance(document, dict) else None
         if not isinstance(steps, dict):
             raise ValueError('a skyline is an object like {"resourceAllocation": {"0": {"memory": 1024, "vcores": 1}}}')
-        return cls.of({_time(key): _amounts(key, value) for key, value in steps.items()})
+        read = {_time(key): _amounts(key, value) for key, value in steps.items()}
+        names = {name for amounts in read.values() for name in amounts}
+        if len(read) != len(steps):
+            raise ValueError("a time stands there twice")
+        if len(names) > MAX_RESOURCES:
+            raise ValueError(f"{len(names)} resources; at most {MAX_RESOURCES} are possible")
+        return cls.of(read)
 
 
 def total(skylines: Iterable[Skyline]) -> Skyline:
@@ -320,6 +351,13 @@ def total(skylines: Iterable[Skyline]) -> Skyline:
 def ordered(names: Iterable[str]) -> tuple[str, ...]:
     """Each name once, ``memory`` and ``vcores`` first (there or not), the others in alphabetical order."""
     return (*FIRST, *sorted(set(names).difference(FIRST)))
+
+
+def _moments(times: npt.ArrayLike) -> IntArray:
+    try:
+        return np.asarray(times, dtype=np.int64).reshape(-1)
+    except OverflowError as error:
+        raise ValueError(f"a time beyond {MAX_TIME}") from error
 
 
 def _check(times: IntArray, values: FloatArray, resources: Sequence[str]) -> None:
