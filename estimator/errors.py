@@ -60,3 +60,15 @@ class RecurrenceIdNotFound(SkylineStoreError):
 
 class StoreDamaged(SkylineStoreError):
     """A file of the store could not be read and was set aside; the text says where."""
+
+
+class BadArgument(EstimatorError):
+    """A value or a document that somebody sent makes no sense; the text says which."""
+
+
+class WorkerFailed(EstimatorError):
+    """The process that did the work ended or failed; asking again starts a new one."""
+
+
+class Busy(EstimatorError):
+    """Too much is waiting already; ask again later."""

@@ -1,0 +1,64 @@
+"""What can be done with a store, by name: the operations that a serving process has done by its workers.
+
+This module is read in serving processes, so it imports nothing of numpy; the operations themselves are in
+:mod:`estimator.operation_functions`, which only :func:`run` loads.
+
+All operations take keyword arguments; those with a default may be left out:
+
+=================== =============================================================== ===========================
+operation           arguments                                                       body
+=================== =============================================================== ===========================
+history             pipeline, run (``*``: see ``SkylineStore.get_history``)         Hadoop's map, ``{}``, ``null``
+estimation          pipeline                                                        the stored skyline or ``null``
+estimate            pipeline, WISHES, full=False                                    skyline, or all of a prediction
+current             as estimate                                                     the same if stored and current,
+                                                                                    else ``null``
+add_history         document: bytes (Hadoop's map)                                  ``{"runs": n}``
+update_history      pipeline, run, document: bytes (array of jobs)                  ``{"runs": 1}``
+delete_history      pipeline, run                                                   ``{}``
+delete_estimation   pipeline                                                        ``{"deleted": true|false}``
+translate           paths, parser=None, strict=False                                report
+pipelines           -                                                               list of pipelines
+plot                pipeline, resource="memory", kind=None, format="png", WISHES    PNG, SVG or PDF
+text                pipeline, resource="memory", kind=None, width=100, height=24,   text/plain
+                    colour=False, WISHES
+reservation         pipeline, WISHES, arguments of ``reservation_request``          YARN's request
+record_run          pipeline, run, spans, usages=(), keep=None                      ``{}``
+backtest            pipeline                                                        report of the backtest
+=================== =============================================================== ===========================
+
+WISHES are ``solver``, ``alpha``, ``beta``, ``interval``, ``min_runs`` and ``kind``, each None for what is configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .config import EstimatorConfig
+
+SOLVING = frozenset({"estimate", "plot", "text", "reservation", "backtest", "translate"})
+"""Operations that may take long; all others are quick."""
+
+WRITING = frozenset({"add_history", "update_history", "delete_history", "delete_estimation", "translate", "record_run"})
+"""Operations that change a history or forget a prediction."""
+
+
+class Outcome(NamedTuple):
+    """What an operation answers: a body and its media type."""
+
+    body: bytes
+    media: str = "application/json"
+
+
+def run(operation: str, place: Path, config: EstimatorConfig, arguments: Mapping[str, Any]) -> Outcome:
+    """Do one operation on the store at ``place``, here and now.
+
+    Raises:
+        BadArgument: there is no such operation, or an argument makes no sense.
+        EstimatorError: what the operation raises.
+    """
+    from .operation_functions import perform
+
+    return perform(operation, place, config, arguments)
