@@ -44,6 +44,25 @@ class SingleLineParser(ABC):
         """Number of jobs that have begun but not ended so far; they are reported, never stored."""
         return 0
 
+    def nameless(self) -> int:
+        """Number of jobs that ended so far but belong to no pipeline; they are reported, never stored."""
+        return 0
+
+
+Bad = Callable[[int, str], None]
+"""Told of a bad line: where in the block it begins, and why it is bad. Raises ``ParseError`` under ``strict``."""
+
+
+class BlockParser(SingleLineParser):
+    """A line parser that is also given many lines at once, which is faster, or that finds several jobs in a line."""
+
+    @abstractmethod
+    def parse_block(self, block: bytes, bad: Bad) -> Iterator[Finished]:
+        """Take a block of whole lines, each with its end; yield the jobs that they complete, in order.
+
+        Equivalent to :meth:`parse_line` for each of them, except that bad lines are told to ``bad``.
+        """
+
 
 @dataclass
 class Report:
@@ -53,16 +72,20 @@ class Report:
         lines, bad_lines: Lines read, and those that could not be understood.
         jobs: Jobs found.
         unfinished: Jobs that began but did not end in this log.
+        nameless: Jobs that ended but belong to no pipeline: their names are not of the form ``Pipeline-Run``.
+        duplicates: Run -> how many of its jobs were not stored because the store had jobs of their ids.
         problems: The first bad lines as ``file:line: why``; at most :data:`MAX_PROBLEMS`.
-        runs: Ids of the runs that were found, in order.
+        runs: Ids of the runs that were found, in order; about 200 bytes each.
     """
 
     lines: int = 0
     bad_lines: int = 0
     jobs: int = 0
     unfinished: int = 0
+    nameless: int = 0
     problems: list[str] = field(default_factory=list)
     runs: dict[RecurrenceId, None] = field(default_factory=dict)
+    duplicates: dict[RecurrenceId, int] = field(default_factory=dict)
 
 
 MAX_PROBLEMS = 20

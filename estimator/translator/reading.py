@@ -1,0 +1,141 @@
+"""Reads logs: files into a line parser, and the jobs that come out of it into a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from ..errors import DuplicateRecurrenceId, ParseError
+from ..model import RecurrenceId, ResourceSkyline
+from ..skylinestore.base import SkylineStore
+from .base import MAX_PROBLEMS, Bad, BlockParser, Finished, LogParser, Progress, Report, SingleLineParser
+from .lines import Block, blocks_of, each_line, excerpt
+
+CHUNK = 4096
+"""Jobs that are given to the store at once: a store that keeps a file per pipeline writes each once per chunk."""
+
+
+class BaseLogParser(LogParser):
+    """Reads files as they are named, block by block. Memory is bounded by a few times ``MAX_LINE``."""
+
+    def parse(
+        self,
+        paths: Iterable[Path],
+        parser: SingleLineParser,
+        report: Report,
+        *,
+        strict: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[Finished]:
+        """See :meth:`LogParser.parse`."""
+        for path in paths:
+            for file in _files_of(path, report):
+                source = _Source(file, report, strict)
+                for block in blocks_of(file, progress):
+                    yield from source.parse(block, parser)
+        report.unfinished += parser.unfinished()
+        report.nameless += parser.nameless()
+
+
+def translate(
+    paths: Iterable[Path],
+    store: SkylineStore,
+    *,
+    parser: SingleLineParser,
+    log_parser: LogParser | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Add the jobs of logs to a store; those that it has already (same run, same job id) are counted, not added.
+
+    What was added before an error stays in the store; to read the log again then does no harm.
+
+    Raises:
+        ParseError: a bad line under ``strict``.
+        OSError: a file cannot be read.
+    """
+    report = Report()
+    jobs = (log_parser or BaseLogParser()).parse(paths, parser, report, strict=strict, progress=progress)
+    while chunk := list(islice(jobs, CHUNK)):
+        _add(store, chunk, report.duplicates)
+    return report
+
+
+class _Source:
+    """A file that is being read: counts its lines, and reports what is wrong in them."""
+
+    def __init__(self, file: Path, report: Report, strict: bool) -> None:
+        self._file = file
+        self._report = report
+        self._strict = strict
+        self._lines = 0
+
+    def parse(self, block: Block, parser: SingleLineParser) -> Iterator[Finished]:
+        """The jobs that a block completes."""
+        if block.problem:
+            self._count(1)
+            self._bad(self._lines, block.problem, block.data)
+            return
+        first = self._lines + 1
+        self._count(block.data.count(b"\n"))
+
+        def bad(offset: int, why: str) -> None:
+            line = first + block.data.count(b"\n", 0, offset)
+            self._bad(line, why, block.data[offset : block.data.find(b"\n", offset)])
+
+        found = parser.parse_block(block.data, bad) if isinstance(parser, BlockParser) else _each(parser, block, bad)
+        for job in found:
+            self._report.jobs += 1
+            self._report.runs[job[0]] = None
+            yield job
+
+    def _count(self, lines: int) -> None:
+        self._lines += lines
+        self._report.lines += lines
+
+    def _bad(self, number: int, why: str, line: bytes) -> None:
+        text = f"{self._file}:{number}: {why}" + (f": {shown}" if (shown := excerpt(line)) else "")
+        if self._strict:
+            raise ParseError(text)
+        self._report.bad_lines += 1
+        _problem(self._report, text)
+
+
+def _each(parser: SingleLineParser, block: Block, bad: Bad) -> Iterator[Finished]:
+    return each_line(block.data, parser.parse_line, bad)
+
+
+def _problem(report: Report, text: str) -> None:
+    if len(report.problems) < MAX_PROBLEMS:
+        report.problems.append(text)
+
+
+def _files_of(path: Path, report: Report) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    inside = path.resolve()
+    for entry in sorted(path.iterdir()):
+        if entry.is_symlink() and not entry.resolve().is_relative_to(inside):
+            _problem(report, f"{entry}: not read: the link leads out of its directory")
+        elif entry.is_file():
+            yield entry
+
+
+def _add(store: SkylineStore, jobs: list[Finished], duplicates: dict[RecurrenceId, int]) -> None:
+    runs: dict[RecurrenceId, list[ResourceSkyline]] = {}
+    for run, job in jobs:
+        runs.setdefault(run, []).append(job)
+    for run in store.add_many(runs.items()):
+        # A run that has one of the jobs may lack the others.
+        count = sum(not _added(store, run, job) for job in runs[run]) if len(runs[run]) > 1 else 1
+        duplicates[run] = duplicates.get(run, 0) + count
+
+
+def _added(store: SkylineStore, run: RecurrenceId, job: ResourceSkyline) -> bool:
+    try:
+        store.add_history(run, [job])
+    except DuplicateRecurrenceId:
+        return False
+    return True
