@@ -51,6 +51,10 @@ class EstimatorConfig:
         directory: Where a file store lives; one directory per owner below it.
         log_directories: Directories from which ``POST translator/{path}`` may read; none by default.
         workers_idle_s: A worker process with nothing to do ends after so many seconds.
+        upload_limit: MB (2^20 bytes) of the largest body that the service reads, unpacked.
+
+    Raises:
+        ConfigurationError: a value is out of its range.
     """
 
     settings: SolverSettings = field(default_factory=SolverSettings)
@@ -63,6 +67,17 @@ class EstimatorConfig:
     directory: Path = Path("skylines")
     log_directories: tuple[Path, ...] = ()
     workers_idle_s: float = 60.0
+    upload_limit: int = 1024
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise ConfigurationError(f"the port must be from 0 to 65535, not {self.port}")
+        if not 0 <= self.workers_idle_s <= 86_400:  # false for NaN
+            raise ConfigurationError(f"workers-idle must be from 0 to 86400 seconds, not {self.workers_idle_s}")
+        if self.upload_limit < 1:
+            raise ConfigurationError(f"the upload limit must be at least 1 MB, not {self.upload_limit}")
+        if not self.bind:
+            raise ConfigurationError("bind must be an address or a host's name, like 127.0.0.1")
 
 
 def load_class(name: str, base: type[T]) -> type[T]:
