@@ -14,6 +14,8 @@ from .errors import BadArgument
 from .estimating import estimate as estimated
 from .model import Prediction, RecurrenceId
 from .operations import Outcome
+from .overview import forget as forgotten
+from .overview import runs_overview
 from .skylinestore.base import WILDCARD, Runs, SkylineStore
 from .skylinestore.files import FileStore
 from .solver.base import SolverSettings
@@ -114,6 +116,16 @@ def pipelines(store: SkylineStore, config: EstimatorConfig) -> Outcome:
     return _json(
         [{"pipelineId": each.pipeline, "runs": each.runs, "predicted": each.predicted} for each in store.pipelines()]
     )
+
+
+def runs(store: SkylineStore, config: EstimatorConfig, *, pipeline: str) -> Outcome:
+    """The runs of one pipeline at a glance; ``[]`` if there is none."""
+    return _json(runs_overview(_runs_of(store, pipeline)))
+
+
+def forget(store: SkylineStore, config: EstimatorConfig, *, pipeline: str) -> Outcome:
+    """Delete all that is known of a pipeline."""
+    return _json({"runs": forgotten(store, pipeline, _runs_of(store, pipeline))})
 
 
 def translate(
@@ -268,6 +280,6 @@ _OPERATIONS: dict[str, Callable[..., Outcome]] = {
     function.__name__: function
     for function in (
         history, estimation, estimate, current, add_history, update_history, delete_history, delete_estimation,
-        pipelines, translate, plot, reservation, record_run, backtest,
+        pipelines, runs, forget, translate, plot, reservation, record_run, backtest,
     )
 }  # fmt: skip

@@ -19,6 +19,8 @@ delete_history      pipeline, run                                               
 delete_estimation   pipeline                                                        ``{"deleted": true|false}``
 translate           paths, parser=None, strict=False                                report
 pipelines           -                                                               list of pipelines
+runs                pipeline                                                        its runs at a glance
+forget              pipeline                                                        ``{"runs": n}`` were deleted
 plot                pipeline, resource="memory", kind=None, format="png", WISHES    PNG, SVG or PDF
 text                pipeline, resource="memory", kind=None, width=100, height=24,   text/plain
                     colour=False, WISHES
@@ -41,7 +43,9 @@ from .config import EstimatorConfig
 SOLVING = frozenset({"estimate", "plot", "text", "reservation", "backtest", "translate"})
 """Operations that may take long; all others are quick."""
 
-WRITING = frozenset({"add_history", "update_history", "delete_history", "delete_estimation", "translate", "record_run"})
+WRITING = frozenset(
+    {"add_history", "update_history", "delete_history", "delete_estimation", "forget", "translate", "record_run"}
+)
 """Operations that change a history or forget a prediction."""
 
 
