@@ -75,6 +75,11 @@ class Lanes:
             WorkerFailed: the worker ended or hit a fault; the next call gets a new one.
             Busy: too many calls are waiting, or this object is closed.
         """
+        if operation == "estimate" and self._lanes[True].busy:
+            # What is stored and current need not wait for somebody else's solve.
+            stored = await self.call(place, "current", **arguments)
+            if stored.body != b"null":
+                return stored
         call = self._find(place, operation, arguments)
         call.waiters += 1
         try:
@@ -155,6 +160,10 @@ class _Lane:
         self._driver: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._stopping: set[asyncio.Task[None]] = set()
+
+    @property
+    def busy(self) -> bool:
+        return self._current is not None or bool(self._waiting)
 
     def submit(self, call: _Call) -> None:
         if len(self._waiting) >= MAX_WAITING:

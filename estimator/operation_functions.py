@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from .config import ALIASES, SOLVERS, EstimatorConfig, load_class
 from .documents import history_from_json, history_to_json, prediction_to_json, skyline_from_json
-from .errors import BadArgument
+from .errors import BadArgument, ConfigurationError, InvalidInput
+from .estimating import current as current_prediction
 from .estimating import estimate as estimated
+from .estimating import history_of
 from .model import Prediction, RecurrenceId
 from .operations import Outcome
 from .overview import forget as forgotten
 from .overview import runs_overview
-from .skylinestore.base import WILDCARD, Runs, SkylineStore
+from .skylinestore.base import Runs, SkylineStore
 from .skylinestore.files import FileStore
 from .solver.base import SolverSettings
 
 _KEPT_IN_FILES = {ALIASES["files"], ALIASES["memory"]}
+MOST_NAMED = 20
+"""Duplicates that a report names; there may be very many."""
+
+MOST_CELLS = 1000
+"""Columns and lines of a picture for a terminal."""
+
 _FORMATS = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
 
 
@@ -39,8 +50,14 @@ def open_store(config: EstimatorConfig, place: Path) -> SkylineStore:
     place that ends with the service.
     """
     if ALIASES.get(config.store, config.store) in _KEPT_IN_FILES:
-        return FileStore(place)
+        return _file_store(place)
     return load_class(config.store, SkylineStore)()  # type: ignore[type-abstract]
+
+
+@lru_cache(maxsize=32)
+def _file_store(place: Path) -> FileStore:
+    """One object for each place: it remembers what it has read."""
+    return FileStore(place)
 
 
 def history(store: SkylineStore, config: EstimatorConfig, *, pipeline: str, run: str) -> Outcome:
@@ -66,16 +83,9 @@ def current(
     store: SkylineStore, config: EstimatorConfig, *, pipeline: str, full: bool = False, **wishes: Any
 ) -> Outcome:
     """What :func:`estimate` would answer, if that is stored and current; else ``null``."""
-    prediction = store.get_prediction(pipeline)
     solver, settings = _wished(config, wishes)
-    if (
-        prediction is None
-        or prediction.history != store.digest(pipeline)
-        or dict(prediction.settings) != settings.fingerprint(solver)
-        or (settings.confidence and prediction.confidence is None)
-    ):
-        return _json(None)
-    return _prediction_json(prediction, full)
+    prediction = current_prediction(store, pipeline, config, solver=solver, settings=settings)
+    return _json(None) if prediction is None else _prediction_json(prediction, full)
 
 
 def add_history(store: SkylineStore, config: EstimatorConfig, *, document: bytes) -> Outcome:
@@ -120,12 +130,12 @@ def pipelines(store: SkylineStore, config: EstimatorConfig) -> Outcome:
 
 def runs(store: SkylineStore, config: EstimatorConfig, *, pipeline: str) -> Outcome:
     """The runs of one pipeline at a glance; ``[]`` if there is none."""
-    return _json(runs_overview(_runs_of(store, pipeline)))
+    return _json(runs_overview(_known(store, pipeline)))
 
 
 def forget(store: SkylineStore, config: EstimatorConfig, *, pipeline: str) -> Outcome:
     """Delete all that is known of a pipeline."""
-    return _json({"runs": forgotten(store, pipeline, _runs_of(store, pipeline))})
+    return _json({"runs": forgotten(store, pipeline, _known(store, pipeline))})
 
 
 def translate(
@@ -155,8 +165,11 @@ def translate(
             "badLines": report.bad_lines,
             "jobs": report.jobs,
             "runs": len(report.runs),
-            "duplicates": report.duplicates,
+            "duplicates": [
+                {"pipelineId": run.pipeline, "runId": run.run} for run in islice(report.duplicates, MOST_NAMED)
+            ],
             "unfinished": report.unfinished,
+            "nameless": report.nameless,
             "problems": report.problems,
         }
     )
@@ -174,24 +187,45 @@ def plot(
     """A picture of history and prediction."""
     if format not in _FORMATS:
         raise BadArgument(f"the format of a plot is one of {', '.join(_FORMATS)}, not {format!r}")
-    prediction = _predicted(store, config, pipeline, wishes)
-    _check_resource(prediction, resource)
     from .plot import plot_prediction
 
-    picture = plot_prediction(_runs_of(store, pipeline), prediction, resource=resource, format=format)
+    prediction = _predicted(store, config, pipeline, wishes)
+    picture = plot_prediction(history_of(store, pipeline), prediction, resource=resource, format=format)
     return Outcome(picture, _FORMATS[format])
 
 
+def text(
+    store: SkylineStore,
+    config: EstimatorConfig,
+    *,
+    pipeline: str,
+    resource: str = "memory",
+    width: int = 100,
+    height: int = 28,
+    colour: bool = False,
+    **wishes: Any,
+) -> Outcome:
+    """The same picture for a terminal."""
+    from .drawing import drawing, text_picture
+
+    if not (1 <= width <= MOST_CELLS and 1 <= height <= MOST_CELLS):
+        raise BadArgument(f"a picture has from 1 to {MOST_CELLS} columns and lines, not {width} x {height}")
+    prediction = _predicted(store, config, pipeline, wishes)
+    drawn = drawing(history_of(store, pipeline), prediction, resource)
+    picture = text_picture(drawn, width=width, height=height, colour=colour)
+    return Outcome(picture.encode(), "text/plain; charset=utf-8")
+
+
 def reservation(store: SkylineStore, config: EstimatorConfig, *, pipeline: str, **options: Any) -> Outcome:
-    """The prediction as YARN's reservation request."""
-    from .reservation import reservation_request
+    """The prediction as YARN's reservation request, in the newest run's containers, from now on by default."""
+    from .reservation import container_of, reservation_request
 
     wishes = {name: options.pop(name) for name in _WISHES if name in options}
+    given = {name: value for name, value in options.items() if value is not None}
     prediction = _predicted(store, config, pipeline, wishes)
-    try:
-        return _json(reservation_request(prediction, **options))
-    except ValueError as error:
-        raise BadArgument(str(error)) from error
+    container = container_of(history_of(store, pipeline))
+    arrival = given.pop("arrival_ms", int(time.time() * 1000))
+    return _json(reservation_request(prediction, container=container, arrival_ms=arrival, **given))
 
 
 def record_run(
@@ -223,7 +257,7 @@ def backtest(store: SkylineStore, config: EstimatorConfig, *, pipeline: str) -> 
     """What every solver would have predicted for past runs."""
     from .backtest import backtest as tested
 
-    return _json(tested(_runs_of(store, pipeline), config).to_json())
+    return _json(tested(history_of(store, pipeline), config).to_json())
 
 
 _WISHES = ("solver", "alpha", "beta", "interval", "min_runs", "kind")
@@ -240,7 +274,10 @@ def _wished(config: EstimatorConfig, wishes: Mapping[str, Any]) -> tuple[str, So
     solver = changes.pop("solver", config.solver)
     if solver != config.solver and solver not in SOLVERS:
         raise BadArgument(f"there is no solver {solver!r}; choose one of {', '.join(SOLVERS)}")
-    return solver, replace(config.settings, **changes)
+    try:
+        return solver, replace(config.settings, **changes)
+    except ConfigurationError as error:
+        raise BadArgument(str(error)) from error
 
 
 def _predicted(store: SkylineStore, config: EstimatorConfig, pipeline: str, wishes: Mapping[str, Any]) -> Prediction:
@@ -252,17 +289,15 @@ def _prediction_json(prediction: Prediction, full: bool) -> Outcome:
     return _json(prediction_to_json(prediction) if full else prediction.skyline.to_json())
 
 
-def _runs_of(store: SkylineStore, pipeline: str) -> Runs:
-    """The history of one pipeline, ``*`` being a name like any other."""
-    runs = store.get_history(RecurrenceId(pipeline, WILDCARD)) or {}
-    return {run: jobs for run, jobs in runs.items() if run.pipeline == pipeline}
+def _known(store: SkylineStore, pipeline: str) -> Runs:
+    try:
+        return history_of(store, pipeline)
+    except InvalidInput:
+        return {}
 
 
-def _check_resource(prediction: Prediction, resource: str) -> None:
-    if resource not in prediction.skyline.resources:
-        raise BadArgument(
-            f"there is no resource {resource!r} in this pipeline, but {', '.join(prediction.skyline.resources)}"
-        )
+def _run_json(run: RecurrenceId) -> dict[str, str]:
+    return {"pipelineId": run.pipeline, "runId": run.run}
 
 
 def _read(convert: Callable[[Any], Any], document: bytes) -> Any:

@@ -21,10 +21,10 @@ translate           paths, parser=None, strict=False                            
 pipelines           -                                                               list of pipelines
 runs                pipeline                                                        its runs at a glance
 forget              pipeline                                                        ``{"runs": n}`` were deleted
-plot                pipeline, resource="memory", kind=None, format="png", WISHES    PNG, SVG or PDF
-text                pipeline, resource="memory", kind=None, width=100, height=24,   text/plain
+plot                pipeline, resource="memory", format="png", WISHES               PNG, SVG or PDF
+text                pipeline, resource="memory", width=100, height=28,              text/plain
                     colour=False, WISHES
-reservation         pipeline, WISHES, arguments of ``reservation_request``          YARN's request
+reservation         pipeline, WISHES, what ``reservation_request`` takes            YARN's request
 record_run          pipeline, run, spans, usages=(), keep=None                      ``{}``
 backtest            pipeline                                                        report of the backtest
 =================== =============================================================== ===========================
