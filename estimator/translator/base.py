@@ -73,9 +73,9 @@ class Report:
         jobs: Jobs found.
         unfinished: Jobs that began but did not end in this log.
         nameless: Jobs that ended but belong to no pipeline: their names are not of the form ``Pipeline-Run``.
-        duplicates: Run -> how many of its jobs were not stored because the store had jobs of their ids.
         problems: The first bad lines as ``file:line: why``; at most :data:`MAX_PROBLEMS`.
-        runs: Ids of the runs that were found, in order; about 200 bytes each.
+        runs: Ids of the runs that were found, in order, about 200 bytes each. ``translate`` fills this and the next.
+        duplicates: Run -> how many of its jobs were not stored because the store had jobs of their ids.
     """
 
     lines: int = 0

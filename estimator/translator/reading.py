@@ -58,7 +58,7 @@ def translate(
     report = Report()
     jobs = (log_parser or BaseLogParser()).parse(paths, parser, report, strict=strict, progress=progress)
     while chunk := list(islice(jobs, CHUNK)):
-        _add(store, chunk, report.duplicates)
+        _add(store, chunk, report)
     return report
 
 
@@ -85,9 +85,9 @@ class _Source:
             self._bad(line, why, block.data[offset : block.data.find(b"\n", offset)])
 
         found = parser.parse_block(block.data, bad) if isinstance(parser, BlockParser) else _each(parser, block, bad)
+        report = self._report
         for job in found:
-            self._report.jobs += 1
-            self._report.runs[job[0]] = None
+            report.jobs += 1
             yield job
 
     def _count(self, lines: int) -> None:
@@ -123,14 +123,15 @@ def _files_of(path: Path, report: Report) -> Iterator[Path]:
             yield entry
 
 
-def _add(store: SkylineStore, jobs: list[Finished], duplicates: dict[RecurrenceId, int]) -> None:
+def _add(store: SkylineStore, jobs: list[Finished], report: Report) -> None:
     runs: dict[RecurrenceId, list[ResourceSkyline]] = {}
     for run, job in jobs:
         runs.setdefault(run, []).append(job)
     for run in store.add_many(runs.items()):
         # A run that has one of the jobs may lack the others.
         count = sum(not _added(store, run, job) for job in runs[run]) if len(runs[run]) > 1 else 1
-        duplicates[run] = duplicates.get(run, 0) + count
+        report.duplicates[run] = report.duplicates.get(run, 0) + count
+    report.runs.update(dict.fromkeys(runs))
 
 
 def _added(store: SkylineStore, run: RecurrenceId, job: ResourceSkyline) -> bool:
