@@ -60,6 +60,14 @@ class ServerConfig:
     local_ports: tuple[int, int]
     local_sample_interval: float
     local_attributes: dict[str, str | float | bool]
+    estimator_enabled: bool
+    estimator_solver: str
+    estimator_alpha: float
+    estimator_beta: float
+    estimator_interval: float
+    estimator_min_runs: int
+    estimator_keep_runs: int
+    estimator_idle: float
     log_level: str
     store_journal_size: int
     store_keep: float
@@ -143,6 +151,8 @@ def _check(config: ServerConfig) -> None:
             f"retz.authentication is off and retz.bind is {config.bind}: whoever reaches it could run "
             "commands as you; bind 127.0.0.1 or leave authentication on"
         )
+    if config.estimator_keep_runs < 1:
+        raise ConfigError("retz.estimator.keep-runs must be at least 1; retz.estimator.enabled = false keeps none")
     if (config.access_secret is None) != (config.access_key is None):
         raise ConfigError("retz.access.key and retz.access.secret belong together: set both or neither")
 

@@ -55,8 +55,8 @@ _OPTIONS = [
     click.option("--grace", type=Duration("s"), metavar="TIME", help="Between SIGTERM and SIGKILL: 10 (seconds), 1m."),
     click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries after a lost machine [default: 5]."),
     click.option("--hold", is_flag=True, help="Do not start it before 'retz release'."),
-    click.option("--pipeline", metavar="NAME", help="The recurring work that it is part of."),
-    click.option("--pipeline-run", metavar="NAME", help="Which run of the pipeline, a date for instance."),
+    click.option("--pipeline", metavar="NAME", help="The recurring work that it is part of: see 'retz predict'."),
+    click.option("--run", metavar="ID", help="Which run of the pipeline, a date for instance [default: a fresh one]."),
     click.option("-w", "--directory", metavar="DIR", help="Working directory on the machine that runs it."),
     click.option("--env-all", is_flag=True, help="Pass your whole environment (except RETZ_*)."),
     click.option("--sandbox", is_flag=True, help="Run in the job's own empty directory, with nothing of yours."),
@@ -69,6 +69,8 @@ def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: 
     Raises:
         click.UsageError: there is no command, or several.
     """
+    if options["run"] is not None and options["pipeline"] is None:
+        raise click.UsageError("--run says which run of a pipeline it is: name that with --pipeline, or leave --run out")
     commands = _commands(words, options["line"], options["each_line"])
     common = _fields(options)
     surroundings = _surroundings(app, options)
@@ -136,7 +138,7 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
         "max_retries": options["retries"],
         "held": options["hold"] or None,
         "pipeline": options["pipeline"],
-        "run": options["pipeline_run"],
+        "run": options["run"],
     }
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
 

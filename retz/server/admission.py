@@ -24,6 +24,8 @@ DEFAULT_APPLICATION = "default"
 MAX_PORTS = 1000
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NO_NAMES = ("*", ".", "..")
+"""They mean something else in the estimator's addresses: all of them, or a directory."""
 _NO_ENVIRONMENT: dict[str, str] = {}
 
 
@@ -91,8 +93,8 @@ class Admission:
         _check_command(spec.command)
         application = self._checked_application(spec.application, owner)
         resources, mem_default = self._resources(spec.resources)
-        for field in ("name", "pipeline", "run"):
-            _check_text(field, getattr(spec, field))
+        _check_text("name", spec.name)
+        _check_run(spec)
         for number, tag in enumerate(spec.tags or ()):
             _check_text(f"tags[{number}]", tag)
         if spec.attributes:
@@ -249,6 +251,16 @@ def _check_command(command: str | tuple[str, ...]) -> None:
 def _check_text(field: str, text: str | None) -> None:
     if text and _CONTROL.search(text):
         raise _Invalid(field, "must not contain line breaks or control characters")
+
+
+def _check_run(spec: JobSpec) -> None:
+    if spec.run is not None and spec.pipeline is None:
+        raise _Invalid("run", "is a run of a pipeline: name that too (--pipeline NAME), or leave it out")
+    for field in ("pipeline", "run"):
+        text = getattr(spec, field)
+        _check_text(field, text)
+        if text is not None and (not text.strip() or text in _NO_NAMES):
+            raise _Invalid(field, f"must be a name, not {text!r}")
 
 
 def _check_constraint(text: str) -> None:

@@ -33,6 +33,8 @@ from .admission import Admission
 from .counters import Counters
 from .dispatcher import Dispatcher, Mode
 from .problem import Problem
+from .skylines.recorder import Skylines
+from .skylines.runs import fresh_run
 
 Action = Literal["kill", "hold", "release", "update", "resubmit"]
 
@@ -77,6 +79,7 @@ class Core:
         self.counters = Counters()
         self.collector = MinuteCollector()
         self.admission = Admission(config, engine.agents, lambda key: db.applications.record(key))
+        self.skylines = Skylines(self)
         self.dispatcher = Dispatcher(
             db,
             scheduler,
@@ -85,6 +88,7 @@ class Core:
             counters=self.counters,
             collector=self.collector,
             on_agents_changed=self.admission.agents_changed,
+            runs=self.skylines.runs if config.estimator_enabled else None,
         )
         self._submitting: dict[str, asyncio.Future[None]] = {}
 
@@ -232,6 +236,7 @@ class Core:
             jobs = self.admission.build(specs, user.key, range(count), now)
             ids = self.db.reserve_ids(count)
             jobs = _marked([replace(job, id=job_id) for job, job_id in zip(jobs, ids, strict=True)], repeats)
+            jobs = _in_runs(jobs, now, ids[0])
             await self.dispatcher.accept(jobs, self._remember(name, digest, ids, now))
             return ids
         return await self._accept_many(user, specs, name, digest, now, repeats)
@@ -252,7 +257,7 @@ class Core:
         for start in slices:
             part = slice(start, start + SLICE)
             jobs = self.admission.build(specs[part], user.key, ids[part], now, base=start)
-            built.append(_marked(jobs, repeats[part]))
+            built.append(_in_runs(_marked(jobs, repeats[part]), now, ids[0]))
             await asyncio.sleep(0)
         bulk = self.db.bulk()
         # First, so that it comes to memory in the same turn as to the journal.
@@ -426,8 +431,16 @@ def _marked(jobs: list[Job], repeats: Sequence[int]) -> list[Job]:
     return [replace(job, resubmit_of=source) for job, source in zip(jobs, repeats, strict=True)]
 
 
+def _in_runs(jobs: list[Job], now: float, first: int) -> list[Job]:
+    """The same jobs; those of a pipeline that name no run are together its fresh one."""
+    if not any(job.pipeline is not None and job.run is None for job in jobs):
+        return jobs
+    run = fresh_run(now, first)
+    return [replace(job, run=run) if job.pipeline is not None and job.run is None else job for job in jobs]
+
+
 def spec_of(job: Job) -> JobSpec:
-    """The request that would make this job again."""
+    """The request that would make this job again: as part of a fresh run of its pipeline, if it has one."""
     need = job.resources
     mem = None if job.mem_default else need.mem
     return JobSpec(
@@ -444,7 +457,6 @@ def spec_of(job: Job) -> JobSpec:
         kill_grace_s=job.kill_grace_s,
         max_retries=job.max_retries,
         pipeline=job.pipeline,
-        run=job.run,
     )
 
 

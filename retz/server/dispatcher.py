@@ -24,6 +24,7 @@ from retz.store.database import Change, Database, StoreFailed, Ticket
 
 from .counters import Counters
 from .ledger import Ledger
+from .skylines.runs import Runs
 from .tasks import known_task_of, task_of
 
 log = logging.getLogger("retz.dispatcher")
@@ -43,6 +44,7 @@ class Dispatcher:
     Args:
         clock: Seconds since the epoch.
         on_agents_changed: Called when the engine's agents changed.
+        runs: Told of every job that comes or ends; None where nobody wants to know.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Dispatcher:
         counters: Counters,
         collector: MinuteCollector,
         on_agents_changed: Callable[[], None] = lambda: None,
+        runs: Runs | None = None,
     ) -> None:
         self._db = db
         self._scheduler = scheduler
@@ -63,6 +66,7 @@ class Dispatcher:
         self._counters = counters
         self._collector = collector
         self._on_agents_changed = on_agents_changed
+        self._runs = runs
         self.ledger = Ledger()
         self.mode: Mode = "open"
         self.engine_failure: str | None = None
@@ -79,6 +83,8 @@ class Dispatcher:
     async def start(self) -> None:
         """Rebuild what is derived from the store, let the engine adopt what runs, then begin to plan."""
         known = []
+        if self._runs is not None:
+            self._runs.load(self._db.jobs.records().values())
         for job in self._db.jobs.records().values():
             if job.state == "QUEUED":
                 if not job.held:
@@ -121,6 +127,8 @@ class Dispatcher:
             if not job.held:
                 self._scheduler.add(job)
             self._collector.submitted(job)
+            if self._runs is not None and job.pipeline is not None:
+                self._runs.entered(job)
         self._counters.submitted += len(jobs)
 
     def change(self, pairs: Sequence[tuple[Job, Event]]) -> Ticket:
@@ -351,6 +359,8 @@ class Dispatcher:
             elif effect == "end":
                 self.ended.append(job.id)
                 self._collector.ended(job)
+                if self._runs is not None and job.pipeline is not None:
+                    self._runs.left(job)
 
     def _apply(self, changes: Sequence[Change]) -> Ticket:
         ended = [change.id for change in changes if change.table == "jobs" and _is_ended(change.record)]

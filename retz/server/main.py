@@ -156,6 +156,7 @@ async def _run(config: ServerConfig) -> None:
         await core.start()
         housekeeping = Housekeeping(core)
         housekeeping.start()
+        core.skylines.start()
         # Everything alive now stays alive: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()
@@ -172,6 +173,7 @@ async def _run(config: ServerConfig) -> None:
         log.info("stopping; running jobs go on and are taken up again at the next start")
         await runner.cleanup()
         await housekeeping.stop()
+        await core.skylines.stop()
         await core.stop()
 
 
