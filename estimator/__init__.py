@@ -1,1 +1,3 @@
-"""Resource estimator: past runs into the needs of the next. Comes with a later release; it never imports retz."""
+"""Resource estimator: skylines of past runs into the needs of the next. Stands alone; it never imports retz."""
+
+__version__ = "0.1.0"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import InvalidInput
-from .model import History, Kind, Prediction, ResourceSkyline
+from .model import History, Prediction
 from .skyline import Skyline
-from .solver.demand import merge
+from .solver.runs import run_skyline
 from .steps import Charset, Point, Series, render, to_text
 from .units import amount, duration, percent, unit_of, usage
 
@@ -89,7 +89,7 @@ def drawing(history: History, prediction: Prediction, resource: str = "memory") 
     Raises:
         InvalidInput: neither runs nor prediction hold anything of that resource.
     """
-    runs = [_run(jobs, prediction.kind) for run, jobs in history.items() if run.run in set(prediction.runs)]
+    runs = [run_skyline(jobs, prediction.kind) for run, jobs in history.items() if run.run in set(prediction.runs)]
     curves = [run for run in runs if run.column(resource).any()]
     if not curves and not prediction.skyline.column(resource).any():
         raise InvalidInput("resource", f"unknown to this pipeline ({resource})", f"it has {_held(runs)}")
@@ -146,12 +146,6 @@ def shortened(name: str, most: int = 60) -> str:
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in name
     )
     return shown if len(shown) <= most else f"{shown[: most - most // 3 - 1]}…{shown[-(most // 3) :]}"
-
-
-def _run(jobs: Sequence[ResourceSkyline], kind: Kind) -> Skyline:
-    """All jobs of a run together, in seconds from the run's first moment; empty if nobody knows."""
-    merged = merge(jobs, kind)
-    return Skyline.empty() if merged is None else merged[0].shift(-merged[1])
 
 
 def _points(skyline: Skyline, resource: str) -> list[Point]:

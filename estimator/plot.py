@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .drawing import Drawing, drawing
+from .drawing import Drawing, drawing, shortened
 from .errors import InvalidInput
 from .model import History, Prediction
 from .steps import Point
-from .units import amount_ticks, nice_top, scale, time_ticks
+from .units import amount_ticks, duration, nice_top, percent, scale, time_ticks
+
+if TYPE_CHECKING:
+    from .backtest import BacktestReport
 
 Format = Literal["png", "svg", "pdf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -51,6 +54,56 @@ def plot_prediction(
     _headline(axes, drawn.title, drawn.subtitle)
     _legend(figure)
     return _image(figure, format)
+
+
+def plot_backtest(
+    report: BacktestReport, *, resource: str = "memory", format: str = "png", width: float = 10.0
+) -> bytes:
+    """Draw how each solver did on one resource: four figures side by side, a bar for each solver.
+
+    Args:
+        width: Inches; the height follows from the number of solvers.
+
+    Raises:
+        InvalidInput: an unknown format, or no solver was replayed, or no run held anything of that resource.
+    """
+    results = [result for result in report.solvers if result.points]
+    if not results or resource not in results[0].waste:
+        raise InvalidInput(
+            "resource",
+            f"not in any replayed run ({resource})",
+            f"they held {', '.join(results[0].waste)}" if results else "",
+        )
+    panels = [
+        ("reserved in vain", "of what was held", [result.waste[resource] for result in results], _FIXED),
+        ("missing", "of what was held", [result.under[resource] for result in results], _FIXED),
+        ("done in time", "of the runs", [result.deadline_hits or 0.0 for result in results], _PLAN),
+        ("peak too low", "of the runs", [result.peak_misses[resource] for result in results], _FIXED),
+    ]
+    figure = Figure(figsize=(width, 1.7 + 0.36 * len(results)), layout="constrained")
+    places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, panel in zip(places, panels, strict=True):
+        _draw_panel(axes, *panel)
+    places[0].set_yticks(range(len(results)), [result.solver for result in results], parse_math=False)
+    places[0].invert_yaxis()
+    figure.suptitle(
+        f"{shortened(report.pipeline, 40)}: {resource}, {len(report.replayed)} of {report.runs} runs predicted from"
+        f" those before them, steps of {duration(report.interval)}",
+        x=0.01, ha="left", fontsize=12, fontweight="bold", color=_TEXT, parse_math=False,
+    )  # fmt: skip
+    return _image(figure, format)
+
+
+def _draw_panel(axes: Axes, title: str, of: str, shares: Sequence[float], color: str) -> None:
+    """Bars with their figures; an axis from zero with room for the longest one's."""
+    bars = axes.barh(range(len(shares)), shares, color=color, height=0.6)
+    axes.bar_label(bars, [percent(share) for share in shares], padding=4, fontsize=9, color=_TEXT)
+    axes.set_xlim(0, 1.35 * (max(shares) or 1.0))
+    axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold", color=_TEXT)
+    axes.set_xlabel(of, loc="left", fontsize=9, color="#555555")
+    axes.set_xticks([])
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
 
 
 def _draw_prediction(axes: Axes, drawn: Drawing) -> None:
