@@ -6,18 +6,21 @@ before.
 
 For each resource on its own, with the runs in the order of the history, the limit for the next run is ::
 
-    base + margin * largest        rounded up to whole units
+    base * (1 + margin)        rounded up to whole units
 
-- ``base``: the 95 % quantile of the peaks so far (a peak that was seen; with up to 20 runs the largest of all);
-- ``largest``: the largest peak so far, so that the margin is a share of what such a run needs;
-- ``margin``: 0 at first; then each run is held against the limit that the runs before it would have given:
+``base`` is the 95 % quantile of the peaks so far: a peak that was seen, with up to 20 runs the largest of all.
+``margin`` is 0 at first; then each run is held against the limit that the runs before it would have given:
 
-  - over the limit: the margin grows to what this run would have needed, so that the same miss cannot happen again;
-  - over ``base`` but within the limit: the margin was needed and was enough, it stays;
-  - within ``base``: the margin was not needed and shrinks by a tenth, so that one outlier is not paid for ever.
+- over the limit: the margin grows to what this run would have needed, so that the same miss would not happen again;
+- over ``base`` but within the limit: the margin was needed and was enough, it stays;
+- within ``base``: the margin was not needed and shrinks by a tenth, so that one outlier is not paid for ever.
+
+A limit never is more than twice the largest peak: a run ten times as large as all before it raises the base tenfold
+already, and is no reason to expect a hundredfold one.
 
 A history that grows by some percent with every run (more input every day) would be missed by any quantile of its past
-again and again; it is missed once here. A margin that only ever decayed would miss every second run of it.
+again and again; here it is missed once, and once more when the quantile falls behind the largest. A margin that shrank
+with every run it covers would miss every second one.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from .runs import usable_runs
 
 QUANTILE = 95
 DECAY = 0.9
+MOST = 2.0
 _RESOLUTION = 0.01
 """Fractional amounts are rounded up to hundredths; memory, and what was always whole, to whole numbers."""
 _NOISE = 1e-6  # what multiplying and dividing leaves behind is not worth a unit
@@ -72,26 +76,23 @@ class PeakSolver(Solver):
 
 
 def limit(peaks: Sequence[float]) -> float:
-    """The limit for the run after these (at least one), by the rule above; not rounded yet. O(n log n) and more."""
+    """The limit for the run after these (at least one), by the rule above; not rounded yet."""
     seen: list[float] = []
-    margin = 0.0
+    margin = base = 0.0
     for peak in peaks:
-        if seen:
-            margin = _adapted(margin, peak, _quantile(seen), seen[-1])
+        margin = _adapted(margin, peak, base)
         bisect.insort(seen, peak)
-    return _quantile(seen) + margin * seen[-1]
+        base = seen[rank(len(seen), QUANTILE)]
+        if base > 0:
+            margin = min(margin, MOST * seen[-1] / base - 1)
+    return base * (1 + margin)
 
 
-def _adapted(margin: float, peak: float, base: float, largest: float) -> float:
-    if peak <= base:
-        return margin * DECAY
-    if largest == 0:
-        return margin  # nothing was ever held: no share of nothing reaches this peak, but the next base will
-    return max(margin, (peak - base) / largest)
-
-
-def _quantile(ascending: Sequence[float]) -> float:
-    return ascending[rank(len(ascending), QUANTILE)]
+def _adapted(margin: float, peak: float, base: float) -> float:
+    """``base`` is 0 before the first run, and while hardly any run held the resource: no margin helps there."""
+    if base == 0:
+        return margin
+    return max(margin, peak / base - 1) if peak > base else margin * DECAY
 
 
 def _columns(peaks: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, list[float]]:

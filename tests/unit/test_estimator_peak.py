@@ -1,0 +1,132 @@
+"""Limits from whole-run peaks, and the margin that learns from misses."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from estimator.errors import InvalidInput
+from estimator.model import History, RecurrenceId, ResourceSkyline
+from estimator.skyline import Skyline
+from estimator.solver.base import SolverSettings
+from estimator.solver.peak import DECAY, PeakSolver, limit
+
+PLAIN = SolverSettings(confidence=False)
+
+
+def history(peaks: list[float], seconds: int = 10) -> History:
+    return {
+        RecurrenceId("p", str(index)): [
+            ResourceSkyline(str(index), Skyline.of({0: {"memory": 1}, 3: {"memory": peak, "vcores": 2}, seconds: {}}))
+        ]
+        for index, peak in enumerate(peaks)
+    }
+
+
+def misses(peaks: list[float]) -> int:
+    return sum(peak > limit(peaks[:place]) * (1 + 1e-12) for place, peak in enumerate(peaks) if place)
+
+
+def test_steady_runs_get_what_they_held() -> None:
+    assert limit([700.0] * 10) == 700.0
+
+
+def test_a_miss_makes_the_next_limit_one_that_would_have_held() -> None:
+    # 100, then 130: 30 % over. The base is 130 from now on, and such a step would be covered once more.
+    assert limit([100.0, 130.0]) == pytest.approx(130 + 0.3 * 130)
+
+
+def test_the_margin_shrinks_while_it_is_not_needed() -> None:
+    once = limit([100.0, 130.0])
+    for held in range(1, 6):
+        now = limit([100.0, 130.0] + [120.0] * held)
+        assert now == pytest.approx(130 + 0.3 * 130 * DECAY**held)
+        assert 130 < now < once
+
+
+def test_a_margin_that_is_needed_and_enough_stays() -> None:
+    # The third run is over the base but within the limit: a margin that shrank now would miss the fourth.
+    assert limit([100.0, 130.0, 150.0]) == pytest.approx(150 + 0.3 * 150)
+
+
+def test_steady_growth_is_missed_once() -> None:
+    peaks = [1000 * 1.05**day for day in range(20)]
+    assert misses(peaks) == 1
+    assert sum(peak > max(peaks[:place]) for place, peak in enumerate(peaks) if place) == 19  # what a maximum misses
+
+
+def test_a_giant_run_does_not_make_the_next_limit_a_giant_of_giants() -> None:
+    assert limit([100.0, 100.0, 1000.0]) == 2000.0
+
+
+def test_after_a_miss_the_same_run_would_have_been_covered_among_many_runs_too() -> None:
+    assert limit([100.0] * 60 + [1000.0]) == pytest.approx(1000.0)
+
+
+def test_a_rare_outlier_among_many_runs_is_no_base() -> None:
+    peaks = [100.0] * 60 + [1000.0] + [100.0] * 60
+    assert limit(peaks) < 110  # neither the quantile nor, after sixty runs, the margin
+
+
+def test_a_resource_that_was_never_held_and_then_is() -> None:
+    assert limit([0.0, 0.0]) == 0.0
+    assert limit([0.0, 4.0]) == 4.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 10**6).map(float), min_size=1, max_size=19))
+def test_up_to_twenty_runs_the_limit_covers_all_of_them(peaks: list[float]) -> None:
+    assert limit(peaks) >= max(peaks)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 10**6).map(float), min_size=1, max_size=30), st.integers(1, 1000))
+def test_scaling_the_peaks_scales_the_limit(peaks: list[float], factor: int) -> None:
+    assert limit([factor * peak for peak in peaks]) == pytest.approx(factor * limit(peaks), rel=1e-9)
+
+
+def test_the_plan_is_a_constant_over_whole_intervals() -> None:
+    prediction = PeakSolver().solve("p", history([1000.0, 1300.0], seconds=12), PLAIN)
+    assert prediction.skyline == Skyline.interval(0, 15, {"memory": 1690, "vcores": 2})
+    assert (prediction.solver, prediction.runs, prediction.objective) == ("peak", ("0", "1"), None)
+
+
+def test_the_duration_is_a_quantile_of_the_runs() -> None:
+    long = history([5.0], seconds=500)[RecurrenceId("p", "0")]
+    runs = {**history([5.0] * 39, seconds=20), RecurrenceId("p", "long"): long}
+    assert PeakSolver().solve("p", runs, PLAIN).skyline.end == 20
+
+
+def test_amounts_come_in_usable_units() -> None:
+    jobs = [
+        ResourceSkyline("a", Skyline.interval(0, 5, {"memory": 1000.4, "vcores": 0.255})),
+        ResourceSkyline("b", Skyline.interval(0, 5, {"memory": 1000.4, "vcores": 0.255})),
+    ]
+    runs = {RecurrenceId("p", job.job_id): [job] for job in jobs}
+    assert PeakSolver().solve("p", runs, PLAIN).skyline.peak() == {"memory": 1001.0, "vcores": 0.26}
+
+
+def test_used_skylines_are_planned_from_if_asked_for() -> None:
+    def job(name: str, used: float | None) -> ResourceSkyline:
+        measured = None if used is None else Skyline.interval(0, 5, {"memory": used})
+        return ResourceSkyline(name, Skyline.interval(0, 5, {"memory": 4096, "vcores": 1}), used=measured)
+
+    runs = {RecurrenceId("p", str(number)): [job("j", used)] for number, used in enumerate([900.0, None, 900.0])}
+    used = PeakSolver().solve("p", runs, SolverSettings(kind="used", confidence=False))
+    assert used.skyline.peak()["memory"] == 900
+    assert (used.runs, used.ignored) == (("0", "2"), ("1",))
+    assert PeakSolver().solve("p", runs, PLAIN).skyline.peak()["memory"] == 4096
+
+
+@pytest.mark.parametrize("runs", [{}, history([5.0]), {**history([5.0]), RecurrenceId("p", "e"): []}])
+def test_a_thin_history_is_refused(runs: History) -> None:
+    with pytest.raises(InvalidInput, match="Job ResourceSkyline history"):
+        PeakSolver().solve("p", runs, PLAIN)
+
+
+def test_it_says_how_far_to_trust_it() -> None:
+    confidence = PeakSolver().solve("p", history([1000.0, 1300.0, 1200.0]), SolverSettings()).confidence
+    assert confidence is not None
+    assert (confidence.runs, confidence.left_out_runs) == (3, 3)
+    assert confidence.under["memory"] == 0
