@@ -76,7 +76,7 @@ class Drawing:
 def compared(saving: float) -> str:
     """The plan against a fixed request in words: ``plan reserves 41 % less``."""
     if abs(saving) < 0.0005:
-        return "plan reserves as much"
+        return "plan reserves no less"
     return f"plan reserves {percent(abs(saving))} {'less' if saving > 0 else 'more'}"
 
 
@@ -118,7 +118,8 @@ def text_picture(
         width, height: Columns and lines of the whole; at least 20 x 6 are used.
     """
     width, height = max(width, 20), max(height, 6)
-    title, below, verdict = (cut(text, width) for text in (drawn.title, drawn.subtitle, drawn.verdict))
+    verdict = drawn.verdict if len(drawn.verdict) <= width else f"{compared(drawn.saving)} than a fixed request"
+    title, below, verdict = (cut(text, width) for text in (drawn.title, drawn.subtitle, verdict))
     lines = render(series(drawn), width=width, height=height - 3, y_unit=drawn.unit, charset=charset)
     return f"{_emphasised(title, colour)}\n{below}\n{to_text(lines, colour)}{_emphasised(verdict, colour)}\n"
 

@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from .drawing import Drawing, drawing, shortened
 from .errors import InvalidInput
@@ -80,7 +81,7 @@ def plot_backtest(
         ("done in time", "of the runs", [result.deadline_hits or 0.0 for result in results], _PLAN),
         ("peak too low", "of the runs", [result.peak_misses[resource] for result in results], _FIXED),
     ]
-    figure = Figure(figsize=(width, 1.7 + 0.36 * len(results)), layout="constrained")
+    figure = Figure(figsize=(width, 1.7 + 0.36 * len(results)), layout=ConstrainedLayoutEngine(h_pad=0.12))
     places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, panel in zip(places, panels, strict=True):
         _draw_panel(axes, *panel)
@@ -98,7 +99,7 @@ def _draw_panel(axes: Axes, title: str, of: str, shares: Sequence[float], color:
     """Bars with their figures; an axis from zero with room for the longest one's."""
     bars = axes.barh(range(len(shares)), shares, color=color, height=0.6)
     axes.bar_label(bars, [percent(share) for share in shares], padding=4, fontsize=9, color=_TEXT)
-    axes.set_xlim(0, 1.35 * (max(shares) or 1.0))
+    axes.set_xlim(0, 1.35 * (1.0 if of == "of the runs" else max(shares) or 1.0))
     axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold", color=_TEXT)
     axes.set_xlabel(of, loc="left", fontsize=9, color="#555555")
     axes.set_xticks([])

@@ -104,7 +104,7 @@ def render(
     marked = _column(scales[0], canvas, cursor) if cursor is not None else None
     lines = _rows(canvas, y_ticks, scales[1], gutter, marked, charset)
     if height >= 4:
-        wanted = max(1, (width - gutter) // 12)
+        wanted = max(3, (width - gutter) // 12)
         x_ticks = (
             time_ticks(x_low, x_high, wanted) if x_unit == "seconds" else amount_ticks(x_low, x_high, wanted, x_unit)
         )
@@ -153,18 +153,10 @@ def _pieces(points: Sequence[Point]) -> Iterator[tuple[float, float, float]]:
 
 def _level(canvas: Canvas, style: Style, y: int, left: int, right: int, thick: bool) -> None:
     across, down = canvas.dots
-    if right < 0 or left >= across:
+    if right < 0 or left >= across or not 0 <= y < down:
         return
-    for place in _flipped(y, down, thick):
-        canvas.level(style, place, max(left, 0), min(right, across - 1))
-
-
-def _flipped(y: int, down: int, thick: bool) -> list[int]:
-    """Dot rows of a level line at height ``y`` above the axis; a thick one has two, none is out of sight."""
-    if not 0 <= y < down:
-        return []
-    row = down - 1 - y
-    return [row, row - 1 if row else 1] if thick and down > 1 else [row]
+    for row in _pair(down - 1 - y, canvas.raster.down) if thick else (down - 1 - y,):
+        canvas.level(style, row, max(left, 0), min(right, across - 1))
 
 
 def _upright(canvas: Canvas, style: Style, x: int, one: int, other: int, thick: bool) -> None:
@@ -172,8 +164,13 @@ def _upright(canvas: Canvas, style: Style, x: int, one: int, other: int, thick: 
     low, high = max(min(one, other), 0), min(max(one, other), down - 1)
     if not 0 <= x < across or low > high:
         return
-    for column in (x, x + 1 if x + 1 < across else x - 1) if thick and across > 1 else (x,):
+    for column in _pair(x, canvas.raster.across) if thick else (x,):
         canvas.upright(style, column, down - 1 - high, down - 1 - low)
+
+
+def _pair(dot: int, size: int) -> tuple[int, int]:
+    """A dot and its neighbour in the same cell of ``size`` dots: a thick line that straddles cells looks frayed."""
+    return (dot, dot - 1) if dot % size else (dot, dot + 1)
 
 
 def _draw_band(canvas: Canvas, series: Series, x: _Scale, y: _Scale) -> None:

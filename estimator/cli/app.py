@@ -110,6 +110,8 @@ class App:
                 f"{pipeline} has {have} so far, and {settings.min_runs} are needed for a prediction worth the name:"
                 f" parse the log of another, or say --min-runs {len(runs)}"
             )
+        if settings.kind == "used" and all(job.used is None for jobs in runs.values() for job in jobs):
+            raise Refused(f"nobody measured what the runs of {pipeline} used: leave out --kind used")
         from ..estimating import estimate
 
         return runs, estimate(self.store, pipeline, self.config, solver=solver, settings=settings)

@@ -65,4 +65,4 @@ def _print_csv(skyline: Skyline) -> None:
     writer.writerow(["from", "until", *skyline.resources])
     steps = skyline.steps()
     for (start, amounts), (end, _) in pairwise(steps):
-        writer.writerow([start, end, *(f"{amounts[name]:g}" for name in skyline.resources)])
+        writer.writerow([start, end, *(f"{amounts[name]:.6f}".rstrip("0").rstrip(".") for name in skyline.resources)])
