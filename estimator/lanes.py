@@ -8,16 +8,15 @@ when it is needed and ends when it was idle for a while.
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import signal
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import errors
+from .child_process import command, environment
 from .config import EstimatorConfig
 from .errors import Busy, EstimatorError, WorkerFailed
 from .operations import SOLVING, WRITING, Outcome
@@ -257,15 +256,12 @@ class _Worker:
         Raises:
             WorkerFailed: the system has no room for a process.
         """
-        # What the serving process can import, the worker can: the user's own classes too.
-        environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "MPLBACKEND": "Agg"}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "estimator.worker"),
+                *command("estimator.worker"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env=environment,
+                env=environment(MPLBACKEND="Agg", **dict.fromkeys(_ONE_THREAD, "1")),
                 start_new_session=True,  # Ctrl-C at the terminal is for the serving process, which then ends this one
             )
         except OSError as error:

@@ -152,13 +152,16 @@ def translate(
 
     line_parser = load_class(parser or config.line_parser, SingleLineParser)  # type: ignore[type-abstract]
     log_parser = load_class(config.log_parser, LogParser)  # type: ignore[type-abstract]
-    report = translated(
-        [Path(path) for path in paths],
-        store,
-        parser=line_parser(config.settings.interval),
-        log_parser=log_parser(),
-        strict=strict,
-    )
+    try:
+        report = translated(
+            [Path(path) for path in paths],
+            store,
+            parser=line_parser(config.settings.interval),
+            log_parser=log_parser(),
+            strict=strict,
+        )
+    except OSError as error:
+        raise BadArgument(f"{error.filename}: cannot be read: {error.strerror}") from error
     return _json(
         {
             "lines": report.lines,
@@ -315,6 +318,6 @@ _OPERATIONS: dict[str, Callable[..., Outcome]] = {
     function.__name__: function
     for function in (
         history, estimation, estimate, current, add_history, update_history, delete_history, delete_estimation,
-        pipelines, runs, forget, translate, plot, reservation, record_run, backtest,
+        pipelines, runs, forget, translate, plot, text, reservation, record_run, backtest,
     )
 }  # fmt: skip
