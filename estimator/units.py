@@ -77,7 +77,7 @@ def percent(part: float) -> str:
     """A share: ``41 %``, ``0.5 %``; never ``0 %`` for something nor ``100 %`` for less than all."""
     value = 100 * part
     if 0 < abs(value) < 1:
-        return "< 1 %" if abs(value) < 0.1 else f"{value:.1f} %"
+        return "< 0.1 %" if abs(value) < 0.1 else f"{value:.1f} %"
     if 99.5 <= value < 100:
         return f"{math.floor(value * 10) / 10:.1f} %"
     return f"{value:.0f} %"
@@ -139,8 +139,8 @@ def _time_label(value: float, step: float, high: float) -> str:
         return "0"
     size, name = next((each for each in _TIME if high >= 2 * each[0]), _TIME[-1])
     if step >= 1 and (2 * step / size) % 1 > 1e-9:
-        hours, rest = divmod(round(value), 3600)
-        minutes, seconds = divmod(rest, 60)
-        return f"{hours}:{minutes:02}:{seconds:02}" if hours or high >= 7200 else f"{minutes}:{seconds:02}"
+        minutes, seconds = divmod(round(value), 60)
+        hours, rest = divmod(minutes, 60)
+        return f"{hours}:{rest:02}:{seconds:02}" if high >= 7200 else f"{minutes}:{seconds:02}"
     digits = max(0, -math.floor(math.log10(step / size) + 1e-9))
     return f"{value / size:.{min(digits, 9)}f} {name}"

@@ -6,7 +6,11 @@ import click
 
 
 @click.command("sample")
-def sample_command() -> None:
+@click.option(
+    "-f", "--format", "form", type=click.Choice(["native", "rm"]), default="native", show_default=True,
+    help="As the log of YARN's ResourceManager, for rm: a small pipeline of its own.",
+)  # fmt: skip
+def sample_command(form: str) -> None:
     """Print a log of nine runs to try things with.
 
     \b
@@ -14,7 +18,13 @@ def sample_command() -> None:
     retz-estimator parse tpch.log
     retz-estimator plot tpch_q12
     """
-    from ..sample import tpch_q12
+    if form == "native":
+        from ..sample import tpch_q12
 
-    for line in tpch_q12():
+        lines = tpch_q12()
+    else:
+        from ..sample import resource_manager_log
+
+        lines = [line.text for line in resource_manager_log(9, pipelines=1)]
+    for line in lines:
         print(line)
