@@ -134,7 +134,11 @@ def _columns(line: bytes) -> tuple[bytes, bytes]:
     if date := _log4j(line):
         return date[1], line[date.end() :]
     columns = line.split(b",", 4)
-    return (columns[1], columns[4]) if len(columns) == 5 else (b"", b"")
+    if len(columns) == 5:
+        return columns[1], columns[4]
+    if _keyword(line):
+        raise ParseError("no date: give lines like '2017-06-21 16:10:13,123 ..' or 'id,06/21/2017 16:10:13,..,..,..'")
+    return b"", b""
 
 
 @lru_cache(maxsize=4096)
