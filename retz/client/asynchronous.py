@@ -28,6 +28,7 @@ from .shared import (
     decoded,
     event_of,
     http_options,
+    offset_of,
     request_options,
     specification,
     translated,
@@ -50,6 +51,9 @@ class AsyncClient:
         config: None takes what environment and files say, as the command line does.
         uri, key, secret: Win over that.
         transport: For tests: what httpx sends with.
+
+    Attributes:
+        clock_offset_s: How far the server's clock was ahead of ours at its last answer, to the second; 0 before.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class AsyncClient:
     ) -> None:
         self.config = configured(config, uri, key, secret)
         self._http = httpx.AsyncClient(**http_options(self.config), transport=transport)
+        self.clock_offset_s = 0.0
 
     async def __aenter__(self) -> Self:
         return self
@@ -230,6 +235,33 @@ class AsyncClient:
         """Remove an application that no live job uses."""
         await self._send(calls.delete_application(name))
 
+    async def pipelines(self) -> tuple[types.Pipeline, ...]:
+        """Return your pipelines that have a history."""
+        return (await self._get(calls.pipelines(), types.Pipelines)).pipelines
+
+    async def pipeline(self, name: str) -> types.History:
+        """Return the runs of a pipeline."""
+        return await self._get(calls.pipeline(name), types.History)
+
+    async def delete_pipeline(self, name: str, run: str | None = None) -> None:
+        """Forget a pipeline's history, or one run of it."""
+        await self._send(calls.delete_pipeline(name, run))
+
+    async def prediction(self, name: str, **parameters: object) -> types.Prediction:
+        """Return what the next run will need.
+
+        Args:
+            parameters: ``solver``, ``alpha``, ``beta``, ``interval``, ``kind`` as in docs/api.md.
+
+        Raises:
+            ApiError: 422, there are too few runs so far; 404, there is none.
+        """
+        return await self._get(calls.prediction(name, None, parameters), types.Prediction)
+
+    async def prediction_plot(self, name: str, format: str = "png", **parameters: object) -> bytes:
+        """Return the same as a picture: ``png``, ``svg``, ``pdf``, or ``txt`` for a terminal; ``resource`` too."""
+        return await self._send(calls.prediction(name, format, parameters))
+
     async def agents(self) -> tuple[types.Agent, ...]:
         """Return the machines."""
         return (await self._get(calls.agents(), types.Agents)).agents
@@ -278,6 +310,7 @@ class AsyncClient:
             response = await self._http.request(**request_options(call, self.config))
         except httpx.TransportError as error:
             raise translated(error, self.config.server_uri) from error
+        self.clock_offset_s = offset_of(response.headers.get("Date"), time.time(), self.clock_offset_s)
         check(response.status_code, response.content)
         return response.content
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from http.client import responses
 from typing import Any, TypeVar
 
@@ -94,6 +95,20 @@ def translated(error: httpx.TransportError, uri: str) -> RetzError:
     if isinstance(error, httpx.ConnectTimeout):
         return NoServer(uri, reason)
     return ConnectionLost(uri, reason)
+
+
+def offset_of(date: str | None, now: float, known: float) -> float:
+    """Seconds that a ``Date`` header is ahead of ``now``; ``known`` if that agrees with it, or if there is no date.
+
+    The header has whole seconds: the clocks may agree while it looks up to a second behind.
+    """
+    if date is None:
+        return known
+    try:
+        ahead = parsedate_to_datetime(date).timestamp() - now
+    except ValueError:
+        return known
+    return known if ahead <= known <= ahead + 1 else ahead + 0.5
 
 
 def check(status: int, body: bytes) -> None:

@@ -1,0 +1,73 @@
+"""The columns of the table of jobs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from retz.client.types import Job
+
+from .states import look_of, state_text
+from .text import amount, duration, memory, printable
+from .widgets.table import Cell, Column
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+def command_text(job: Job) -> str:
+    """The command in one line."""
+    text = job.command if isinstance(job.command, str) else " ".join(job.command)
+    return printable(" ".join(text.split()) if len(text) < 500 else text[:500])
+
+
+def title_of(job: Job) -> str:
+    """Application and name, as far as they say something; else the command."""
+    parts = [job.application if job.application != "default" else "", job.name]
+    return printable("/".join(filter(None, parts))) or command_text(job)
+
+
+def seconds(moment: datetime | None) -> float | None:
+    """Epoch seconds."""
+    return None if moment is None else moment.timestamp()
+
+
+def columns_of(session: Session) -> list[Column[Job]]:
+    """All columns, in their order; ages are against the server's clock."""
+
+    def waiting(job: Job) -> Cell:
+        until = seconds(job.started) or seconds(job.ended) or session.now()
+        return duration(until - job.submitted.timestamp()), "" if job.state == "QUEUED" else "dim"
+
+    def running(job: Job) -> Cell:
+        begun = seconds(job.started)
+        if begun is None:
+            return "", ""
+        return duration((seconds(job.ended) or session.now()) - begun), "dim" if job.over else ""
+
+    def exit_text(job: Job) -> Cell:
+        if job.exit_code is not None:
+            return str(job.exit_code), "failed" if job.exit_code else "dim"
+        return (f"sig {job.signal}", "failed") if job.signal is not None else ("", "")
+
+    def submitted(job: Job) -> Cell:
+        local = job.submitted.astimezone()
+        today = datetime.fromtimestamp(session.now()).date() == local.date()
+        return local.strftime("%H:%M:%S" if today else "%m-%d %H:%M"), "dim"
+
+    return [
+        Column("id", "ID", lambda job: (str(job.id), ""), 7, right=True, sort="id"),
+        Column("state", "STATE", lambda job: (state_text(job), look_of(job).style), 13, sort="state"),
+        Column("user", "USER", lambda job: (printable(job.owner)[:8], "dim"), 8, drop=3, sort="user"),
+        Column("name", "NAME", lambda job: (title_of(job), ""), 14, flexible=True, sort="application"),
+        Column("pipeline", "PIPELINE", lambda job: (printable(job.pipeline or ""), ""), 10, drop=4, sort="pipeline"),
+        Column("cpus", "CPU", lambda job: (amount(job.resources.cpus), ""), 4, right=True, drop=8),
+        Column("mem", "MEM", lambda job: (memory(job.resources.mem), ""), 6, right=True, drop=9),
+        Column("gpus", "GPU", lambda job: (str(job.resources.gpus or ""), ""), 3, right=True, drop=7),
+        Column("priority", "PRI", lambda job: (str(job.priority or ""), ""), 3, right=True, drop=6, sort="priority"),
+        Column("submitted", "SUBMITTED", submitted, 11, right=True, drop=2),
+        Column("waiting", "WAITING", waiting, 8, right=True, drop=10),
+        Column("running", "RUNNING", running, 8, right=True),
+        Column("agent", "AGENT", lambda job: (printable(job.agent or ""), "dim"), 9, drop=5),
+        Column("exit", "EXIT", exit_text, 6, right=True, drop=1),
+    ]

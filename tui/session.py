@@ -1,0 +1,104 @@
+"""The connection to one server: what is asked, what it tells of itself, and whether it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from retz.client import AsyncClient, RetzError
+from retz.client.types import Event, Status
+from retz.config import ClientConfig
+
+Link = Literal["connecting", "live", "lost"]
+
+BATCH_S = 0.05
+"""Events are handed over in batches at most so often: twenty frames a second."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
+
+
+class Session:
+    """One server, followed for ever. All methods run on the application's event loop.
+
+    Attributes:
+        client: For requests; it does not retry, so that a lost server is told at once.
+        link: Whether the event stream stands.
+        trouble: What to tell the user while it does not.
+        status: The server's latest word on itself.
+    """
+
+    def __init__(self, config: ClientConfig) -> None:
+        self.config = config
+        self.client = AsyncClient(replace(config, server_retry=0.0))
+        self.link: Link = "connecting"
+        self.trouble = ""
+        self.status: Status | None = None
+        self.on_events: Callable[[list[Event]], None] = lambda events: None
+        self.on_link: Callable[[], None] = lambda: None
+        self._batch: list[Event] = []
+        self._flushing: asyncio.TimerHandle | None = None
+
+    @property
+    def admin(self) -> bool:
+        """Whether we may see everybody's jobs."""
+        return self.status is not None and self.status.user.admin
+
+    @property
+    def everybody(self) -> dict[str, str]:
+        """The filter that shows an administrator everybody's jobs."""
+        return {"user": "*"} if self.admin else {}
+
+    def now(self) -> float:
+        """The time as the server sees it, so that a wrong clock on this side does not show in durations."""
+        return time.time() + self.client.clock_offset_s
+
+    async def refresh_status(self) -> Status:
+        """Ask the server about itself."""
+        self.status = await self.client.status()
+        return self.status
+
+    async def follow(self) -> None:
+        """Follow the events until cancelled; whatever is lost is taken up again."""
+        pause = FIRST_PAUSE_S
+        since: int | None = None
+        while True:
+            try:
+                status = await self.refresh_status()
+                since = status.seq if since is None else since
+                self._set("live", "")
+                pause = FIRST_PAUSE_S
+                # A server that went away and came back may have forgotten nothing, but we may have missed much.
+                self._hand_over(Event(kind="reset", seq=since))
+                async for event in self.client.events(since, user="*" if self.admin else None):
+                    since = event.seq or since
+                    self._hand_over(event)
+            except RetzError as error:
+                self._set("lost", str(error))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+        with contextlib.suppress(RetzError):
+            await self.client.close()
+
+    def _hand_over(self, event: Event) -> None:
+        self._batch.append(event)
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_later(BATCH_S, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        batch, self._batch = self._batch, []
+        self.on_events(batch)
+
+    def _set(self, link: Link, trouble: str) -> None:
+        if (link, trouble) != (self.link, self.trouble):
+            self.link, self.trouble = link, trouble
+            self.on_link()

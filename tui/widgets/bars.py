@@ -1,0 +1,100 @@
+"""The line on top, which says where one is and whether it is live, and the line of keys."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from rich.segment import Segment
+from textual.strip import Strip
+from textual.widget import Widget
+
+from ..text import fit, width_of
+from .paint import STYLES, Painted
+
+if TYPE_CHECKING:
+    from ..app import RetzApp
+    from ..page import Page
+
+
+class Line(Painted):
+    """One line that draws itself from (text, style name) pairs on the left and on the right."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = STYLES
+
+    def parts(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """What stands left and right."""
+        raise NotImplementedError
+
+    def render_line(self, y: int) -> Strip:
+        """Draw it: the right part wins where there is no room for both."""
+        left, right = self.parts()
+        width = self.size.width
+        room = max(0, width - sum(width_of(text) for text, _ in right))
+        segments = []
+        for text, name in left:
+            shown = fit(text, min(room, width_of(text)))
+            room -= width_of(shown)
+            segments.append(Segment(shown, self.paint("base") + self.paint(name)))
+        segments.append(Segment(" " * room, self.paint("base")))
+        segments += [Segment(text, self.paint("base") + self.paint(name)) for text, name in right]
+        return Strip(segments).crop(0, width)
+
+
+class TopLine(Line):
+    """Breadcrumb, the page's own summary, whether what is shown is live, the server's time."""
+
+    def on_mount(self) -> None:
+        """The clock."""
+        self.set_interval(1.0, self.refresh)
+
+    def parts(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """See the class."""
+        app, page = cast("RetzApp", self.app), cast("Page", self.screen)
+        session = app.session
+        left = [(" retz", "bold")]
+        for crumb in page.crumbs():
+            left += [(" ▸ ", "dim"), (crumb, "accent")]
+        link = {"live": ("● live", "good"), "lost": ("✘ lost", "bad"), "connecting": ("◌ connecting", "warn")}
+        clock = datetime.fromtimestamp(session.now()).strftime("%H:%M:%S")
+        right = [
+            ("  ", ""),
+            *([("read-only  ", "warn")] if app.readonly else []),
+            link[session.link],
+            (f"  {clock} ", "dim"),
+        ]
+        return left, right
+
+
+class KeyBar(Line):
+    """The keys that work here and now, from the real bindings."""
+
+    def parts(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """See the class."""
+        seen: set[str] = set()
+        left: list[tuple[str, str]] = [(" ", "")]
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if not binding.show or not active.enabled or not binding.description or binding.action in seen:
+                continue
+            seen.add(binding.action)
+            left += [(self.app.get_key_display(binding), "accent"), (f" {binding.description}  ", "dim")]
+        return left, []
+
+
+class Message(Widget):
+    """A line of text under a table: the sentence about the selected row."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.text = ""
+
+    def say(self, text: str) -> None:
+        """Show a text."""
+        if text != self.text:
+            self.text = text
+            self.refresh(layout=True)
+
+    def render(self) -> str:
+        """Draw it."""
+        return self.text.replace("[", r"\[")
