@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 Format = Literal["png", "svg", "pdf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-# Blue and vermilion of Okabe and Ito's palette: apart for every kind of colour blindness, dark and middle in grey.
-_PLAN, _FIXED, _BAND, _RUNS, _TEXT = "#0072B2", "#D55E00", "#56B4E9", "#555555", "#222222"
+# A dark blue, with vermilion and light blue of Okabe and Ito's palette: apart for every kind of colour blindness, and
+# dark, middle and light in grey.
+_PLAN, _FIXED, _BAND, _RUNS, _TEXT = "#005B96", "#D55E00", "#56B4E9", "#555555", "#222222"
 _DPI = 144
 
 
@@ -109,7 +110,7 @@ def _draw_panel(axes: Axes, title: str, of: str, shares: Sequence[float], color:
 
 def _draw_prediction(axes: Axes, drawn: Drawing) -> None:
     length = max(drawn.length, drawn.plan[-1][0] if drawn.plan else 0.0, 1.0)
-    highest = max([drawn.height, *(value for _, value in (*drawn.plan, *drawn.upper))])
+    highest = max([drawn.height, *(value for _, value in drawn.plan)])
     top = nice_top(highest * 1.12, 6, drawn.unit)  # room for the verdict above the dashed line
     _band(axes, drawn)
     faint = min(1.0, max(0.12, 8 / max(len(drawn.runs), 1)))
@@ -121,8 +122,9 @@ def _draw_prediction(axes: Axes, drawn: Drawing) -> None:
     across, up = [0.0, drawn.length, drawn.length], [drawn.height, drawn.height, 0.0]
     axes.plot(across, up, color=_FIXED, linewidth=1.8, dashes=(5, 3), label="fixed request", zorder=5)
     axes.text(
-        0.01, drawn.height / top + 0.015, drawn.verdict, transform=axes.transAxes, color=_TEXT,
+        0.01, highest / top + 0.02, drawn.verdict, transform=axes.transAxes, color=_TEXT,
         fontsize=10, fontweight="bold", va="bottom", parse_math=False,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
     )  # fmt: skip
     _axes(axes, length * 1.02, top, drawn.unit, drawn.resource)
 

@@ -248,11 +248,11 @@ def _legend(series: Sequence[Series], width: int, charset: Charset) -> list[Line
     line: Line = []
     used = 0
     for label, style in dict.fromkeys((each.label, each.style) for each in series if each.label):
-        text = f" {label}   "
-        if used + len(text) > width:
+        gap = "   " if line else ""
+        used += len(gap) + 3 + len(label)
+        if used > width:
             break
-        line += [(samples[style], style), (text, "label")]
-        used += 2 + len(text)
+        line += [(gap, ""), (samples[style], style), (f" {label}", "label")]
     return [line] if line else []
 
 

@@ -1,0 +1,164 @@
+"""The images: what is in them, told from the SVG; that they are what they claim to be; what the drawing says."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from estimator.backtest import backtest
+from estimator.config import EstimatorConfig
+from estimator.drawing import MOST_RUNS, Drawing, drawing, shortened, text_picture
+from estimator.errors import InvalidInput
+from estimator.model import Prediction, RecurrenceId, ResourceSkyline
+from estimator.plot import plot_backtest, plot_prediction
+from estimator.skyline import Skyline
+from estimator.skylinestore.base import Runs
+from estimator.solver.base import SolverSettings
+from estimator.solver.baselines import MaxSolver
+
+GB = 1024.0
+MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<?xml"}
+
+
+def history(count: int, pipeline: str = "nightly", gpus: bool = False, stretch: int = 1) -> Runs:
+    """Runs of two stages, each a bit higher and longer than the one before."""
+    runs: Runs = {}
+    for index in range(count):
+        steps: dict[int, Mapping[str, float]] = {
+            0: {"memory": GB * (1 + index % 7), "vcores": 1.0},
+            10 * stretch: {"memory": 8 * GB, "vcores": 8.0, **({"gpus": 2.0} if gpus else {})},
+            (30 + index % 5) * stretch: {},
+        }
+        runs[RecurrenceId(pipeline, f"r{index}")] = [
+            ResourceSkyline(f"j{index}", Skyline.of(steps), container={"memory": GB, "vcores": 1.0})
+        ]
+    return runs
+
+
+def predicted(runs: Runs) -> Prediction:
+    return MaxSolver().solve(next(iter(runs)).pipeline, runs, SolverSettings(min_runs=1))
+
+
+def drawn(runs: Runs, resource: str = "memory") -> Drawing:
+    return drawing(runs, predicted(runs), resource)
+
+
+@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
+def test_each_format_is_what_it_claims(form: str) -> None:
+    runs = history(4)
+    picture = plot_prediction(runs, predicted(runs), format=form)
+    assert picture.startswith(MAGIC[form])
+    assert len(picture) > 4000
+
+
+def test_the_same_data_give_the_same_bytes() -> None:
+    runs = history(3)
+    prediction = predicted(runs)
+    for form in MAGIC:
+        assert plot_prediction(runs, prediction, format=form) == plot_prediction(runs, prediction, format=form)
+
+
+def lines_of(svg: str) -> int:
+    return len(re.findall(r'<g id="line2d_\d+">\s*<path', svg))
+
+
+def test_each_run_is_a_line() -> None:
+    few, more = (plot_prediction(runs, predicted(runs), format="svg").decode() for runs in (history(2), history(9)))
+    assert lines_of(more) - lines_of(few) == 7
+
+
+@pytest.mark.parametrize(
+    ("runs", "resource"),
+    [
+        (history(1), "memory"), (history(2), "vcores"), (history(3, gpus=True), "gpus"), (history(250), "memory"),
+        (history(3, stretch=5000), "memory"), (history(3, "Räksmörgås $x_2$ 日本\n\x1b[31m" + "long-" * 80), "memory"),
+    ],
+)  # fmt: skip
+def test_all_shapes_are_drawn_without_complaints(runs: Runs, resource: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picture = plot_prediction(runs, predicted(runs), resource=resource)
+    assert len(picture) > 10_000
+
+
+def test_without_confidence_there_is_no_band() -> None:
+    runs = history(3)
+    prediction = replace(predicted(runs), confidence=None)
+    assert drawing(runs, prediction).upper == []
+    assert plot_prediction(runs, prediction).startswith(MAGIC["png"])
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    runs = history(2)
+    prediction = predicted(runs)
+    with pytest.raises(InvalidInput, match="memory, vcores"):
+        plot_prediction(runs, prediction, resource="gpus")
+    with pytest.raises(InvalidInput, match="png, svg, pdf"):
+        plot_prediction(runs, prediction, format="gif")
+
+
+# -- what the pictures say ------------------------------------------------------------------------------------------
+
+
+def test_the_saving_is_told() -> None:
+    prediction = Prediction(
+        "p", Skyline.of({0: {"memory": GB}, 50: {"memory": 2 * GB}, 100: {}}), "fast", "allocated", {}, ("a",)
+    )
+    runs: Runs = {RecurrenceId("p", "a"): [ResourceSkyline("a", Skyline.interval(0, 100, {"memory": 2 * GB}))]}
+    seen = drawing(runs, prediction)
+    assert seen.saving == pytest.approx(0.25)
+    assert seen.verdict == "fixed request: 2 GB × 1 min 40 s = 56.9 MB·h; plan reserves 25 % less"
+    assert seen.title == "p: memory of the next run"
+    assert seen.subtitle.startswith("from 1 run · solver fast")
+
+
+def test_runs_begin_at_their_own_start_and_their_jobs_are_summed() -> None:
+    one = Skyline.interval(100, 110, {"memory": GB})
+    jobs = [ResourceSkyline("a", one, submitted=5_000_000), ResourceSkyline("b", one, submitted=5_005_000)]
+    runs: Runs = {RecurrenceId("p", "r"): jobs}
+    prediction = Prediction("p", Skyline.interval(0, 15, {"memory": GB}), "fast", "allocated", {}, ("r",))
+    assert drawing(runs, prediction).runs == [[(0.0, GB), (5.0, 2 * GB), (10.0, GB), (15.0, 0.0)]]
+
+
+def test_of_many_runs_some_are_drawn_the_newest_among_them() -> None:
+    runs = history(MOST_RUNS * 3)
+    seen = drawn(runs)
+    assert seen.count == MOST_RUNS * 3
+    assert len(seen.runs) == MOST_RUNS
+    newest = runs[RecurrenceId("nightly", f"r{MOST_RUNS * 3 - 1}")][0].skyline
+    assert seen.runs[-1] == [(float(time), amounts["memory"]) for time, amounts in newest.steps()]
+
+
+def test_names_are_made_safe() -> None:
+    assert shortened("a\x1b[31mb\n") == "a\\x1b[31mb\\n"
+    assert shortened("x" * 200, 20) == "x" * 13 + "…" + "x" * 6
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 28), (40, 12), (20, 6), (1, 1)])
+def test_the_terminal_picture_keeps_its_size(width: int, height: int) -> None:
+    lines = text_picture(drawn(history(4)), width=width, height=height).splitlines()
+    assert len(lines) == max(height, 6)
+    assert all(len(line) <= max(width, 20) for line in lines)
+
+
+def test_the_terminal_picture_has_everything() -> None:
+    picture = text_picture(drawn(history(4)), width=110)
+    for text in ("nightly: memory", "from 4 runs", "plan", "fixed request", "past runs", "8 GB", "30 s", "% less"):
+        assert text in picture
+
+
+# -- the backtest ---------------------------------------------------------------------------------------------------
+
+
+def test_a_backtest_is_drawn() -> None:
+    runs = history(5)
+    report = backtest(runs, EstimatorConfig(), ("fast", "max", "last"))
+    svg = plot_backtest(report, format="svg")
+    assert svg.startswith(MAGIC["svg"])
+    assert svg != plot_backtest(report, resource="vcores", format="svg")
+    with pytest.raises(InvalidInput, match="gpus"):
+        plot_backtest(report, resource="gpus")
