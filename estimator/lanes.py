@@ -197,7 +197,7 @@ class _Lane:
             await asyncio.wait(self._stopping)
 
     def state(self) -> LaneState:
-        pid = self._worker.pid if self._worker is not None else None
+        pid = self._worker.pid if self._worker is not None and self._worker.alive else None
         names = ("calls", "shared", "cancelled", "failed", "started")
         return LaneState(
             self.name, int(self._current is not None), len(self._waiting), pid, *(self.counts[name] for name in names)
