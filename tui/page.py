@@ -23,7 +23,7 @@ class Page(Screen[None]):
     """A screen. Subclasses give ``crumb``, ``content`` and ``load``.
 
     Attributes:
-        crumb: Its name in the line on top.
+        crumb: Its name.
         every_s: At most so often it loads because of events.
     """
 
@@ -58,9 +58,13 @@ class Page(Screen[None]):
         """Ask the server and show the answer. Called once at a time; errors of the connection are dealt with."""
         raise NotImplementedError
 
-    def crumbs(self) -> list[str]:
-        """Names for the line on top, the last being this screen's."""
-        return [self.crumb]
+    def title_text(self) -> str:
+        """Its name in the line on top, where that depends on what it shows."""
+        return self.crumb
+
+    def summary(self) -> str:
+        """A few words for the middle of the line on top."""
+        return ""
 
     def on_mount(self) -> None:
         """Begin to load."""

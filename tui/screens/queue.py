@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
 from retz.client.types import Job, Window
 
@@ -92,7 +91,3 @@ class QueuePage(Page):
         """Another row is selected."""
         event.stop()
         self.say_why()
-
-    def focused_widget(self) -> Widget:
-        """What has the keys at first."""
-        return self.table

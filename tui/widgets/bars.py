@@ -53,8 +53,9 @@ class TopLine(Line):
         app, page = cast("RetzApp", self.app), cast("Page", self.screen)
         session = app.session
         left = [(" retz", "bold")]
-        for crumb in page.crumbs():
-            left += [(" ▸ ", "dim"), (crumb, "accent")]
+        for each in app.pages:
+            left += [(" ▸ ", "dim"), (each.title_text(), "accent" if each is page else "")]
+        left.append((f"   {page.summary()}", "dim"))
         link = {"live": ("● live", "good"), "lost": ("✘ lost", "bad"), "connecting": ("◌ connecting", "warn")}
         clock = datetime.fromtimestamp(session.now()).strftime("%H:%M:%S")
         right = [

@@ -1,0 +1,34 @@
+"""The screens one can go to, each imported when it is first seen: the skyline screen brings numbers along."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .page import Page
+
+
+class Place(NamedTuple):
+    """One screen.
+
+    Attributes:
+        key: The number that leads there.
+        path: ``module:class``.
+        words: What else one may type after ``:``.
+    """
+
+    name: str
+    key: str
+    path: str
+    text: str
+    words: tuple[str, ...] = ()
+
+    def make(self) -> Page:
+        """A new page."""
+        module, _, name = self.path.partition(":")
+        page: Page = getattr(import_module(module), name)()
+        return page
+
+
+PLACES = (Place("queue", "1", "tui.screens.queue:QueuePage", "every job, live", ("jobs",)),)

@@ -1,0 +1,41 @@
+"""Our two looks. The variables beyond Textual's are explained where they are used, in ``retz.tcss``."""
+
+from __future__ import annotations
+
+from textual.theme import Theme
+
+FALLBACK = {"killed": "#b070c0", "muted": "#888888", "faint": "#666666", "select": "#444444"}
+"""For themes that are not ours."""
+
+THEMES = (
+    Theme(
+        name="retz-dark",
+        dark=True,
+        primary="#5fafd7",
+        secondary="#5fb3b3",
+        accent="#e0a030",
+        foreground="#d0d4da",
+        background="#101317",
+        surface="#161a20",
+        panel="#1c2128",
+        success="#7fb069",
+        warning="#d8a03c",
+        error="#e0605e",
+        variables={"killed": "#c678dd", "muted": "#828a96", "faint": "#4a515c", "select": "#3a2f18"},
+    ),
+    Theme(
+        name="retz-light",
+        dark=False,
+        primary="#1f6f9f",
+        secondary="#1d7a7a",
+        accent="#b05e00",
+        foreground="#22262b",
+        background="#fbfbf8",
+        surface="#f1f1ec",
+        panel="#e6e6df",
+        success="#2f7d32",
+        warning="#8a5a00",
+        error="#b3261e",
+        variables={"killed": "#7b3fa0", "muted": "#6a6f76", "faint": "#b9bcb8", "select": "#f3e3c3"},
+    ),
+)
