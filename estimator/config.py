@@ -94,7 +94,7 @@ def load_class(name: str, base: type[T]) -> type[T]:
         )
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError, SyntaxError) as error:
         raise ConfigurationError(f"cannot load {path}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigurationError(f"{path} is not a {base.__name__}")
