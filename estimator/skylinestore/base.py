@@ -125,6 +125,14 @@ class SkylineStore(ABC):
     def delete_prediction(self, pipeline: str | None) -> bool:
         """Forget the prediction of a pipeline; whether there was one."""
 
+    def forget(self, pipeline: str) -> int:
+        """Delete the history and the prediction of a pipeline; return how many runs it had."""
+        runs = [run for run in self.get_history(RecurrenceId(pipeline, WILDCARD)) or {} if run.pipeline == pipeline]
+        for run in runs:
+            self.delete_history(run)
+        self.delete_prediction(pipeline)
+        return len(runs)
+
     @abstractmethod
     def digest(self, pipeline: str) -> str:
         """Changes whenever the pipeline's history does; the same for the same history in any store. ``""``: none."""

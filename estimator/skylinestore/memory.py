@@ -87,6 +87,11 @@ class InMemoryStore(SkylineStore):
         with self._lock:
             return self._predictions.pop(given_pipeline(pipeline), None) is not None
 
+    def forget(self, pipeline: str) -> int:
+        with self._lock:
+            self._predictions.pop(pipeline, None)
+            return len(self._history.pop(pipeline, {}))
+
     def digest(self, pipeline: str) -> str:
         with self._lock:
             return history_digest(self._runs(pipeline))

@@ -240,6 +240,17 @@ class StoreContract:
         with pytest.raises(NullPipelineId):
             store.delete_prediction(None)
 
+    def test_a_pipeline_is_forgotten_whole(self, store: SkylineStore) -> None:
+        star = RecurrenceId("*", "run")
+        store.add_many([(run, [skyline(1)]) for run in (FIRST, SECOND, OTHER, star)])
+        store.add_prediction("FraudDetection", prediction())
+        assert store.forget("FraudDetection") == 2
+        assert store.forget("FraudDetection") == 0
+        assert store.get_history(FIRST) is None
+        assert store.get_prediction("FraudDetection") is None
+        assert store.forget("*") == 1
+        assert store.pipelines() == [PipelineSummary("Random", 1, False)]
+
     def test_history_and_prediction_live_apart(self, store: SkylineStore) -> None:
         store.add_history(FIRST, [skyline(1)])
         digest = store.digest("FraudDetection")
@@ -308,6 +319,19 @@ class StoreContract:
         assert {job.job_id for jobs in found.values() for job in jobs} == {
             f"{thread}.{number}" for thread in range(4) for number in range(12)
         }
+
+
+class _ByTheContract(InMemoryStore):
+    """With what a store of one's own inherits."""
+
+    add_many = SkylineStore.add_many
+    forget = SkylineStore.forget
+    summary = SkylineStore.summary
+
+
+class TestInheritedMethods(StoreContract):
+    def make(self, place: Path) -> SkylineStore:
+        return _ByTheContract()
 
 
 class TestInMemoryStore(StoreContract):
