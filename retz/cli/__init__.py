@@ -27,6 +27,8 @@ COMMANDS = {
     "drain": ("queue", "Let running jobs end and start no more, pause, or resume."),
     "get-file": ("files", "Print, follow or download a file of a job, its output for instance."),
     "list-files": ("files", "List the files of a job."),
+    "predict": ("predict", "Say what the next run of a pipeline will need."),
+    "pipelines": ("predict", "List your pipelines, or the runs of one."),
     "load-app": ("apps", "Register an application: an environment that jobs run in."),
     "get-app": ("apps", "Show an application."),
     "list-app": ("apps", "List your applications."),

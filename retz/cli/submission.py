@@ -70,7 +70,7 @@ def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: 
         click.UsageError: there is no command, or several.
     """
     if options["run"] is not None and options["pipeline"] is None:
-        raise click.UsageError("--run says which run of a pipeline it is: name that with --pipeline, or leave --run out")
+        raise click.UsageError("--run is a run of a pipeline: name that too with --pipeline, or leave --run out")
     commands = _commands(words, options["line"], options["each_line"])
     common = _fields(options)
     surroundings = _surroundings(app, options)

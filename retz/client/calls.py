@@ -172,6 +172,36 @@ def aggregates(since: str | None = None, until: str | None = None, step_s: int |
     return Call("GET", _target("/aggregates", {"since": since, "until": until, "step_s": step_s}))
 
 
+SOLVE_PATIENCE_S = 300.0
+"""A prediction from a large history may take a while."""
+
+
+def pipelines(user: str | None = None) -> Call:
+    """Your pipelines that have a history."""
+    return Call("GET", _target("/pipelines", {"user": user}))
+
+
+def pipeline(name: str, user: str | None = None) -> Call:
+    """The runs of a pipeline."""
+    return Call("GET", _target(_pipeline(name), {"user": user}))
+
+
+def delete_pipeline(name: str, run: str | None = None, user: str | None = None) -> Call:
+    """Forget a pipeline's history, or one run of it."""
+    path = _pipeline(name) + ("" if run is None else f"/runs/{quote(run, safe='')}")
+    return Call("DELETE", _target(path, {"user": user}))
+
+
+def prediction(name: str, format: str | None = None, parameters: Mapping[str, object] | None = None) -> Call:
+    """What the next run will need: as JSON, or drawn (``png``, ``svg``, ``pdf``, ``txt``)."""
+    path = f"{_pipeline(name)}/prediction" + ("" if format is None else f".{format}")
+    return Call("GET", _target(path, parameters), patience_s=SOLVE_PATIENCE_S)
+
+
+def _pipeline(name: str) -> str:
+    return f"/pipelines/{quote(name, safe='')}"
+
+
 def events(since: int | None = None, user: str | None = None) -> Call:
     """The stream of changes after a sequence number; None begins now."""
     return Call("GET", _target("/events", {"since": since, "user": user}), b"", {"Accept": "text/event-stream"})

@@ -218,6 +218,33 @@ class Client:
         """Remove an application that no live job uses."""
         self._send(calls.delete_application(name))
 
+    def pipelines(self) -> tuple[types.Pipeline, ...]:
+        """Return your pipelines that have a history."""
+        return self._get(calls.pipelines(), types.Pipelines).pipelines
+
+    def pipeline(self, name: str) -> types.History:
+        """Return the runs of a pipeline."""
+        return self._get(calls.pipeline(name), types.History)
+
+    def delete_pipeline(self, name: str, run: str | None = None) -> None:
+        """Forget a pipeline's history, or one run of it."""
+        self._send(calls.delete_pipeline(name, run))
+
+    def prediction(self, name: str, **parameters: object) -> types.Prediction:
+        """Return what the next run will need.
+
+        Args:
+            parameters: ``solver``, ``alpha``, ``beta``, ``interval``, ``kind`` as in docs/api.md.
+
+        Raises:
+            ApiError: 422, there are too few runs so far; 404, there is none.
+        """
+        return self._get(calls.prediction(name, None, parameters), types.Prediction)
+
+    def prediction_plot(self, name: str, format: str = "png", **parameters: object) -> bytes:
+        """Return the same as a picture: ``png``, ``svg``, ``pdf``, or ``txt`` for a terminal; ``resource`` too."""
+        return self._send(calls.prediction(name, format, parameters))
+
     def agents(self) -> tuple[types.Agent, ...]:
         """Return the machines."""
         return self._get(calls.agents(), types.Agents).agents

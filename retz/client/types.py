@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from retz.model.agent import AttributeValue
 from retz.model.application import Container
@@ -280,6 +280,7 @@ class Status(Struct, frozen=True, kw_only=True):
     planner: str = ""
     read_only: str | None = None
     engine_failure: str | None = None
+    estimator_failure: str | None = None
     user: WhoAmI = WhoAmI(key="")
     host: str = ""
     same_host_token: str = ""
@@ -292,6 +293,76 @@ class QueueMode(Struct, frozen=True):
 
     mode: Literal["open", "paused", "draining"]
     running: int = 0
+
+
+Amounts = dict[str, float]
+"""By resource: ``memory`` (MB), ``vcores``, perhaps ``gpus``."""
+
+
+class Pipeline(Struct, frozen=True, kw_only=True):
+    """A pipeline that has a history of runs."""
+
+    name: str
+    runs: int = 0
+    predicted: bool = False
+
+
+class Pipelines(Struct, frozen=True):
+    """All pipelines of a user."""
+
+    pipelines: tuple[Pipeline, ...]
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """A run of a pipeline with its peaks; ``used`` is None where nobody measured."""
+
+    run: str
+    start: datetime
+    duration_s: float = 0.0
+    allocated: Amounts = {}
+    used: Amounts | None = None
+
+
+class History(Struct, frozen=True, kw_only=True):
+    """The runs of a pipeline, oldest first."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+
+class Skyline(Struct, frozen=True, kw_only=True):
+    """Resources over time: second from the run's start -> amounts from then on; the last is zero."""
+
+    steps: dict[int, Amounts] = field(name="resourceAllocation")
+
+
+class Confidence(Struct, frozen=True, kw_only=True):
+    """How far a prediction can be trusted; ``over``, ``under``, ``needed``, ``fixed`` are resource-seconds of a run."""
+
+    runs: int
+    lower: Skyline
+    upper: Skyline
+    over: Amounts = {}
+    under: Amounts = {}
+    needed: Amounts = {}
+    fixed: Amounts = {}
+    left_out_error: Amounts | None = None
+    left_out_runs: int = 0
+
+
+class Prediction(Struct, frozen=True, kw_only=True):
+    """What the next run of a pipeline will need. ``gap``: certified relative distance from the optimum."""
+
+    pipeline: str
+    solver: str
+    kind: Literal["allocated", "used"]
+    settings: dict[str, str | float]
+    runs: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+    objective: float | None = None
+    gap: float | None = None
+    skyline: Skyline
+    confidence: Confidence | None = None
 
 
 class Point(Struct, frozen=True, kw_only=True):

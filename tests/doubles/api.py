@@ -36,10 +36,30 @@ STATUS: dict[str, Any] = {
     "version": "0.1.0", "engine": "local", "mode": "open", "queued": 3, "held": 1, "starting": 0,
     "started": 2, "agents": 1,
     "total": RESOURCES, "used": RESOURCES, "seq": 7, "started_at": "2026-11-20T06:00:00.000Z", "planner": "fifo",
-    "read_only": None, "engine_failure": None, "user": {"key": "ann", "admin": True, "info": ""}, "host": "n1",
+    "read_only": None, "engine_failure": None, "estimator_failure": None,
+    "user": {"key": "ann", "admin": True, "info": ""}, "host": "n1",
     "same_host_token": "token", "local": True, "limits": {},
 }  # fmt: skip
 """A queue as docs/api.md shows it."""
+
+
+RUN: dict[str, Any] = {
+    "run": "20261120-062717-12", "start": "2026-11-20T06:27:17.000Z", "duration_s": 10,
+    "allocated": {"memory": 2048, "vcores": 2}, "used": {"memory": 700.0, "vcores": 1.25},
+}  # fmt: skip
+"""A run of a pipeline as docs/api.md shows it."""
+
+_PLAN: dict[str, Any] = {"resourceAllocation": {"0": {"memory": 2048, "vcores": 2}, "10": {"memory": 0, "vcores": 0}}}
+_SUMS: dict[str, float] = {"memory": 20480.0, "vcores": 20.0}
+PREDICTION: dict[str, Any] = {
+    "pipeline": "p", "solver": "fast", "kind": "allocated",
+    "settings": {"solver": "fast", "alpha": 0.1, "beta": 0.1, "min_runs": 2, "interval": 5, "kind": "allocated"},
+    "runs": ["a", "b"], "ignored": ["c"], "history": "d1", "objective": 0.0, "gap": 0.0, "skyline": _PLAN,
+    "confidence": {"runs": 2, "lower": _PLAN, "upper": _PLAN, "over": {"memory": 2048.0, "vcores": 2.0},
+                   "under": {"memory": 0.0, "vcores": 0.0}, "needed": _SUMS, "fixed": _SUMS,
+                   "left_out_error": {"memory": 0.25, "vcores": 0.5}, "left_out_runs": 2},
+}  # fmt: skip
+"""A prediction as docs/api.md shows it."""
 
 
 def job(**changes: Any) -> dict[str, Any]:

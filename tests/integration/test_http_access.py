@@ -63,7 +63,7 @@ async def test_a_request_that_is_not_signed_correctly(site: Site, changed: dict[
 async def test_every_signed_route_refuses_strangers(site: Site) -> None:
     for route in ROUTES:
         if route.access != "public":
-            target = route.path.replace("{id}", "1").replace("{name}", "default")
+            target = route.path.replace("{id}", "1").replace("{name}", "default").replace("{run}", "r1")
             for user in (None, STRANGER):
                 assert (await site.ask(route.method, target, user)).status == 401, (route.method, target)
 

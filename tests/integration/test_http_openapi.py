@@ -31,7 +31,10 @@ async def test_every_registered_route_is_in_the_document_and_vice_versa(site: Si
     registered = {
         (route.method, route.resource.canonical)
         for route in build_app(site.core).router.routes()
-        if route.resource is not None and route.method not in ("*", "HEAD")
+        if route.resource is not None
+        and route.method not in ("*", "HEAD")
+        # The estimator's own application speaks Hadoop's dialect and is described on its own page.
+        and not route.resource.canonical.startswith("/resourceestimator")
     }
     assert registered == _operations()
 
@@ -104,6 +107,8 @@ async def test_answers_are_what_the_document_says(site: Site) -> None:
     site.engine.ended(f"{job_id}.1", 1)
     await site.submit(held=True)
     for route in ROUTES:
+        if "/pipelines/" in route.path:
+            continue  # they need a history: test_pipelines.py
         if route.method == "GET" and not route.path.endswith(("/events", "/file", "/metrics", "/openapi.json")):
             target = route.path.replace("{id}", str(job_id)).replace("{name}", "default")
             for query, status in (("", 200), ("?nonsense=1", 400)):

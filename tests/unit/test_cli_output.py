@@ -18,7 +18,7 @@ from retz.cli.listing import COLUMNS, row
 from retz.cli.output import Cell, Column, ago, cut, display_width, printable, span, state_cell, table_lines
 from retz.cli.reference import help_of, updated
 from retz.cli.waiting import exit_code_of
-from tests.doubles.api import JOB, RESOURCES, STATUS, FakeApi, job, problem
+from tests.doubles.api import JOB, PREDICTION, RESOURCES, RUN, STATUS, FakeApi, job, problem
 
 ROOT = Path(__file__).parents[2]
 RESULTS = {"results": [{"id": 1, "ok": True, "state": "KILLED", "new_id": 9, "error": None}], "ok": 1, "failed": 0}
@@ -56,6 +56,9 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
             "GET /api/v2/jobs/12/files": {"path": "", "attempt": 1, "entries": [ENTRY]},
             "GET /api/v2/jobs/12/file": b"hello\n",
             "PUT /api/v2/queue": {"mode": "draining", "running": 0},
+            "GET /api/v2/pipelines": {"pipelines": [{"name": "p", "runs": 2, "predicted": True}]},
+            "GET /api/v2/pipelines/p": {"name": "p", "runs": [RUN]},
+            "GET /api/v2/pipelines/p/prediction": PREDICTION,
             "GET /api/v2/applications": {"applications": [APPLICATION]},
             "GET /api/v2/applications/t": APPLICATION,
             "PUT /api/v2/applications/t": APPLICATION,
@@ -89,6 +92,8 @@ GOLDEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "drain": ([], {"mode": "str", "running": "int"}),
     "get-file": (["12", "-R", "out"], {"id": "int", "path": "str", "file": "str", "bytes": "int"}),
     "list-files": (["12"], {"path": "str", "attempt": "int", "entries": [shape(ENTRY)]}),
+    "predict": (["p"], {"prediction": shape(PREDICTION)}),
+    "pipelines": ([], {"pipelines": [{"name": "str", "runs": "int", "predicted": "bool"}]}),
     "load-app": (["-A", "t"], {"application": shape(APPLICATION)}),
     "get-app": (["t"], {"application": shape(APPLICATION)}),
     "list-app": ([], {"applications": [shape(APPLICATION)]}),

@@ -16,6 +16,7 @@ from . import openapi
 from .api import Api
 from .guard import RequestHandler, guarded
 from .hub import Hub
+from .mounted import mount
 from .responses import encode, problem_of
 from .routes import Route
 from .submission import MAX_BODY
@@ -36,6 +37,9 @@ def build_app(core: Core) -> web.Application:
     api = Api(core, hub, verifier, encode(openapi.build(ROUTES)))
     app = web.Application(client_max_size=MAX_BODY, logger=quiet_logger())
     _register(app, api, ROUTES)
+    mount(app, api)
+    # Last, because it matches everything.
+    app.router.add_route("*", r"/{rest:[\s\S]*}", _nothing_here(api))
 
     async def started(_app: web.Application) -> None:
         hub.start(core.db)
@@ -87,7 +91,6 @@ def _register(app: web.Application, api: Api, routes: Iterable[Route]) -> None:
                 resource.add_route("HEAD", handler)
                 methods.append("HEAD")
         resource.add_route("*", _wrong_method(api, path, methods))
-    app.router.add_route("*", r"/{rest:[\s\S]*}", _nothing_here(api))
 
 
 def _wrong_method(api: Api, path: str, methods: list[str]) -> RequestHandler:

@@ -36,7 +36,16 @@ def render(api: Api, journal_bytes: int) -> str:
         journal_bytes: See :func:`size_of_journals`.
     """
     journals = _one("retz_journal_bytes", "gauge", "Size of the journals kept on disk.", journal_bytes)
-    families = [*_queue(api), *_totals(api), *_agents(api), *_store(api), journals, *_http(api), *_process(api)]
+    families = [
+        *_queue(api),
+        *_totals(api),
+        *_agents(api),
+        *_store(api),
+        journals,
+        *_skylines(api),
+        *_http(api),
+        *_process(api),
+    ]
     return "".join(map(_text, families))
 
 
@@ -117,6 +126,13 @@ def _store(api: Api) -> Iterable[Metric]:
     yield _one("retz_journal_fsync_seconds_total", "counter", "Time those fsyncs took.", seconds)
     yield _one("retz_journal_sequence", "counter", "Number of the last durable change.", db.durable_seq)
     yield _one("retz_read_only", "gauge", "1 after a failed write: nothing is accepted.", float(db.failed is not None))
+
+
+def _skylines(api: Api) -> Iterable[Metric]:
+    skylines = api.core.skylines
+    yield _one("retz_skylines_waiting", "gauge", "Runs of pipelines to be written.", skylines.runs.waiting)
+    yield _one("retz_skylines_recorded_total", "counter", "Runs written to a history.", skylines.recorded)
+    yield _one("retz_skylines_failures_total", "counter", "Tries to write one that failed.", skylines.failures)
 
 
 def _http(api: Api) -> Iterable[Metric]:

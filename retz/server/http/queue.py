@@ -64,6 +64,7 @@ class Status(Struct):
     planner: str
     read_only: str | None
     engine_failure: str | None
+    estimator_failure: str | None
     user: UserView
     host: str
     same_host_token: str
@@ -140,6 +141,7 @@ async def status(call: Call) -> web.StreamResponse:
             planner=core.scheduler.planner,
             read_only=core.read_only,
             engine_failure=core.engine_failure,
+            estimator_failure=core.skylines.failure if call.user.admin else None,
             user=_user(call.user),
             host=socket.gethostname(),
             same_host_token=_host_token(),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from estimator.config import SOLVERS
 from retz.scheduler.explain import Why
 
-from . import applications, events, files, health, history, jobs, openapi, queue, selection, submission
+from . import applications, events, files, health, history, jobs, openapi, pipelines, queue, selection, submission
 from .body import MIB
 from .params import MAX_ID, MAX_IDS_TEXT, MAX_TEXT
 from .routes import Answer, Parameter, Route
@@ -251,6 +252,99 @@ APPLICATIONS = (
     ),
 )
 
+_PIPELINE = Parameter("name", {"type": "string", "minLength": 1, "maxLength": 200}, "The pipeline's name.", "path")
+_RUN = Parameter("run", {"type": "string", "minLength": 1, "maxLength": 200}, "The run's id.", "path")
+_USER = Parameter("user", _WORDS, "For administrators: an access key.")
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_WISHES = (
+    _PIPELINE,
+    _USER,
+    Parameter("solver", {"type": "string", "enum": list(SOLVERS)}, "Default: as configured."),
+    Parameter("alpha", _SHARE, "Default: as configured."),
+    Parameter("beta", _SHARE, "Default: as configured."),
+    Parameter("interval", _whole(1, pipelines.MAX_INTERVAL), "Seconds of one step; default: as configured."),
+    Parameter("kind", {"type": "string", "enum": list(pipelines.KINDS)}, "Default allocated."),
+)
+_RESOURCE = Parameter("resource", _WORDS, "memory (default), vcores or gpus.")
+_NO_PREDICTION = (404, 409, 422, 503)
+
+
+def _picture(format: str, media: str) -> Route:
+    return Route(
+        "GET",
+        f"{API}/pipelines/{{name}}/prediction.{format}",
+        pipelines.picture(format),
+        "The history and the prediction as a picture.",
+        parameters=(*_WISHES, _RESOURCE),
+        answers={200: Answer("The picture.", bytes, media)},
+        refusals=_NO_PREDICTION,
+    )
+
+
+PIPELINES = (
+    Route(
+        "GET",
+        f"{API}/pipelines",
+        pipelines.list_pipelines,
+        "Your pipelines.",
+        parameters=(_USER,),
+        answers=_answer("All of them.", pipelines.PipelineList),
+        refusals=(404, 409, 503),
+    ),
+    Route(
+        "GET",
+        f"{API}/pipelines/{{name}}",
+        pipelines.get_pipeline,
+        "The runs of a pipeline.",
+        parameters=(_PIPELINE, _USER),
+        answers=_answer("Its history.", pipelines.HistoryView),
+        refusals=(404, 409, 503),
+    ),
+    Route(
+        "DELETE",
+        f"{API}/pipelines/{{name}}",
+        pipelines.delete_pipeline,
+        "Forget a pipeline's history.",
+        parameters=(_PIPELINE, _USER),
+        answers={204: Answer("It is gone.")},
+        refusals=(404, 409),
+    ),
+    Route(
+        "DELETE",
+        f"{API}/pipelines/{{name}}/runs/{{run}}",
+        pipelines.delete_run,
+        "Forget one run of a pipeline.",
+        parameters=(_PIPELINE, _RUN, _USER),
+        answers={204: Answer("It is gone.")},
+        refusals=(404, 409),
+    ),
+    Route(
+        "GET",
+        f"{API}/pipelines/{{name}}/prediction",
+        pipelines.prediction,
+        "What the next run will need.",
+        parameters=_WISHES,
+        answers=_answer("The prediction.", pipelines.PredictionView),
+        refusals=_NO_PREDICTION,
+    ),
+    *(_picture(format, media) for format, media in pipelines.FORMATS.items()),
+    Route(
+        "GET",
+        f"{API}/pipelines/{{name}}/prediction.txt",
+        pipelines.terminal_plot,
+        "The same for a terminal.",
+        parameters=(
+            *_WISHES,
+            _RESOURCE,
+            Parameter("width", _whole(*pipelines.WIDTHS), "Columns; default 100."),
+            Parameter("height", _whole(*pipelines.HEIGHTS), "Lines; default 28."),
+            Parameter("colour", _FLAG, "true for ANSI colours."),
+        ),
+        answers={200: Answer("Lines of text.", str, "text/plain")},
+        refusals=_NO_PREDICTION,
+    ),
+)
+
 QUEUE = (
     Route("GET", f"{API}/agents", queue.agents, "The machines.", answers=_answer("All of them.", queue.AgentList)),
     Route(
@@ -295,4 +389,4 @@ QUEUE = (
     ),
 )
 
-ROUTES: tuple[Route, ...] = PUBLIC + JOBS + FILES + APPLICATIONS + QUEUE
+ROUTES: tuple[Route, ...] = PUBLIC + JOBS + FILES + APPLICATIONS + PIPELINES + QUEUE

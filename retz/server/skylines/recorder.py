@@ -32,7 +32,6 @@ from .collecting import Found, Numbers, archived_numbers, find_ended, find_runs,
 from .runs import Run, RunKey, Runs
 
 if TYPE_CHECKING:
-    from estimator.lanes import LaneState
     from estimator.operations import Outcome
 
     from ..core import Core
@@ -55,7 +54,7 @@ class LanesLike(Protocol):
         """Do an operation in a worker process."""
         ...
 
-    def states(self) -> list[LaneState]:
+    def states(self) -> Any:
         """How the workers do."""
         ...
 
@@ -107,6 +106,7 @@ class Skylines:
         self.failures = 0
         self.failure: str | None = None
         self._lanes: LanesLike | None = None
+        self._owners: dict[Path, str] = {}
         self._told: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -117,40 +117,33 @@ class Skylines:
 
     @property
     def lanes(self) -> LanesLike:
-        """The way to the workers; none runs before the first call."""
+        """The way to the workers; none runs before the first call. Histories found damaged are made again."""
         if self._lanes is None:
             from estimator.lanes import Lanes
 
-            self._lanes = Lanes(self.config)
+            self._lanes = _Mending(Lanes(self.config), self._damaged)
         return self._lanes
 
     @lanes.setter
     def lanes(self, lanes: LanesLike) -> None:
-        self._lanes = lanes
-
-    def states(self) -> list[LaneState]:
-        """How the workers do; nothing before the first call."""
-        return [] if self._lanes is None else self._lanes.states()
+        self._lanes = _Mending(lanes, self._damaged)
 
     def place(self, owner: str) -> Path:
         """The directory of a user's history."""
         name = quote(owner, safe="").replace(".", "%2E")
         if len(name) > _LONGEST_NAME:
             name = name[:_LONGEST_NAME] + "-" + hashlib.sha256(owner.encode()).hexdigest()[:32]
-        return self.config.directory / name
+        place = self.config.directory / name
+        self._owners[place] = owner
+        return place
 
     async def call(self, owner: str, operation: str, /, **arguments: Any) -> Outcome:
-        """Do an operation on a user's history; a damaged one is made again from the archive.
+        """Do an operation on a user's history.
 
         Raises:
             EstimatorError: what the operation raised.
         """
-        try:
-            return await self.lanes.call(self.place(owner), operation, **arguments)
-        except StoreDamaged:
-            if "pipeline" in arguments:
-                self.rebuild(owner, str(arguments["pipeline"]))
-            raise
+        return await self.lanes.call(self.place(owner), operation, **arguments)
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -343,9 +336,10 @@ class Skylines:
 
     # -- trouble ---------------------------------------------------------------------------------------------------
 
-    def rebuild(self, owner: str, pipeline: str) -> None:
+    def _damaged(self, place: Path, pipeline: str) -> None:
         """Write all runs of a pipeline again: its history is lost."""
-        if self._task is not None:
+        owner = self._owners.get(place)
+        if owner is not None and self._task is not None:
             self._rebuilding[owner, pipeline] = None
             self._late(0.0)  # a crash before it is done: the next start makes all histories again
             self._wake.set()
@@ -393,6 +387,31 @@ class Packed:
 
     def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
         return pickle.loads, (self._data,)
+
+
+class _Mending:
+    """Lanes that tell of damaged histories."""
+
+    def __init__(self, lanes: LanesLike, damaged: Callable[[Path, str], None]) -> None:
+        self._lanes = lanes
+        self._damaged = damaged
+
+    async def call(self, place: Path, operation: str, /, **arguments: Any) -> Outcome:
+        """As the lanes do it."""
+        try:
+            return await self._lanes.call(place, operation, **arguments)
+        except StoreDamaged:
+            if "pipeline" in arguments:
+                self._damaged(place, str(arguments["pipeline"]))
+            raise
+
+    def states(self) -> Any:
+        """How the workers do."""
+        return self._lanes.states()
+
+    async def close(self) -> None:
+        """End the workers."""
+        await self._lanes.close()
 
 
 class _AllOf:
