@@ -117,9 +117,11 @@ def _files_of(path: Path, report: Report) -> Iterator[Path]:
         return
     inside = path.resolve()
     for entry in sorted(path.iterdir()):
+        if not entry.is_file():
+            continue
         if entry.is_symlink() and not entry.resolve().is_relative_to(inside):
             _problem(report, f"{entry}: not read: the link leads out of its directory")
-        elif entry.is_file():
+        else:
             yield entry
 
 
