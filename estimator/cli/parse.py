@@ -6,14 +6,17 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..config import load_class
-from ..translator.base import LogParser, Progress, Report, SingleLineParser
 from .app import App
 from .errors import Refused
 from .output import note, printable
+
+if TYPE_CHECKING:  # it loads numpy
+    from ..translator.base import Progress, Report
 
 _SHOWN = 5
 """Bad lines, and pipelines, that are named."""
@@ -32,6 +35,7 @@ def parse_command(app: App, logs: tuple[Path, ...], format_name: str | None, str
 
     Lines that cannot be understood are counted and shown, the others are used. To read a log again does no harm.
     """
+    from ..translator.base import LogParser, SingleLineParser
     from ..translator.reading import translate
 
     parser = load_class(format_name or app.config.line_parser, SingleLineParser)  # type: ignore[type-abstract]

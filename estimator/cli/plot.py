@@ -44,9 +44,8 @@ def plot_command(
     """
     if text and output is not None:
         raise click.UsageError("--text draws in the terminal; leave out -o")
-    if not text:
-        place = output or default_file(pipeline)
-        suffix = ".png" if place == "-" else check_suffix(place)
+    place = output or default_file(pipeline)
+    suffix = ".png" if text else check_suffix(place)
     runs, prediction = app.predict(pipeline, wishes)
     if text:
         from ..drawing import drawing, text_picture
@@ -77,7 +76,12 @@ def check_suffix(place: str) -> str:
 
     Raises:
         UsageError: it is none of those that can be drawn.
+        Refused: it is ``-``, and stdout is a terminal.
     """
+    if place == "-":
+        if sys.stdout.isatty():
+            raise Refused("an image would only disturb the terminal: give a file with -o, or --text")
+        return ".png"
     suffix = Path(place).suffix.lower()
     if suffix not in _SUFFIXES:
         raise click.UsageError(f"{place}: give a file that ends in {', '.join(_SUFFIXES)}")
@@ -88,12 +92,9 @@ def write(place: str, content: bytes) -> None:
     """Write a file, or stdout for ``-``.
 
     Raises:
-        Refused: stdout is a terminal.
         OSError: it cannot be written.
     """
     if place == "-":
-        if sys.stdout.isatty():
-            raise Refused("an image would only disturb the terminal: give a file with -o, or --text")
         sys.stdout.buffer.write(content)
         return
     Path(place).write_bytes(content)
