@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ..errors import SolverError
 from ..skyline import IntArray
 from . import kernel
+from .blocks import Problem
 from .greedy import applies, greedy
 from .kernel import Plan
+from .lazy import lazy
 from .lp import LpSolver
 from .matrix import MatrixSolver
+
+_AIM = 1e-10
+_LP_CELLS = 20_000
+"""So many counts the linear programme solves in seconds, should the block method ever not get to the end."""
 
 
 class FastSolver(MatrixSolver):
@@ -25,4 +32,23 @@ class FastSolver(MatrixSolver):
             plan = greedy(counts, alpha, beta)
             cost = kernel.objective(plan, counts, alpha, beta)
             return Plan(plan, cost, cost, 0.0)
-        return LpSolver().plan(counts, alpha, beta, None)
+        return self._lazily(counts, alpha, beta, warm)
+
+    def _lazily(self, counts: IntArray, alpha: float, beta: float, warm: Mapping[str, Any] | None) -> Plan:
+        n = len(counts)
+        try:
+            found = lazy(Problem(counts[_order(counts)], alpha, beta), warm, _AIM)
+        except SolverError:
+            return LpSolver().plan(counts, alpha, beta, None)
+        cost, bound = found.cost / n, min(found.bound, found.cost) / n
+        plan = Plan(found.plan, cost, bound, kernel.gap(cost, bound), found.hint)
+        if plan.gap <= kernel.TOLERANCE or counts.size > _LP_CELLS:
+            return plan
+        other = LpSolver().plan(counts, alpha, beta, None)
+        return other if other.gap < plan.gap else plan
+
+
+def _order(counts: IntArray) -> list[int]:
+    """Places of the runs in an order that depends on their counts only, so that rounding is the same too."""
+    totals = counts.sum(axis=1).tolist()
+    return sorted(range(len(counts)), key=lambda run: (totals[run], counts[run].tobytes()))

@@ -1,4 +1,4 @@
-"""The exact method for few runs: where ``n · alpha <= 1 - alpha``, making up every deficit costs no more than leaving it.
+"""The exact method for few runs: where ``n · alpha <= 1 - alpha``, leaving a deficit never pays.
 
 So some optimum leaves no run a backlog, and what remains is: the cheapest plan whose sum from each interval to the end
 is at least the largest such sum of any run. Those demands are nested, and for nested demands taking always the
@@ -12,6 +12,7 @@ import heapq
 import numpy as np
 
 from ..skyline import IntArray
+from .kernel import run_weights
 from .segments import Segments, segments
 
 _EQUAL = 1e-12
@@ -31,7 +32,7 @@ def greedy(counts: IntArray, alpha: float, beta: float) -> IntArray:
     Returns:
         ``int64[N]``.
     """
-    pieces = segments(counts, alpha, beta)
+    pieces = segments(counts, alpha, beta * run_weights(counts))
     classes = _classes(pieces, len(counts))
     taken = (classes < 0).sum(axis=1)  # whatever makes the plan cheaper is taken at once
     plan = pieces.at(taken)
@@ -66,12 +67,12 @@ def _raise(plan: IntArray, missing: IntArray, taken: IntArray, levels: IntArray,
 
 
 def _classes(pieces: Segments, runs: int) -> IntArray:
-    """``int64[N, n + 1]``: slopes by rank; negative ones are below zero, slopes that are equal but for rounding share one.
+    """``int64[N, n + 1]``: slopes by rank, below zero where they are; those equal but for rounding share one.
 
     Each of the weights in a slope is rounded by at most half a unit.
     """
     distinct, place = np.unique(pieces.slopes, return_inverse=True)
-    ranks = np.cumsum(np.diff(distinct, prepend=distinct[0]) > runs)
+    ranks = np.cumsum(np.diff(distinct, prepend=distinct[0]) > runs, dtype=np.int64)
     below = int(np.searchsorted(distinct, -runs))
-    ranks -= ranks[below] if below < len(ranks) else ranks[-1] + 1
-    return np.asarray(ranks[place.reshape(pieces.slopes.shape)], dtype=np.int64)
+    first = ranks[below] if below < len(ranks) else ranks[-1] + 1
+    return np.asarray((ranks - first)[place.reshape(pieces.slopes.shape)], dtype=np.int64)

@@ -23,7 +23,7 @@ TOLERANCE = 1e-9
 MAX_TOTAL = 2**50
 """Largest sum of one run's counts: all sums stay exact in floating point."""
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,12 @@ def certified(
     plan = whole(x)
     cost = objective(plan, counts, alpha, beta)
     bound = min(max(bound, 0.0), cost)
-    return Plan(plan, cost, bound, (cost - bound) / cost if cost > 0 else 0.0, warm)
+    return Plan(plan, cost, bound, gap(cost, bound), warm)
+
+
+def gap(cost: float, bound: float) -> float:
+    """Relative distance of a cost from a lower bound."""
+    return (cost - bound) / cost if cost > bound else 0.0
 
 
 def check(counts: IntArray) -> None:

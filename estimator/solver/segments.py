@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..skyline import FloatArray, IntArray
-from .kernel import run_weights
 
 _SLOPE_BITS = 61
 """Slopes use so many bits: some 2e-19 of the largest, beyond double precision."""
@@ -40,8 +39,8 @@ class Segments:
         return int(self.slopes[0, -1])
 
     def ranks(self, threshold: int) -> IntArray:
-        """``int64[N]``: how many pieces of each interval have a slope below the threshold (which is at most ``top``)."""
-        return search(self.slopes, np.full((1, len(self.slopes)), threshold))[0]
+        """``int64[N]``: how many pieces of each interval have a slope below a threshold up to ``top``."""
+        return np.asarray(search(self.slopes, np.full((1, len(self.slopes)), threshold))[0])
 
     def at(self, ranks: IntArray) -> IntArray:
         """``int64[N]``: what is planned if so many pieces of each interval are taken."""
@@ -55,13 +54,12 @@ class Segments:
         return costs
 
 
-def segments(counts: IntArray, alpha: float, beta: float) -> Segments:
-    """The pieces for ``counts`` (``int64[n, N]``), in O(n N log n)."""
+def segments(counts: IntArray, alpha: float, weights: FloatArray) -> Segments:
+    """The pieces for ``counts`` (``int64[n, N]``) and the runs' weights (``[n]``), in O(n N log n)."""
     n, number = counts.shape
     bits = n.bit_length()
     packed = (counts.T << bits) | np.arange(n)  # sorting numbers is much faster than sorting places by numbers
     packed.sort(axis=1)
-    weights = beta * run_weights(counts)
     unit = _unit(n * alpha + float(weights.sum()))
     steps = round(alpha / unit) + _whole(weights, unit)
     levels = np.zeros((number, n + 1), dtype=np.int64)
