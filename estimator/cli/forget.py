@@ -29,9 +29,7 @@ def forget_command(app: App, pipeline: str, run: str | None, yes: bool) -> None:
     if run is None and not yes and sys.stdin.isatty():
         click.confirm(f"Forget all {len(runs)} runs of {pipeline!r}?", abort=True, err=True)
     if len(wanted) == len(runs):
-        from ..overview import forget
-
-        forget(app.store, pipeline, runs)
+        app.store.forget(pipeline)
     else:
         app.store.delete_history(wanted[0])
     note(f"forgot {len(wanted)} of {len(runs)} run{'' if len(runs) == 1 else 's'} of {pipeline}")

@@ -17,6 +17,7 @@ import click
 import pytest
 
 from estimator.cli import COMMANDS, cli
+from estimator.cli.reference import updated
 
 COMMAND = [sys.executable, "-m", "estimator.cli"]
 ROOT = Path(__file__).parents[2]
@@ -309,6 +310,11 @@ def test_help_loads_nothing_heavy(filled: Estimator) -> None:
 def test_predicting_loads_neither_scipy_nor_matplotlib(filled: Estimator) -> None:
     loaded = modules(filled, "predict tpch_q12")["predict tpch_q12"]
     assert {"scipy", "matplotlib", "aiohttp"} & loaded == set()
+
+
+def test_the_reference_is_up_to_date() -> None:
+    text = (ROOT / "docs" / "estimator-cli.md").read_text(encoding="utf-8")
+    assert updated(text) == text, "run 'python -m estimator.cli.reference'"
 
 
 def test_the_list_of_commands_tells_what_they_are() -> None:
