@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .errors import InvalidInput
 from .model import History, Prediction
@@ -14,6 +15,11 @@ from .units import amount, duration, percent, unit_of, usage
 
 MOST_RUNS = 100
 """More curves than that are one grey area: evenly chosen ones are drawn, the newest among them."""
+
+MOST_IN_TERMINAL = 12
+"""In a terminal's few dots fewer are."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ def drawing(history: History, prediction: Prediction, resource: str = "memory") 
         prediction=prediction,
         resource=resource,
         unit=unit_of(resource),
-        runs=[_points(run, resource) for run in _chosen(curves)],
+        runs=[_points(run, resource) for run in _chosen(curves, MOST_RUNS)],
         count=len(prediction.runs),
         lower=_points(confidence.lower, resource) if confidence else [],
         upper=_points(confidence.upper, resource) if confidence else [],
@@ -133,10 +139,10 @@ def _emphasised(text: str, colour: bool) -> str:
     return f"\x1b[1m{text}\x1b[0m" if colour else text
 
 
-def series(drawn: Drawing) -> list[Series]:
-    """The curves for :mod:`estimator.steps`, in the order of its legend."""
+def series(drawn: Drawing, most: int = MOST_IN_TERMINAL) -> list[Series]:
+    """The curves for :mod:`estimator.steps`, in the order of its legend; at most so many past runs."""
     band = [Series("p10 to p90 of the runs", drawn.lower, "band", drawn.upper)] if drawn.upper else []
-    runs = [Series("past runs", points, "thin") for points in drawn.runs]
+    runs = [Series("past runs", points, "thin") for points in _chosen(drawn.runs, most)]
     fixed = Series("fixed request", [(0, drawn.height), (drawn.length, 0)], "dashed")
     return [Series("plan", drawn.plan, "bold"), fixed, *runs, *band]
 
@@ -156,11 +162,11 @@ def _points(skyline: Skyline, resource: str) -> list[Point]:
     return [(0.0, 0.0), *points] if points and points[0][0] > 0 else points
 
 
-def _chosen(runs: Sequence[Skyline]) -> Sequence[Skyline]:
+def _chosen(runs: Sequence[T], most: int) -> Sequence[T]:
     """All, or evenly chosen ones; always the newest, which is the last."""
-    if len(runs) <= MOST_RUNS:
+    if len(runs) <= most:
         return runs
-    return [runs[len(runs) - 1 - index * len(runs) // MOST_RUNS] for index in reversed(range(MOST_RUNS))]
+    return [runs[len(runs) - 1 - index * len(runs) // most] for index in reversed(range(most))]
 
 
 def _held(runs: Sequence[Skyline]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from estimator.backtest import backtest
 from estimator.config import EstimatorConfig
-from estimator.drawing import MOST_RUNS, Drawing, drawing, shortened, text_picture
+from estimator.drawing import MOST_IN_TERMINAL, MOST_RUNS, Drawing, drawing, series, shortened, text_picture
 from estimator.errors import InvalidInput
 from estimator.model import Prediction, RecurrenceId, ResourceSkyline
 from estimator.plot import plot_backtest, plot_prediction
@@ -131,6 +131,13 @@ def test_of_many_runs_some_are_drawn_the_newest_among_them() -> None:
     assert len(seen.runs) == MOST_RUNS
     newest = runs[RecurrenceId("nightly", f"r{MOST_RUNS * 3 - 1}")][0].skyline
     assert seen.runs[-1] == [(float(time), amounts["memory"]) for time, amounts in newest.steps()]
+
+
+def test_in_a_terminal_fewer_are_drawn() -> None:
+    seen = drawn(history(50))
+    curves = [each.points for each in series(seen) if each.style == "thin"]
+    assert len(curves) == MOST_IN_TERMINAL
+    assert curves[-1] == seen.runs[-1]
 
 
 def test_names_are_made_safe() -> None:
