@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,6 +40,7 @@ NOT_RUNNING = 3
 _STOP_S = 40.0
 _ASK_S = 5.0
 _ENDING_S = 2.0
+_LOOK_S = 0.02
 
 Echo = Callable[[str], None]
 
@@ -195,17 +197,17 @@ def stop(config: EstimatorConfig, *, echo: Echo = _say) -> int:
     if running is None:
         echo("not running")
         return 0
-    process = psutil.Process(running.pid)
     try:
-        process.terminate()
-        process.wait(_STOP_S)
-    except psutil.NoSuchProcess:
-        echo("stopped")  # it was quicker
-        return 0
-    except psutil.AccessDenied as error:
+        os.kill(running.pid, signal.SIGTERM)
+    except PermissionError as error:
         raise EstimatorError(f"process {running.pid} belongs to another user") from error
-    except psutil.TimeoutExpired as error:
-        raise EstimatorError(f"process {running.pid} does not end; 'kill -9 {running.pid}' ends it") from error
+    except ProcessLookupError:
+        pass  # it was quicker
+    end = time.monotonic() + _STOP_S
+    while find(config.directory) is not None:
+        if time.monotonic() > end:
+            raise EstimatorError(f"process {running.pid} does not end; 'kill -9 {running.pid}' ends it")
+        time.sleep(_LOOK_S)
     (config.directory / PID_FILE).unlink(missing_ok=True)
     echo("stopped")
     return 0
@@ -288,9 +290,6 @@ def main() -> int:
         print(error, file=sys.stderr)
         _say(str(error))
         return 1
-    found = find(config.directory)
-    if found is not None and found.pid == os.getpid():
-        path.unlink(missing_ok=True)
     return status
 
 
