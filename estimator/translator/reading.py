@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 from ..errors import DuplicateRecurrenceId, ParseError
@@ -12,8 +11,11 @@ from ..skylinestore.base import SkylineStore
 from .base import MAX_PROBLEMS, Bad, BlockParser, Finished, LogParser, Progress, Report, SingleLineParser
 from .lines import Block, blocks_of, each_line, excerpt
 
-CHUNK = 4096
-"""Jobs that are given to the store at once: a store that keeps a file per pipeline writes each once per chunk."""
+PORTION = 500_000
+"""Steps of the skylines that are given to the store at once, some 50 MB: it writes each pipeline once a portion."""
+
+_STEPS_OF_A_JOB = 16
+"""What a job costs beside its steps."""
 
 
 class BaseLogParser(LogParser):
@@ -57,8 +59,8 @@ def translate(
     """
     report = Report()
     jobs = (log_parser or BaseLogParser()).parse(paths, parser, report, strict=strict, progress=progress)
-    while chunk := list(islice(jobs, CHUNK)):
-        _add(store, chunk, report)
+    for portion in _portions(jobs):
+        _add(store, portion, report)
     return report
 
 
@@ -123,6 +125,19 @@ def _files_of(path: Path, report: Report) -> Iterator[Path]:
             _problem(report, f"{entry}: not read: the link leads out of its directory")
         else:
             yield entry
+
+
+def _portions(jobs: Iterable[Finished]) -> Iterator[list[Finished]]:
+    portion: list[Finished] = []
+    size = 0
+    for run, job in jobs:
+        portion.append((run, job))
+        size += _STEPS_OF_A_JOB + len(job.skyline.times) + (len(job.used.times) if job.used else 0)
+        if size >= PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _add(store: SkylineStore, jobs: list[Finished], report: Report) -> None:

@@ -312,7 +312,7 @@ def test_long_logs_are_stored_in_portions(tmp_path: Path, store: SkylineStore, m
         return add_many(self, portion)
 
     monkeypatch.setattr(type(store), "add_many", counting)
-    monkeypatch.setattr(reading, "CHUNK", 10)
+    monkeypatch.setattr(reading, "PORTION", 10 * 19)  # three steps and what a job costs beside them
     path = tmp_path / "log"
     path.write_bytes(b"".join(native(f"r{number}") for number in range(25)))
     assert len(translate([path], store, parser=NativeLineParser()).runs) == 25
@@ -322,7 +322,7 @@ def test_long_logs_are_stored_in_portions(tmp_path: Path, store: SkylineStore, m
 def test_strict_stops_and_what_came_before_stays(
     tmp_path: Path, store: SkylineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "CHUNK", 1)
+    monkeypatch.setattr(reading, "PORTION", 1)
     path = tmp_path / "log"
     path.write_bytes(native("r1") + b"bad\n" + native("r2"))
     with pytest.raises(ParseError, match="log:2: "):
