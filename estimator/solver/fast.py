@@ -11,8 +11,6 @@ from . import kernel
 from .blocks import Problem
 from .greedy import applies, greedy
 from .kernel import Plan
-from .lazy import lazy
-from .lp import LpSolver
 from .matrix import MatrixSolver
 
 _AIM = 1e-10
@@ -35,6 +33,9 @@ class FastSolver(MatrixSolver):
         return self._lazily(counts, alpha, beta, warm)
 
     def _lazily(self, counts: IntArray, alpha: float, beta: float, warm: Mapping[str, Any] | None) -> Plan:
+        from .lazy import lazy  # they load scipy, which takes longer than a prediction from few runs does
+        from .lp import LpSolver
+
         n = len(counts)
         try:
             found = lazy(Problem(counts[_order(counts)], alpha, beta), warm, _AIM)
