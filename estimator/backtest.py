@@ -22,7 +22,7 @@ from .errors import InvalidInput, SolverError
 from .model import History, Kind, RecurrenceId
 from .skyline import Amounts, Skyline, ordered
 from .solver.base import Solver, SolverSettings
-from .solver.confidence import difference
+from .solver.confidence import cells_of, difference
 from .solver.runs import usable_runs
 
 MOST_REPLAYED = 50
@@ -166,7 +166,7 @@ def backtest(history: History, config: EstimatorConfig, solvers: Sequence[str] =
             f"a backtest predicts a run from at least {settings.min_runs} before it; wait for more runs",
         )
     kept = {run: jobs for run, jobs in history.items() if run.run in runs}
-    cells = len(runs) * max(-(-run.end // settings.interval) for run in runs.values())
+    cells = cells_of(list(runs.values()), settings.interval)
     number = max(1, min(MOST_REPLAYED, MOST_CELLS // cells, len(runs) - settings.min_runs))
     names = ordered(name for run in runs.values() for name in run.resources)
     results = [_replay(name, kept, runs, names, settings, number, cells) for name in solvers]

@@ -259,7 +259,7 @@ class Skyline:
 
     def shift(self, by: int) -> Skyline:
         """The same, ``by`` later."""
-        return Skyline(self.times + by, self.values, self.resources)
+        return Skyline(self.times + by, self.values, self.resources) if by else self
 
     def coarsened(self, unit: int) -> Skyline:
         """With time in units of ``unit``, of which each holds the peak: at ``k`` that of ``[k·unit, (k + 1)·unit)``."""
@@ -336,8 +336,8 @@ class Skyline:
 def total(skylines: Iterable[Skyline]) -> Skyline:
     """The sum of many, in one pass over all their breakpoints."""
     several = [skyline for skyline in skylines if not skyline.is_empty]
-    if not several:
-        return Skyline.empty()
+    if len(several) < 2:
+        return several[0] if several else Skyline.empty()
     names = ordered(name for skyline in several for name in skyline.resources)
     starts, ends, amounts = [], [], []
     for skyline in several:

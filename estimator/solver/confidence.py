@@ -76,6 +76,11 @@ def confidence(solver: Solver, history: History, settings: SolverSettings, predi
     )
 
 
+def cells_of(runs: Sequence[Skyline], interval: int) -> int:
+    """Runs x intervals of the longest run: what a solve costs grows with it."""
+    return len(runs) * max(-(-run.end // interval) for run in runs)
+
+
 def _band(runs: Sequence[Skyline], names: Sequence[str], interval: int) -> tuple[Skyline, Skyline]:
     """Quantiles over the runs of the peak in each interval; a run that has ended counts as zero."""
     count = max(-(-run.end // interval) for run in runs)
@@ -101,8 +106,8 @@ def _fixed(runs: Sequence[Skyline], names: Sequence[str]) -> dict[str, float]:
 
 
 def _left_out(runs: Sequence[Skyline], interval: int) -> int:
-    cells = len(runs) * max(-(-run.end // interval) for run in runs)
-    return min(MOST_LEFT_OUT, len(runs)) if len(runs) > 1 and cells <= LEFT_OUT_LIMIT else 0
+    bounded = len(runs) > 1 and cells_of(runs, interval) <= LEFT_OUT_LIMIT
+    return min(MOST_LEFT_OUT, len(runs)) if bounded else 0
 
 
 def _error(
