@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import click
 import pytest
@@ -275,6 +276,20 @@ def test_images_do_not_go_to_a_terminal(filled: Estimator) -> None:
         os.close(ours)
     assert done.returncode == 1 and b"--text" in done.stderr
     assert filled.run("plot", "tpch_q12", "-o", "-").stdout.startswith(b"\x89PNG")
+
+
+def test_the_service_shares_the_store(estimator: Estimator) -> None:
+    (estimator.place / "tpch.log").write_bytes(estimator.run("sample").stdout)
+    estimator.run("parse", "tpch.log")
+    assert estimator.run("status", code=3).stdout.startswith(b"not running")
+    try:
+        address = estimator.out("start", "--port", "0").split(";")[0].removeprefix("listening on ").strip()
+        assert address in estimator.out("status")
+        with urlopen(f"{address}/resourceestimator/skylinestore/history/tpch_q12/*", timeout=60) as answer:
+            assert json.load(answer) == estimator.json("history", "tpch_q12", "--json")
+    finally:
+        estimator.run("stop")
+    estimator.run("status", code=3)
 
 
 # -- starting fast ------------------------------------------------------------------------------------------------
