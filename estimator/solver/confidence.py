@@ -17,9 +17,10 @@ from .runs import run_skyline
 LOWER, UPPER = 10, 90
 MOST_LEFT_OUT = 10
 LEFT_OUT_LIMIT = 50_000
-"""Up to so many runs x intervals the left-out error is computed (a second or so); above, a large prediction would
-take ten times as long for it."""
+"""Up to so many runs x intervals (at least 100 intervals a run) the left-out error is computed, in a second or so;
+above, a large prediction would take ten times as long for it."""
 
+_LEAST = 100  # a run costs at least as much as so many intervals
 _BLOCK = 1 << 22  # samples in memory at a time, 32 MB
 
 
@@ -106,7 +107,8 @@ def _fixed(runs: Sequence[Skyline], names: Sequence[str]) -> dict[str, float]:
 
 
 def _left_out(runs: Sequence[Skyline], interval: int) -> int:
-    bounded = len(runs) > 1 and cells_of(runs, interval) <= LEFT_OUT_LIMIT
+    cells = max(cells_of(runs, interval), len(runs) * _LEAST)
+    bounded = len(runs) > 1 and cells <= LEFT_OUT_LIMIT
     return min(MOST_LEFT_OUT, len(runs)) if bounded else 0
 
 

@@ -87,11 +87,12 @@ def test_only_the_ten_newest_are_left_out_and_runs_of_nothing_do_not_count() -> 
 
 
 def test_a_large_history_is_solved_once_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confidence_module, "LEFT_OUT_LIMIT", 29)
+    monkeypatch.setattr(confidence_module, "LEFT_OUT_LIMIT", 2999)
     solver = Counting()
     found = figures(solver, history([[100]] * 30))
     assert (found.left_out_runs, found.left_out_error) == (0, None)
     assert len(solver.missing) == 1
+    assert figures(solver, history([[100]] * 29)).left_out_runs == 10
 
 
 def test_it_is_not_computed_unless_asked_for() -> None:
