@@ -77,14 +77,17 @@ class _Source:
         """The jobs that a block completes."""
         if block.problem:
             self._count(1)
-            self._bad(self._lines, block.problem, block.data)
+            self._bad(block.problem, self._lines, block.data)
             return
         first = self._lines + 1
         self._count(block.data.count(b"\n"))
 
         def bad(offset: int, why: str) -> None:
-            line = first + block.data.count(b"\n", 0, offset)
-            self._bad(line, why, block.data[offset : block.data.find(b"\n", offset)])
+            if self._wanted():  # counting lines for each of many bad ones would take long
+                number = first + block.data.count(b"\n", 0, offset)
+                self._bad(why, number, block.data[offset : block.data.find(b"\n", offset)])
+            else:
+                self._report.bad_lines += 1
 
         found = parser.parse_block(block.data, bad) if isinstance(parser, BlockParser) else _each(parser, block, bad)
         report = self._report
@@ -96,7 +99,10 @@ class _Source:
         self._lines += lines
         self._report.lines += lines
 
-    def _bad(self, number: int, why: str, line: bytes) -> None:
+    def _wanted(self) -> bool:
+        return self._strict or len(self._report.problems) < MAX_PROBLEMS
+
+    def _bad(self, why: str, number: int, line: bytes) -> None:
         text = f"{self._file}:{number}: {why}" + (f": {shown}" if (shown := excerpt(line)) else "")
         if self._strict:
             raise ParseError(text)

@@ -63,8 +63,7 @@ class ResourceManagerLineParser(BlockParser):
 
     def parse_block(self, block: bytes, bad: Bad) -> Iterator[Finished]:
         """See :meth:`BlockParser.parse_block`. Searching the block for each keyword passes over most lines."""
-        starts = {block.rfind(b"\n", 0, place) + 1 for word in _KEYWORDS for place in _places(block, word)}
-        for start in sorted(starts):
+        for start in sorted({start for word in _KEYWORDS for start in _lines_with(block, word)}):
             try:
                 finished = self.parse_line(block[start : block.find(b"\n", start)])
             except ParseError as error:
@@ -86,7 +85,8 @@ class ResourceManagerLineParser(BlockParser):
         if kind == _RESOURCE:
             self._resized(message)
         elif kind == _ATTEMPT_FAILED:
-            self._applications.fail(_application(_id(_attempt, message, "appattempt")), time)
+            if attempt := _attempt(message):  # else it says so of something else
+                self._applications.fail(_application(attempt[1]), time)
         elif kind == _SUBMITTED:
             if b"RESULT=FAILURE" not in message:
                 self._applications.submit(_id(_app_id, message, "APPID"), time)
@@ -105,12 +105,12 @@ class ResourceManagerLineParser(BlockParser):
             self._applications.resize(application, container, _size_of(size))
 
     def _resized(self, message: bytes) -> None:
-        size = _size(message)
+        owner, size, container = _owner(message), _size(message), _sized_container(message)
+        if owner is None:  # the resource of a node or a queue
+            return
         if size is None:
             raise ParseError("a resource without memory:.. and vCores:..")
-        container = _sized_container(message)
-        application = _application(_id(_owner, message, "container_ or appattempt_"))
-        self._applications.resize(application, container and container[1], _size_of(size))
+        self._applications.resize(_application(owner[1]), container and container[1], _size_of(size))
 
     def _ended(self, message: bytes, time: int) -> Finished | None:
         name = _id(_summary_id, message, "appId")
@@ -172,8 +172,10 @@ def _size_of(found: re.Match[bytes]) -> Size:
     return size
 
 
-def _places(block: bytes, word: bytes) -> Iterator[int]:
+def _lines_with(block: bytes, word: bytes) -> Iterator[int]:
+    """Where the lines begin that have the word."""
     place = block.find(word)
     while place >= 0:
-        yield place
-        place = block.find(word, place + len(word))
+        yield block.rfind(b"\n", 0, place) + 1
+        # On from the line's end: a line that is full of the word is looked at once.
+        place = block.find(word, block.find(b"\n", place))

@@ -260,8 +260,16 @@ def test_what_is_not_known_is_passed_over() -> None:
     assert parse([b"", b",,,,", b"\x00" * 50, bytes(range(11, 256)), b'{"a": 1}', b"java.lang.Error"]) == ([], [])
     jobs, bad = parse([b"// , Resource: finalState", b"17/06/21 16:10:13 INFO AM Released Container"])
     assert not jobs and [(number, why[:7]) for number, why in bad] == [(0, "no date"), (1, "no date")]
+    node = line("16:10:13", "NodeManager from node n:1 registered, Resource: <memory:8192, vCores:8>")
+    assert parse([node, line("16:10:13", "some service is done. finalState=FAILED")]) == ([], [])
     long = submit("16:10:13", "APPID=application_" + "1" * 5000)
     assert [number for number, _ in parse([long])[1]] == [0]
+
+
+def test_a_line_full_of_keywords_is_looked_at_once() -> None:
+    """Once for each of its words it would take minutes."""
+    jobs, bad = parse([b"ApplicationSummary, Resource:" * 200_000, *FRAUD])
+    assert len(jobs) == 1 and [number for number, _ in bad] == [0]
 
 
 def test_unfinished_applications_are_counted() -> None:
