@@ -1,7 +1,8 @@
 """``make demo``: the main job, for real, in half a minute.
 
 A temporary server on this machine, a workload that computes rather than sleeps, a server killed with ``-9`` in the
-middle, and every outcome checked: the exit code is 0 only if each job ended as it should have.
+middle, and every outcome checked: the exit code is 0 only if each job ended as it should have. Then the estimator:
+from the log of nine runs of a recurring pipeline to what its next run will need, with a picture.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import Any, NamedTuple
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 60.0
+PICTURE = Path("skyline.png")
+"""Where the picture goes: the one thing that the demo leaves behind."""
 
 WORDS = ("queue", "job", "agent", "offer", "planner", "journal", "launcher", "sandbox", "attempt", "retry", "drain")
 
@@ -165,10 +168,44 @@ class Demo:
         sys.stdout.flush()
         self.retz("list", "--state", "ALL", capture=False)  # it fits its table to a terminal
         say("")
+        good = self.show_output()
+        say("6. What will the next run need? A pipeline that ran nine times, from its log")
+        return self.predict() and good
+
+    def show_output(self) -> bool:
+        """What one job printed, and whether all of them ended as expected."""
         search = next(i for i, e in self.expected.items() if e.what == "hash search")
         say(f"   and the output of job {search}:")
         say(self.retz("get-file", str(search)).rstrip())
         return self.check()
+
+    def predict(self) -> bool:
+        """From a log to a picture with the estimator's own commands. Returns whether there is one."""
+        log = self.work / "tpch.log"
+        log.write_text(self.estimator("sample", show=False))
+        for arguments in (("parse", str(log)), ("predict", "tpch_q12")):
+            say(self.estimator(*arguments).rstrip())
+        PICTURE.unlink(missing_ok=True)
+        self.estimator("plot", "tpch_q12", "-o", str(PICTURE.absolute()))
+        say(f"   the picture of it: {PICTURE.absolute()}")
+        return PICTURE.stat().st_size > 0
+
+    def estimator(self, *arguments: str, show: bool = True) -> str:
+        """Run ``retz-estimator`` as a user would and return what it printed."""
+        if show:
+            say(f"  $ retz-estimator {shlex.join(Path(word).name if '/' in word else word for word in arguments)}")
+        done = subprocess.run(
+            [str(BIN / "retz-estimator"), "--store", str(self.home / "skylines"), *arguments],
+            env=self.environment,
+            cwd=self.work,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise SystemExit(
+                f"retz-estimator {arguments[0]} failed with {done.returncode}:\n{done.stderr}{done.stdout}"
+            )
+        return done.stdout
 
     def submit_workload(self) -> int:
         """Queue everything; returns the id of the job that must be killed."""
