@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.command import Provider
 
 from retz.client import RetzError
 from retz.client.types import Event
 from retz.config import ClientConfig
 
+from .commands import Command, CommandLine, CommandPalette, parse
 from .page import Page
 from .places import PLACES
 from .session import Session
+from .text import printable
 from .themes import FALLBACK, THEMES
 
 
@@ -32,10 +36,13 @@ class RetzApp(App[None]):
     CSS_PATH = "retz.tcss"
     TITLE = "retz"
     COMMAND_PALETTE_BINDING = "ctrl+p"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {CommandPalette}
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(place.key, f"go('{place.name}')", place.name, show=False, id=f"go.{place.name}") for place in PLACES),
-        Binding("escape", "back", "back", show=False, id="app.back"),
+        Binding("escape", "back", "back", show=False, id="app.back", tooltip="Close what is open, then the page."),
+        Binding("question_mark", "help", "help", id="app.help", key_display="?", tooltip="Every key that works here."),
+        Binding("colon", "command_line", "command", id="app.command", key_display=":", tooltip="Type a command."),
         Binding("q", "quit", "quit", id="app.quit"),
         Binding("ctrl+c", "quit", "quit", show=False, id="app.interrupt", priority=True),
     ]
@@ -45,6 +52,7 @@ class RetzApp(App[None]):
         self.session = Session(config)
         self.readonly = readonly
         self.moment: float | None = None
+        self._history: list[str] = []
         for each in THEMES:
             self.register_theme(each)
         self.theme = theme
@@ -93,7 +101,9 @@ class RetzApp(App[None]):
         await self.push_screen(page)
 
     async def action_back(self) -> None:
-        """To the page below, if there is one."""
+        """Close what is open on the page; else to the page below, if there is one."""
+        if self.page is not None and self.page.escape():
+            return
         if len(self.screen_stack) > 2:
             await self.pop_screen()
 
@@ -101,13 +111,74 @@ class RetzApp(App[None]):
         """Look at another time."""
         self.moment = moment
         for page in self.pages:
-            page.reload()
+            page.reload(now=True)
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def commands(self) -> list[Command]:
+        """All that can be typed after ``:`` now: the page's own, the places, and what is there everywhere."""
+        own = self.pages[-1].commands() if self.pages else []
+        places = [Command(p.name, p.text, lambda _, name=p.name: self.action_go(name), p.words) for p in PLACES]  # type: ignore[misc]
+        return [
+            *own,
+            *places,
+            Command("theme", "change the colours", self._choose_theme, (), "NAME", self._themes),
+            Command("help", "every key and command", lambda _: self.action_help(), ("keys",)),
+            Command("quit", "leave", lambda _: self.exit(), ("q", "q!", "exit")),
+        ]
+
+    def action_command_line(self, line: str = "") -> None:
+        """Ask for a command."""
+        self.push_screen(CommandLine(self.commands(), self._history, line), self._typed)
+
+    def action_help(self) -> None:
+        """Show every key that works here."""
+        from .help import Help, groups
+
+        page = self.pages[-1]
+        self.push_screen(Help(groups(self, page.active_bindings.values()), self.commands()))
+
+    async def _typed(self, line: str | None) -> None:
+        if line and line.strip():
+            self._history.append(line)
+            await self.command(line)
+
+    async def command(self, line: str) -> None:
+        """Do what a line says."""
+        try:
+            command, argument = parse(self.commands(), line)
+        except ValueError as error:
+            self.notify(printable(str(error)), severity="warning", markup=False)
+            return
+        await self._run(command, argument)
+
+    async def begin(self, command: Command) -> None:
+        """Do a command from the palette; one that needs an argument asks for it."""
+        if command.argument:
+            self.action_command_line(command.name + " ")
+        else:
+            await self._run(command, "")
+
+    async def _run(self, command: Command, argument: str) -> None:
+        done = command.run(argument)
+        if isinstance(done, Awaitable):
+            await done
+
+    def _themes(self) -> list[str]:
+        ours = [theme.name for theme in THEMES]
+        return ours + sorted(name for name in self.available_themes if name not in ours)
+
+    def _choose_theme(self, name: str) -> None:
+        if name in self.available_themes:
+            self.theme = name
+        else:
+            self.notify(f"there is no theme {name!r}: {', '.join(self._themes())}", severity="warning", markup=False)
 
     # -- what comes from the server --------------------------------------------------------------------------------
 
     def _events(self, batch: list[Event]) -> None:
-        if self.page is not None and self.moment is None:
-            self.page.events(batch)
+        if self.pages and self.moment is None:
+            self.pages[-1].events(batch)
 
     def _link_changed(self) -> None:
         for page in self.pages:
@@ -115,4 +186,14 @@ class RetzApp(App[None]):
 
     def tell_error(self, error: RetzError) -> None:
         """A notice that something was refused."""
-        self.notify(str(error), severity="error", timeout=8, markup=False)
+        self.notify(printable(str(error)), severity="error", timeout=8, markup=False)
+
+    def tell_fault(self, what: str, error: Exception) -> None:
+        """A notice that we made a mistake: the window lives on, and the log has the rest."""
+        text = f"{type(error).__name__}: {error}. This is a fault of retz-tui: please report it."
+        self.notify(printable(text), title=what, severity="error", timeout=12, markup=False)
+
+    def copy(self, text: str, what: str) -> None:
+        """Into the clipboard of the user's terminal (OSC 52)."""
+        self.copy_to_clipboard(text)
+        self.notify(f"copied {what}", timeout=2, markup=False)

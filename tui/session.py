@@ -28,6 +28,7 @@ class Session:
         client: For requests; it does not retry, so that a lost server is told at once.
         link: Whether the event stream stands.
         trouble: What to tell the user while it does not.
+        lost_at: Since when, on this side's clock.
         status: The server's latest word on itself.
     """
 
@@ -36,6 +37,7 @@ class Session:
         self.client = AsyncClient(replace(config, server_retry=0.0))
         self.link: Link = "connecting"
         self.trouble = ""
+        self.lost_at = 0.0
         self.status: Status | None = None
         self.on_events: Callable[[list[Event]], None] = lambda events: None
         self.on_link: Callable[[], None] = lambda: None
@@ -100,5 +102,7 @@ class Session:
 
     def _set(self, link: Link, trouble: str) -> None:
         if (link, trouble) != (self.link, self.trouble):
+            if link == "lost" and self.link != "lost":
+                self.lost_at = time.time()
             self.link, self.trouble = link, trouble
             self.on_link()

@@ -85,7 +85,7 @@ class QueuePage(Page):
     def on_table_wanted(self, event: Table.Wanted) -> None:
         """Rows came into sight."""
         event.stop()
-        self.reload()
+        self.reload(now=True)
 
     def on_table_moved(self, event: Table.Moved) -> None:
         """Another row is selected."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -9,7 +10,7 @@ from rich.segment import Segment
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ..text import fit, width_of
+from ..text import duration, fit, printable, width_of
 from .paint import STYLES, Painted
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class TopLine(Line):
         session = app.session
         left = [(" retz", "bold")]
         for each in app.pages:
-            left += [(" ▸ ", "dim"), (each.title_text(), "accent" if each is page else "")]
+            left += [(" ▸ ", "dim"), (each.title_text(), "bold" if each is page else "dim")]
         left.append((f"   {page.summary()}", "dim"))
         link = {"live": ("● live", "good"), "lost": ("✘ lost", "bad"), "connecting": ("◌ connecting", "warn")}
         clock = datetime.fromtimestamp(session.now()).strftime("%H:%M:%S")
@@ -67,20 +68,56 @@ class TopLine(Line):
         return left, right
 
 
-class KeyBar(Line):
-    """The keys that work here and now, from the real bindings."""
+class Banner(Line):
+    """What is wrong with the connection; not there while nothing is."""
+
+    def on_mount(self) -> None:
+        """Hidden at first; its seconds count."""
+        self.display = False
+        self.set_interval(1.0, self.refresh)
+
+    def update(self) -> None:
+        """The connection changed."""
+        self.display = cast("RetzApp", self.app).session.link == "lost"
+        self.refresh()
 
     def parts(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-        """See the class."""
-        seen: set[str] = set()
-        left: list[tuple[str, str]] = [(" ", "")]
+        """See :class:`Line`."""
+        session = cast("RetzApp", self.app).session
+        left = [(" ✘ ", "bad"), (printable(session.trouble), "bad")]
+        return left, [(f"  for {duration(time.time() - session.lost_at)}: trying again, what you see is old ", "bad")]
+
+
+class KeyBar(Line):
+    """The keys that work here and now, from the real bindings: as many as there is room for, help always."""
+
+    ALWAYS: ClassVar[tuple[str, ...]] = ("help", "command_line", "quit")
+
+    def on_mount(self) -> None:
+        """The keys change with the focus."""
+        self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
+
+    def parts(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """See :class:`Line`."""
+        keys = self._keys()
+        right = [part for action in self.ALWAYS if action in keys for part in keys.pop(action)]
+        room = self.size.width - 1 - sum(width_of(text) for text, _ in right)
+        left = [(" ", "")]
+        for pair in keys.values():
+            room -= sum(width_of(text) for text, _ in pair)
+            if room >= 0:
+                left += pair
+        return left, right
+
+    def _keys(self) -> dict[str, list[tuple[str, str]]]:
+        """Action -> its key and what it does."""
+        keys: dict[str, list[tuple[str, str]]] = {}
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            if not binding.show or not active.enabled or not binding.description or binding.action in seen:
-                continue
-            seen.add(binding.action)
-            left += [(self.app.get_key_display(binding), "accent"), (f" {binding.description}  ", "dim")]
-        return left, []
+            if binding.show and active.enabled and binding.description and binding.action not in keys:
+                shown = self.app.get_key_display(binding)
+                keys[binding.action] = [(shown, "bold"), (f" {binding.description}  ", "dim")]
+        return keys
 
 
 class Message(Widget):

@@ -90,6 +90,13 @@ class Table(Painted, ScrollView, Generic[Row], can_focus=True):
     class Opened(Message):
         """The user wants to see the selected row."""
 
+    class HeadClicked(Message):
+        """The head of a column was clicked."""
+
+        def __init__(self, column: Column[Any]) -> None:
+            super().__init__()
+            self.column = column
+
     def __init__(
         self,
         columns: Sequence[Column[Row]],
@@ -110,6 +117,7 @@ class Table(Painted, ScrollView, Generic[Row], can_focus=True):
         self._rows: Sequence[Row] = ()
         self._layout: list[tuple[Column[Row], int]] = []
         self._followed: Hashable = None
+        self._drawn: dict[int, Strip] = {}
 
     # -- content -----------------------------------------------------------------------------------------------
 
@@ -122,7 +130,7 @@ class Table(Painted, ScrollView, Generic[Row], can_focus=True):
         if resized:
             self.virtual_size = Size(0, total + 1)
         self.cursor = min(self.cursor, max(0, total - 1))
-        self.refresh()
+        self.redraw()
 
     def row(self, index: int) -> Row | None:
         """The row of that index, if it is in the window."""
@@ -166,6 +174,14 @@ class Table(Painted, ScrollView, Generic[Row], can_focus=True):
     def _body_height(self) -> int:
         return int(self.size.height) - 1
 
+    def redraw(self) -> None:
+        """Draw what looks different now: over a slow line, a cell that changed costs a cell, not a screen."""
+        changed: list[Region] = []
+        for y in range(self.size.height):
+            changed += _differences(y, self._drawn.get(y), self._line_at(y))
+        if changed:
+            self.refresh(*changed)
+
     def lay_out(self) -> None:
         """Lay out the columns anew: the width, or what is hidden, changed."""
         width = self.size.width - 1
@@ -178,6 +194,7 @@ class Table(Painted, ScrollView, Generic[Row], can_focus=True):
         spare = max(0, width - sum(column.width + 1 for column in shown))
         flexible = sum(column.flexible for column in shown)
         self._layout = []
+        self._drawn.clear()
         for column in shown:
             extra = 0
             if column.flexible:
@@ -189,6 +206,10 @@ class Table(Painted, ScrollView, Generic[Row], can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line of the screen."""
+        strip = self._drawn[y] = self._line_at(y)
+        return strip
+
+    def _line_at(self, y: int) -> Strip:
         width = self.size.width
         if y == 0:
             return self._header(width)
@@ -213,7 +234,7 @@ class Table(Painted, ScrollView, Generic[Row], can_focus=True):
 
     def _line(self, row: Row, width: int, under: str) -> Strip:
         marked = self._key(row) in self.marked
-        cells: list[Cell] = [("▌" if marked else " ", "accent")]
+        cells: list[Cell] = [("◆" if marked else "▌" if under else " ", "accent")]
         for column, room in self._layout:
             text, style = column.cell(row)
             cells.append((fit(text, room, column.right) + " ", style))
@@ -304,12 +325,36 @@ class Table(Painted, ScrollView, Generic[Row], can_focus=True):
         self.post_message(self.Wanted(*self.wanted()))
 
     def on_click(self, event: events.Click) -> None:
-        """Select a row; twice opens it."""
-        if event.y >= 1:
+        """Select a row; twice opens it. The head of a column tells the page."""
+        if event.y == 0:
+            column = self._column_at(event.x)
+            if column is not None:
+                self.post_message(self.HeadClicked(column))
+        elif int(self.scroll_offset.y) + event.y <= self.total:
             self.cursor = int(self.scroll_offset.y) + event.y - 1
             if event.chain >= 2:
                 self.action_open()
 
+    def _column_at(self, x: int) -> Column[Row] | None:
+        left = 1
+        for column, room in self._layout:
+            if left <= x < left + room + 1:
+                return column
+            left += room + 1
+        return None
+
     def state(self) -> dict[str, Any]:
         """For tests: what it shows."""
         return {"first": self._first, "rows": len(self._rows), "total": self.total, "cursor": self.cursor}
+
+
+def _differences(y: int, old: Strip | None, new: Strip) -> list[Region]:
+    """The parts of a line that changed."""
+    if old is None or [segment.cell_length for segment in old] != [segment.cell_length for segment in new]:
+        return [Region(0, y, new.cell_length, 1)]
+    changed, x = [], 0
+    for before, after in zip(old, new, strict=True):
+        if before != after:
+            changed.append(Region(x, y, after.cell_length, 1))
+        x += after.cell_length
+    return changed
