@@ -63,7 +63,7 @@ def objective(x: npt.ArrayLike, counts: IntArray, alpha: float, beta: float) -> 
         backlog += float(np.maximum(suffix_sums(deficit).max(axis=1), 0.0).sum())
         over += float(np.maximum(-deficit, 0.0).sum())
         missing += float(np.maximum(deficit, 0.0).sum(axis=1) @ run_weights(rows))
-    return (alpha * over + (1 - alpha) * backlog + beta * missing) / len(counts)
+    return float(alpha * over + (1 - alpha) * backlog + beta * missing) / len(counts)
 
 
 def run_weights(counts: IntArray) -> FloatArray:

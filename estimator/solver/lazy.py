@@ -73,9 +73,10 @@ def lazy(problem: Problem, warm: Mapping[str, Any] | None, tolerance: float) -> 
         more = _violated(problem, blocks, plan, worst - solution.backlogs[:, None], solution.backlogs)
         fresh = cuts.plus(more)
         stuck = not grown and len(fresh.runs) == len(cuts.runs)
-        if stuck or cost - (solution.value + problem.nothing) <= _CLOSE * cost:
+        last = stuck or found.rounds == _ROUNDS
+        if last or cost - (solution.value + problem.nothing) <= _CLOSE * cost:
             _certify(problem, found, plan, cuts, solution)
-            if stuck or found.closed(tolerance):
+            if last or found.closed(tolerance):
                 break
         cuts = fresh
         blocks = _split(problem, blocks, cuts)
