@@ -130,8 +130,10 @@ async def _run(config: ServerConfig) -> None:
     from .core import Core
     from .housekeeping import Housekeeping
     from .http import build_runner
+    from .skylines.recorder import estimator_config
 
     scheduler = _scheduler(config)
+    estimator_config(config)  # what is wrong there is told before jobs are touched, too
     listening = _listen(config)
     directory = config.data_dir
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

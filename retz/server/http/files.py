@@ -54,7 +54,7 @@ async def list_files(call: Call) -> web.StreamResponse:
     params = call.params("path", "attempt")
     job = call.job()
     path = _path(params, "")
-    attempt = _attempt(job, params)
+    attempt = attempt_of(job, params)
     if attempt is None:
         raise _never_started(job)
     try:
@@ -69,7 +69,7 @@ async def get_file(call: Call) -> web.StreamResponse:
     params = call.params("path", "attempt", "download", "follow", "offset")
     job = call.job()
     path = _path(params, "stdout")
-    attempt = _attempt(job, params)
+    attempt = attempt_of(job, params)
     offset = params.integer("offset", 0, 0, MAX_OFFSET)
     headers = {"Content-Type": "application/octet-stream"}
     if params.flag("download"):
@@ -89,7 +89,8 @@ def _path(params: Params, default: str) -> str:
     return params.text("path") or default
 
 
-def _attempt(job: Job, params: Params) -> Attempt | None:
+def attempt_of(job: Job, params: Params) -> Attempt | None:
+    """The attempt that is asked for, by default the latest; None if there was none yet."""
     number = params.integer("attempt", 0, 0, 1_000_000)
     if not number:
         return job.attempt

@@ -19,6 +19,7 @@ from . import body as bodies
 from . import selection, submission
 from .api import Call
 from .explaining import Reasons, why_of
+from .files import attempt_of
 from .params import MAX_ID
 from .responses import encode, encoded, json_bytes, json_of
 from .views import JobView, job_of
@@ -100,7 +101,7 @@ class _EncodedResult(Struct):
 
 
 class UsageSeries(Struct):
-    """Usage of the latest attempt over time: points (cpus in use, resident MiB), one every ``interval_s``."""
+    """Usage of an attempt over time: points (cpus in use, resident MiB), one every ``interval_s``."""
 
     interval_s: float
     cpu_s: float
@@ -158,13 +159,13 @@ async def why(call: Call) -> web.StreamResponse:
 
 async def usage(call: Call) -> web.StreamResponse:
     """``GET /jobs/{id}/usage``."""
-    call.params()
+    params = call.params("attempt")
     job = call.job()
-    attempt = job.attempt
+    attempt = attempt_of(job, params)
     if attempt is None:
         raise Problem("not-found", f"job {job.id} has not been started: it has used nothing yet")
     used = attempt.usage
-    if job.state in RUNNING_STATES:
+    if job.state in RUNNING_STATES and attempt == job.attempt:
         task = f"{job.id}.{attempt.number}"
         used = (await call.core.engine.usage([task])).get(task, used)
     used = used or Usage()

@@ -75,4 +75,5 @@ def _refusal(problem: Problem) -> web.HTTPException:
     response = problem_of(problem)
     kinds: dict[int, type[web.HTTPException]] = {400: web.HTTPBadRequest, 403: web.HTTPForbidden}
     kind = kinds.get(problem.status, web.HTTPUnauthorized)
-    return kind(headers=response.headers, body=response.body)
+    headers = {name: value for name, value in response.headers.items() if not name.startswith("Content-")}
+    return kind(text=response.text, content_type=response.content_type, headers=headers)

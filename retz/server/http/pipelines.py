@@ -256,6 +256,8 @@ async def _operate(call: Call, owner: str, operation: str, /, **arguments: Any) 
     skylines = call.core.skylines
     if not skylines.enabled:
         raise Problem("conflict", "this server keeps no skylines: its administrator set retz.estimator.enabled = false")
+    if "pipeline" in arguments:
+        await skylines.caught_up(owner, arguments["pipeline"])
     try:
         return await _while_there(call.request, skylines.call(owner, operation, **arguments))
     except (InvalidInput, RecurrenceIdNotFound):

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from retz.model.job import LIVE_STATES, State
 from retz.model.submission import MAX_TAGS
 from retz.store.job_query import MAX_LIMIT, SORTS, JobQuery, parse_ids, parse_states
+from retz.store.job_where import MAX_CONDITIONS, Condition, parse_condition
 
 from ..core import Action
 from ..problem import Problem
@@ -22,7 +23,7 @@ SORT_NAMES = tuple(sign + name for name in SORTS for sign in ("", "-"))
 STATE_WORDS = ("LIVE", "ENDED", "ALL", "CREATED", "QUEUED", "STARTING", "STARTED", "FINISHED", "FAILED", "KILLED")
 PARAMETERS = (
     "state", "ids", "user", "application", "name", "pipeline", "held", "text", "since", "until", "at",
-    "sort", "limit", "offset", "cursor",
+    "where", "sort", "limit", "offset", "cursor",
 )  # fmt: skip
 MAX_OFFSET = 10**9
 
@@ -42,13 +43,14 @@ class Filter(Struct, forbid_unknown_fields=True, omit_defaults=True):
     pipeline: Text | None = None
     held: bool | None = None
     text: Text | None = None
+    where: Annotated[list[Text], Meta(min_length=1, max_length=MAX_CONDITIONS)] | None = None
     since: Text | None = None
     until: Text | None = None
 
 
 def from_params(call: Call) -> JobQuery:
     """The query that the list's parameters ask for."""
-    params = call.params(*PARAMETERS, repeatable=("tag",))
+    params = call.params(*PARAMETERS, repeatable=("tag", "where"))
     state, ids, sort = params.text("state"), params.text("ids", MAX_IDS_TEXT), params.text("sort") or "-id"
     if sort not in SORT_NAMES:
         refuse("sort", f"must be one of {', '.join(SORTS)}, with - in front for descending")
@@ -64,6 +66,8 @@ def from_params(call: Call) -> JobQuery:
         pipeline=params.text("pipeline"),
         held=params.flag("held"),
         text=params.text("text"),
+        where=_conditions("where", params.texts("where")),
+        now=float(int(call.core.clock())),
         since=params.time("since"),
         until=params.time("until"),
         at=params.time("at"),
@@ -90,10 +94,18 @@ def from_filter(call: Call, wanted: Filter, action: Action) -> JobQuery:
         pipeline=wanted.pipeline,
         held=wanted.held,
         text=wanted.text,
+        where=_conditions("filter.where", wanted.where or ()),
+        now=float(int(call.core.clock())),
         since=parse_time("filter.since", wanted.since) if wanted.since else None,
         until=parse_time("filter.until", wanted.until) if wanted.until else None,
         sort="id",
     )
+
+
+def _conditions(name: str, texts: Sequence[str]) -> tuple[Condition, ...]:
+    if len(texts) > MAX_CONDITIONS:
+        refuse(name, f"{len(texts)} conditions are too many; at most {MAX_CONDITIONS} are checked")
+    return tuple(_said(name, parse_condition, text) for text in texts)
 
 
 def _said(name: str, parse: Callable[[str], T], text: str) -> T:

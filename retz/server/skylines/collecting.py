@@ -17,7 +17,7 @@ from msgspec import Struct
 from retz.model.job import Attempt, Job
 from retz.model.resources import Resources
 from retz.store.archive import Archive
-from retz.store.archive_segment import View, record_of
+from retz.store.archive_segment import SealedSegment, View, record_of
 
 from .runs import RunKey
 
@@ -134,13 +134,21 @@ def _merged(series: Sequence[tuple[int, int]], size: int) -> list[tuple[float, f
 def find_runs(archive: Archive, wanted: Container[RunKey], places: set[tuple[str, str]]) -> dict[RunKey, Found]:
     """All archived jobs of the wanted runs, of pipelines in ``places`` (owner, pipeline)."""
     found: dict[RunKey, Found] = {}
+    owners = {owner for owner, _ in places}
     for segment in archive.segments():
+        if isinstance(segment, SealedSegment) and owners.isdisjoint(segment.summary.counts):
+            continue
         view = segment.view()
         pairs = _pairs(view, places)
-        owners, pipelines = view.columns.owner, view.columns.pipeline
-        rows = [row for row in view.order if (owners[row], pipelines[row]) in pairs] if pairs else []
-        _collect(view, rows, wanted, found)
+        numbers, owner = {pipeline for _, pipeline in pairs}, view.columns.owner
+        rows = _rows_of(view, numbers)
+        _collect(view, [row for row in rows if (owner[row], view.columns.pipeline[row]) in pairs], wanted, found)
     return found
+
+
+def _rows_of(view: View, pipelines: set[int]) -> list[int]:
+    column = view.columns.pipeline
+    return [row for row in view.order if column[row] in pipelines] if pipelines else []
 
 
 def _pairs(view: View, places: set[tuple[str, str]]) -> set[tuple[int, int]]:
@@ -154,13 +162,12 @@ def find_ended(archive: Archive, since: float) -> dict[RunKey, Found]:
     """The runs of which an archived job ended at or after ``since``, with those jobs."""
     found: dict[RunKey, Found] = {}
     for segment in archive.segments():
-        view = segment.view()
-        if view.summary is not None and view.summary.max_ended < since:
+        if isinstance(segment, SealedSegment) and segment.summary.max_ended < since:
             continue
-        ended, pipelines = view.columns.ended, view.columns.pipeline
-        none = {number for number, name in enumerate(view.tables.pipelines) if name is None}
-        rows = [row for row in view.order if ended[row] >= since and pipelines[row] not in none]
-        _collect(view, rows, None, found)
+        view = segment.view()
+        ended = view.columns.ended
+        named = {number for number, name in enumerate(view.tables.pipelines) if name is not None}
+        _collect(view, [row for row in _rows_of(view, named) if ended[row] >= since], None, found)
     return found
 
 

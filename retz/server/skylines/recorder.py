@@ -42,6 +42,7 @@ MARK_EVERY_S = 10.0
 PAUSE_S = 0.25
 """Least time between two rounds: ends that come together are looked at together."""
 FIRST_RETRY_S, LAST_RETRY_S = 5.0, 600.0
+CATCH_UP_S = 2.0
 SLICE = 200
 MAX_CAUSES = 100
 _LONGEST_NAME = 150
@@ -110,6 +111,8 @@ class Skylines:
         self._told: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._round_over = asyncio.Event()
+        self._writing: set[tuple[str, str]] = set()
         self._mark = 0.0
         self._mark_due = False
         self._marked_at = 0.0
@@ -145,6 +148,17 @@ class Skylines:
         """
         return await self.lanes.call(self.place(owner), operation, **arguments)
 
+    async def caught_up(self, owner: str, pipeline: str) -> None:
+        """Have what ended of a pipeline written first, so that who asks finds it; not for long, nor in trouble."""
+        if self._task is None or self.failure is not None:
+            return
+        self.runs.hurry(owner, pipeline)
+        self._wake.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_S):
+                while self.runs.waiting_of(owner, pipeline) or (owner, pipeline) in self._writing:
+                    await self._round_over.wait()
+
     # -- life --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -175,6 +189,8 @@ class Skylines:
             if self._rebuilding:
                 await self._safely(self._rebuild_all)
             await self._safely(self._round)
+            self._round_over.set()
+            self._round_over.clear()
             await self._safely(self._advance)
             await asyncio.sleep(PAUSE_S)
 
@@ -210,6 +226,10 @@ class Skylines:
         if found:
             self._late(min(run.earliest for run in found.values()))
         await self._take(found, whole=since == 0.0)
+        try:
+            await asyncio.to_thread(lambda: self.config.directory.mkdir(mode=0o700, parents=True, exist_ok=True))
+        except OSError as error:  # the first run to be written meets it again
+            self._failed(str(error))
         # Without a mark every start would look at everything.
         self._mark_due = self._mark_due or self._mark == 0.0
 
@@ -222,6 +242,7 @@ class Skylines:
             key for keys in by_pipeline.values() for key in keys[-self._core.config.estimator_keep_runs :]
         ):
             run = self.runs.found(key, found[key].ids, whole=whole)
+            run.not_before = 0.0  # in this order
             self.runs.unwritten(run, found[key].earliest)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
@@ -257,13 +278,14 @@ class Skylines:
         """Write every run that is due now."""
         batch: list[Run] = []  # the next one last
         while (run := self.runs.pop()) is not None:
-            if self.runs.waiting_of(run) >= self._core.config.estimator_keep_runs:
-                self.runs.written(run, run.version, 0.0)  # enough newer ones wait: it would be dropped at once
+            if self.runs.waiting_of(*run.key[:2]) >= self._core.config.estimator_keep_runs:
+                self.runs.written(run, run.version)  # enough newer ones wait: it would be dropped at once
                 continue
             batch.append(run)
             if len(batch) == SLICE:
                 break
         batch.reverse()
+        self._writing = {run.key[:2] for run in batch}
         try:
             await self._complete([run for run in batch if not run.whole])
             # Only what is durably over is written.
@@ -271,6 +293,7 @@ class Skylines:
             while batch and await self._write(batch[-1]):
                 batch.pop()
         finally:
+            self._writing = set()
             for run in batch:  # none is forgotten
                 self.runs.failed(run, min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** min(run.failures, 10)))
 
@@ -289,7 +312,7 @@ class Skylines:
 
     async def _write(self, run: Run) -> bool:
         """Write one run; False if the workers fail, so that the next one would fare no better."""
-        version, began = run.version, time.monotonic()
+        version = run.version
         try:
             numbers = await self._numbers(run)
             if run.version != version or run.live:
@@ -305,7 +328,7 @@ class Skylines:
             self._failed(f"{type(error).__name__}: {error}", None if isinstance(error, EstimatorError) else error)
             self.runs.failed(run, min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** min(run.failures, 10)))
             return True
-        self.runs.written(run, version, time.monotonic() - began)
+        self.runs.written(run, version)
         return True
 
     async def _record(self, run: Run, numbers: Numbers) -> None:

@@ -18,12 +18,14 @@ from retz.model.job import LIVE_STATES, Job
 QUIET_S = 1.0
 """A run is written when nothing of it has ended for so long."""
 LATEST_S = 10.0
-"""Or at latest so long after its first end that is not written yet."""
-SHARE = 20.0
-"""A run is not written again before so many times what its last writing took: that costs 5 % of the time at most,
-however long the run becomes."""
+"""Or at latest so long after it first had no live job and was not written yet."""
+REST_S = 0.001
+"""A run is not written again before so long for each of its jobs: that costs some 5 % of the time (a job takes 50 us),
+however many they become."""
 REMEMBERED_IDS = 200_000
 """Ids of jobs that are remembered of runs without live jobs, so that the next job finds its run without a search."""
+MOST_HURRIED = 1_000
+"""With more runs waiting none is written before its time: the list is walked for that, 1 ms at this length."""
 RUN_WEIGHT = 100
 """What a remembered run costs by itself, in ids: 2 000 runs of one job are remembered."""
 
@@ -163,12 +165,13 @@ class Runs:
         """A job of the run ended (at ``ended``, epoch seconds), which the history does not say yet."""
         now = self._monotonic()
         if not run.unwritten:
-            run.unwritten, run.since, run.earliest = True, now, inf
+            run.unwritten, run.since, run.earliest = True, inf, inf
         run.version += 1
         run.quiet_from = now
         run.earliest = min(run.earliest, ended)
         self.on_late(ended)
         if not run.live:
+            run.since = min(run.since, now)
             self.push(run)
 
     def push(self, run: Run) -> None:
@@ -204,9 +207,18 @@ class Runs:
         """When to look again, on the monotonic clock; None if nothing waits."""
         return self._due[0][0] if self._due else None
 
-    def waiting_of(self, run: Run) -> int:
-        """How many runs of the same pipeline wait behind it."""
-        return self._waiting[run.key[:2]]
+    def waiting_of(self, owner: str, pipeline: str) -> int:
+        """How many runs of a pipeline wait to be written."""
+        return self._waiting.get((owner, pipeline), 0)
+
+    def hurry(self, owner: str, pipeline: str) -> None:
+        """Somebody wants to know about the pipeline: do not wait until all is quiet there."""
+        if self.waiting_of(owner, pipeline) and self.waiting <= MOST_HURRIED:
+            for _, _, run in self._due:
+                if run.key[:2] == (owner, pipeline):
+                    run.since = -inf
+            self._due = [(run.due_at(), number, run) for _, number, run in self._due]
+            heapq.heapify(self._due)
 
     @property
     def waiting(self) -> int:
@@ -220,9 +232,9 @@ class Runs:
         """
         return min((run.earliest for _, _, run in self._due if not run.live), default=inf)
 
-    def written(self, run: Run, version: int, took_s: float) -> None:
+    def written(self, run: Run, version: int) -> None:
         """The history holds the run as it was at ``version``."""
-        run.not_before = self._monotonic() + SHARE * took_s
+        run.not_before = self._monotonic() + REST_S * len(run.ids)
         run.failures = 0
         if run.version == version:
             run.unwritten = False
