@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 API = "/api/v2"
+REPEATED = ("tag", "where")
+"""Parameters of lists that stand once for each value."""
 
 
 class Call(NamedTuple):
@@ -55,9 +57,9 @@ def submit(jobs: Sequence[Mapping[str, Any]], key: str) -> Call:
 
 
 def jobs(parameters: Mapping[str, object]) -> Call:
-    """A window of the list; the names of docs/api.md. Lists are joined by commas, except ``tag``."""
+    """A window of the list; the names of docs/api.md. Lists are joined by commas, except ``tag`` and ``where``."""
     flat = {
-        name: ",".join(map(str, value)) if isinstance(value, list | tuple) and name != "tag" else value
+        name: ",".join(map(str, value)) if isinstance(value, list | tuple) and name not in REPEATED else value
         for name, value in parameters.items()
     }
     return Call("GET", _target("/jobs", flat))
@@ -73,9 +75,9 @@ def why(job_id: int | str) -> Call:
     return Call("GET", _target(f"/jobs/{job_id}/why"))
 
 
-def usage(job_id: int | str) -> Call:
+def usage(job_id: int | str, attempt: int | None = None) -> Call:
     """What a job used over time."""
-    return Call("GET", _target(f"/jobs/{job_id}/usage"))
+    return Call("GET", _target(f"/jobs/{job_id}/usage", {"attempt": attempt}))
 
 
 def wait(job_id: int | str, timeout_s: float) -> Call:
@@ -119,9 +121,11 @@ def files(job_id: int | str, path: str = "", attempt: int | None = None) -> Call
 def file(
     job_id: int | str, path: str, *, attempt: int | None = None, offset: int = 0, length: int | None = None
 ) -> Call:
-    """Bytes of a file of the sandbox; ``length`` None is up to the present end."""
+    """Bytes of a file of the sandbox; ``length`` None is up to the present end, a negative offset counts from there."""
     headers = {}
-    if offset or length is not None:
+    if offset < 0:
+        headers["Range"] = f"bytes={offset}"
+    elif offset or length is not None:
         headers["Range"] = f"bytes={offset}-" + ("" if length is None else str(offset + length - 1))
     return Call("GET", _target(f"/jobs/{job_id}/file", {"path": path, "attempt": attempt}), b"", headers)
 

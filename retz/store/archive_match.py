@@ -1,7 +1,7 @@
 """Which entries of an archive segment a query wants. Blocking; runs in a worker thread.
 
-What a filter can decide from columns, it decides there; only ``name``, ``text`` and some questions about the past
-read records. Matches of a sealed segment never change, so the last ones are remembered.
+What a filter can decide from columns, it decides there; only ``name``, ``text``, ``where`` and some questions about
+the past read records. Matches of a sealed segment never change, so the last ones are remembered.
 """
 
 from __future__ import annotations
@@ -115,12 +115,13 @@ def _match_times(rows: Sequence[int], view: View, query: JobQuery) -> Sequence[i
 def _needs_records(query: JobQuery) -> bool:
     """Whether columns alone cannot tell: every job alive at a time is in one of the live states."""
     past = query.at is not None and (query.held is not None or not set(query.states).issuperset(LIVE_STATES))
-    return past or query.text is not None or query.name is not None
+    return past or any(value is not None for value in (query.text, query.name, query.agent)) or bool(query.where)
 
 
 def _match_records(rows: Sequence[int], view: View, query: JobQuery) -> Sequence[int]:
     """Read the records, whole only where a cheap look at the bytes leaves the question open."""
-    probes = [part.encode() for part in _SAFE_TEXT.findall(query.text.lower())] if query.text else []
+    words = [word for word in (query.text, query.agent) if word]
+    probes = [part.encode() for word in words for part in _SAFE_TEXT.findall(word.lower())]
     matched = []
     places = sorted(rows, key=view.columns.offset.__getitem__)
     # Expired meanwhile: no lines.

@@ -49,7 +49,8 @@ def count(archive: Archive, query: JobQuery) -> int:
 
 
 def _selection(query: JobQuery) -> JobQuery:
-    return msgspec.structs.replace(query.selection(), sort="id")
+    # What is archived has ended: its ages depend on no clock, so what was found may be remembered for longer.
+    return msgspec.structs.replace(query.selection(), sort="id", now=None)
 
 
 def select(archive: Archive, query: JobQuery) -> list[int]:

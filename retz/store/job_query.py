@@ -13,6 +13,7 @@ from msgspec.structs import force_setattr
 
 from retz.model.job import ENDED_STATES, LIVE_STATES, STATES, Job, State
 
+from .job_where import AGES, MAX_CONDITIONS, Condition, predicate
 from .past import as_of
 
 SORTS = ("id", "state", "user", "application", "priority", "pipeline")
@@ -36,8 +37,12 @@ class JobQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
         ids: Inclusive ranges ``(low, high)``; None means all.
         owner: Access key; None means everybody (for admins only; the caller sees to that).
         tags: All must be there.
+        agent: The agent of the latest attempt; with ``at``: of the latest by then.
         text: Part of the name or of the command (an argument vector is joined by spaces), any case.
         since, until: Submitted at or after ``since`` and before ``until``, seconds since the epoch.
+        where: All must hold, see :mod:`retz.store.job_where`.
+        now: The time that ages in ``where`` are reckoned from, if there is no ``at``; whole seconds, so that
+            a result can be remembered for as long.
         at: Jobs that were queued or running at this time, each as it stood then.
         sort: One of :data:`SORTS`; ``-`` in front turns the whole order around, ids included. States sort by
             their place in life, jobs without pipeline before those with one.
@@ -55,9 +60,12 @@ class JobQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
     pipeline: str | None = None
     held: bool | None = None
+    agent: str | None = None
     text: str | None = None
     since: float | None = None
     until: float | None = None
+    where: tuple[Condition, ...] = ()
+    now: float | None = None
     at: float | None = None
     sort: str = "-id"
     limit: int = 100
@@ -72,6 +80,10 @@ class JobQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise ValueError(f"cannot sort by {self.sort!r}; say one of {', '.join(SORTS)}, - in front for descending")
         if not 1 <= self.limit <= MAX_LIMIT:
             raise ValueError(f"limit must be 1 to {MAX_LIMIT}, not {self.limit}")
+        if len(self.where) > MAX_CONDITIONS:
+            raise ValueError(f"{len(self.where)} conditions are too many; at most {MAX_CONDITIONS} are checked")
+        if not any(condition.field in AGES for condition in self.where):
+            force_setattr(self, "now", None)
         if self.offset < 0:
             raise ValueError(f"offset must be 0 or more, not {self.offset}")
         if self.ids is not None:
@@ -214,6 +226,10 @@ def view_of(query: JobQuery, job: Job) -> Job | None:
             return None
         job = past
     if job.state not in query.states or (query.held is not None and job.held != query.held):
+        return None
+    if query.where and not predicate(query.where)(job, query.at or query.now or 0.0):
+        return None
+    if query.agent is not None and (not job.attempts or job.attempts[-1].agent != query.agent):
         return None
     return job if query.text is None or _has_text(job, query.text.lower()) else None
 

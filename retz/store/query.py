@@ -160,8 +160,8 @@ def _lists(jobs: JobIndex, conditions: Sequence[_Condition]) -> list[Any]:
 
 
 def _indexed_only(query: JobQuery) -> bool:
-    rest = (query.name, query.held, query.text, query.since, query.until, query.at)
-    return all(value is None for value in rest)
+    rest = (query.name, query.held, query.agent, query.text, query.since, query.until, query.at)
+    return all(value is None for value in rest) and not query.where
 
 
 async def _hot(jobs: JobIndex, query: JobQuery, want: int, seq: Callable[[], int]) -> tuple[list[Position], int]:

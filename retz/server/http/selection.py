@@ -22,7 +22,7 @@ DEFAULT_LIMIT = 100
 SORT_NAMES = tuple(sign + name for name in SORTS for sign in ("", "-"))
 STATE_WORDS = ("LIVE", "ENDED", "ALL", "CREATED", "QUEUED", "STARTING", "STARTED", "FINISHED", "FAILED", "KILLED")
 PARAMETERS = (
-    "state", "ids", "user", "application", "name", "pipeline", "held", "text", "since", "until", "at",
+    "state", "ids", "user", "application", "name", "pipeline", "held", "agent", "text", "since", "until", "at",
     "where", "sort", "limit", "offset", "cursor",
 )  # fmt: skip
 MAX_OFFSET = 10**9
@@ -42,6 +42,7 @@ class Filter(Struct, forbid_unknown_fields=True, omit_defaults=True):
     name: Text | None = None
     pipeline: Text | None = None
     held: bool | None = None
+    agent: Text | None = None
     text: Text | None = None
     where: Annotated[list[Text], Meta(min_length=1, max_length=MAX_CONDITIONS)] | None = None
     since: Text | None = None
@@ -65,6 +66,7 @@ def from_params(call: Call) -> JobQuery:
         name=params.text("name"),
         pipeline=params.text("pipeline"),
         held=params.flag("held"),
+        agent=params.text("agent"),
         text=params.text("text"),
         where=_conditions("where", params.texts("where")),
         now=float(int(call.core.clock())),
@@ -93,6 +95,7 @@ def from_filter(call: Call, wanted: Filter, action: Action) -> JobQuery:
         name=wanted.name,
         pipeline=wanted.pipeline,
         held=wanted.held,
+        agent=wanted.agent,
         text=wanted.text,
         where=_conditions("filter.where", wanted.where or ()),
         now=float(int(call.core.clock())),

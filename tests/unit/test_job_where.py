@@ -1,0 +1,92 @@
+"""Conditions on jobs."""
+
+from __future__ import annotations
+
+import pytest
+
+from retz.model.job import Attempt, Job
+from retz.model.resources import Resources
+from retz.store.job_where import parse_condition, predicate
+
+WAITING = Job(id=1, owner="ann", command="sleep 1", resources=Resources(4, 8192, gpus=1), submitted=100.0, name="Sweep")
+ENDED = Job(
+    id=2,
+    owner="bo",
+    command=("train", "--fast"),
+    resources=Resources(0.5, 512),
+    submitted=100.0,
+    state="FAILED",
+    ended=400.0,
+    exit_code=3,
+    tags=("night",),
+    pipeline="etl",
+    attempts=(Attempt(1, "n7", launched=150.0, started=160.0, ended=400.0),),
+)
+
+
+def fulfil(*texts: str) -> list[int]:
+    wanted = predicate(tuple(map(parse_condition, texts)))
+    return [job.id for job in (WAITING, ENDED) if wanted(job, 1000.0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("gpus>0", [1]),
+        ("gpus=0", [2]),
+        ("cpus>=4", [1]),
+        ("cpus<=0.5", [2]),
+        ("mem>1g", [1]),
+        ("mem<513", [2]),
+        ("mem!=512", [1]),
+        ("wait>10m", [1]),
+        ("wait=60", [2]),
+        ("run>=4m", [2]),
+        ("!run>=4m", [1]),
+        ("run>0", [2]),
+        ("exit=3", [2]),
+        ("priority=0", [1, 2]),
+        ("state=failed", [2]),
+        ("!state=failed", [1]),
+        ("user!=ann", [2]),
+        ("name~sweep", [1]),
+        ("name=sweep", []),
+        ("tag=night", [2]),
+        ("tag!=night", [1]),
+        ("pipeline=etl", [2]),
+        ("pipeline=", [1]),
+        ("command~train --f", [2]),
+        ("text~SWEEP", [1]),
+        ("agent=n7", [2]),
+        ("!agent=n7", [1]),
+    ],
+)
+def test_conditions(text: str, ids: list[int]) -> None:
+    assert fulfil(text) == ids
+
+
+def test_all_must_hold() -> None:
+    assert fulfil("cpus>0", "state=queued", "!text~train") == [1]
+    assert fulfil("gpus>0", "exit=3") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no condition"),
+        ("gpus", "no condition"),
+        ("gpus>", "no amount of gpus"),
+        ("gpus>many", "no amount of gpus"),
+        ("gpus>nan", "no amount"),
+        ("mem>8q", "say 8g"),
+        ("wait>soon", "say 10m"),
+        ("colour=red", "no field 'colour'"),
+        ("cpus~4", "cpus is a number"),
+        ("user>ann", "user is a text"),
+        ("state=asleep", "no state 'asleep'"),
+        ("name~" + "x" * 200, "no condition"),
+    ],
+)
+def test_what_is_wrong_is_said(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_condition(text)
