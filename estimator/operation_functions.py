@@ -128,9 +128,9 @@ def pipelines(store: SkylineStore, config: EstimatorConfig) -> Outcome:
     )
 
 
-def runs(store: SkylineStore, config: EstimatorConfig, *, pipeline: str) -> Outcome:
-    """The runs of one pipeline at a glance; ``[]`` if there is none."""
-    return _json(runs_overview(_known(store, pipeline)))
+def runs(store: SkylineStore, config: EstimatorConfig, *, pipeline: str, skylines: int = 0) -> Outcome:
+    """The runs of one pipeline at a glance, the last ones with their skylines; ``[]`` if there is none."""
+    return _json(runs_overview(_known(store, pipeline), skylines))
 
 
 def forget(store: SkylineStore, config: EstimatorConfig, *, pipeline: str) -> Outcome:

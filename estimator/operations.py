@@ -19,7 +19,8 @@ delete_history      pipeline, run                                               
 delete_estimation   pipeline                                                        ``{"deleted": true|false}``
 translate           paths, parser=None, strict=False                                report
 pipelines           -                                                               list of pipelines
-runs                pipeline                                                        its runs at a glance
+runs                pipeline, skylines=0                                            its runs at a glance, the last
+                                                                                    so many with their skylines
 forget              pipeline                                                        ``{"runs": n}`` were deleted
 plot                pipeline, resource="memory", format="png", WISHES               PNG, SVG or PDF
 text                pipeline, resource="memory", width=100, height=28,              text/plain

@@ -9,15 +9,33 @@ from .documents import amounts_to_json
 from .model import RecurrenceId, ResourceSkyline
 from .skyline import Skyline, total
 from .skylinestore.base import Runs, SkylineStore
+from .solver.runs import run_skyline
+
+MOST_STEPS = 1000
+"""Of a run's skyline in an overview: finer ones are coarsened, each step then tells the most that was held in it."""
 
 
-def runs_overview(runs: Runs) -> list[dict[str, Any]]:
+def runs_overview(runs: Runs, skylines: int = 0) -> list[dict[str, Any]]:
     """One object per run, in the order of ``runs``.
 
     ``start`` is epoch milliseconds, 0 if unknown; ``duration_s`` reaches from its first to its last moment;
-    ``allocated`` and ``used`` are the run's peaks by resource, ``used`` null where nobody measured.
+    ``allocated`` and ``used`` are the run's peaks by resource, ``used`` null where nobody measured. So many of the
+    last runs have ``skylines``, with an allocated and a used one, which is null where nobody measured.
     """
-    return [_overview(run, jobs) for run, jobs in runs.items()]
+    found = [_overview(run, jobs) for run, jobs in runs.items()]
+    for each, jobs in list(zip(found, runs.values(), strict=True))[len(found) - min(skylines, len(found)) :]:
+        each["skylines"] = {"allocated": _steps(run_skyline(jobs, "allocated")), "used": None}
+        if each["used"] is not None:
+            each["skylines"]["used"] = _steps(run_skyline(jobs, "used"))
+    return found
+
+
+def _steps(skyline: Skyline) -> dict[str, Any]:
+    if len(skyline.times) > MOST_STEPS:
+        unit = -(-skyline.end // MOST_STEPS)
+        coarse = skyline.coarsened(unit)
+        skyline = Skyline(coarse.times * unit, coarse.values, coarse.resources)
+    return skyline.to_json()
 
 
 def _overview(run: RecurrenceId, jobs: Sequence[ResourceSkyline]) -> dict[str, Any]:

@@ -185,9 +185,9 @@ def pipelines(user: str | None = None) -> Call:
     return Call("GET", _target("/pipelines", {"user": user}))
 
 
-def pipeline(name: str, user: str | None = None) -> Call:
-    """The runs of a pipeline."""
-    return Call("GET", _target(_pipeline(name), {"user": user}))
+def pipeline(name: str, user: str | None = None, skylines: int | None = None) -> Call:
+    """The runs of a pipeline, so many of the newest with their skylines."""
+    return Call("GET", _target(_pipeline(name), {"user": user, "skylines": skylines}))
 
 
 def delete_pipeline(name: str, run: str | None = None, user: str | None = None) -> Call:

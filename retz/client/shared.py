@@ -28,6 +28,7 @@ Command = str | Sequence[str]
 """A shell line, or a program and its arguments."""
 LONG_POLL_S = 30.0
 PAGE = 1000
+RANGE_NOT_SATISFIABLE = 416
 
 
 class Signature(httpx.Auth):
@@ -120,6 +121,19 @@ def check(status: int, body: bytes) -> None:
     except msgspec.DecodeError:
         problem = None
     raise refusal(status, problem, responses.get(status, ""))
+
+
+def range_of(response: httpx.Response) -> types.FileRange:
+    """Return what an answer to a request for a file holds; a range past the end is an empty one."""
+    data, attempt = response.content, int(response.headers.get("Retz-Attempt") or 0)
+    span, _, size = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    if response.status_code == RANGE_NOT_SATISFIABLE and size.isdigit():
+        return types.FileRange(data=b"", offset=int(size), size=int(size), attempt=attempt)
+    check(response.status_code, data)
+    first = span.partition("-")[0]
+    if not (first.isdigit() and size.isdigit()):
+        return types.FileRange(data=data, offset=0, size=len(data), attempt=attempt)
+    return types.FileRange(data=data, offset=int(first), size=int(size), attempt=attempt)
 
 
 def decoded(body: bytes, into: type[T]) -> T:

@@ -21,12 +21,14 @@ from .retry import Backoff, new_key
 from .shared import (
     LONG_POLL_S,
     PAGE,
+    RANGE_NOT_SATISFIABLE,
     Command,
     check,
     configured,
     decoded,
     event_of,
     http_options,
+    range_of,
     request_options,
     specification,
     translated,
@@ -117,9 +119,9 @@ class Client:
         """Return why a job stands where it stands."""
         return self._get(calls.why(job_id), types.Why)
 
-    def usage(self, job_id: int | str) -> types.Series:
-        """Return what a job used over time."""
-        return self._get(calls.usage(job_id), types.Series)
+    def usage(self, job_id: int | str, *, attempt: int | None = None) -> types.Series:
+        """Return what a job's latest attempt, or another one, used over time."""
+        return self._get(calls.usage(job_id, attempt), types.Series)
 
     def wait(self, job_id: int | str, timeout_s: float | None = None) -> types.Job:
         """Return the job once it has ended, or as it is after ``timeout_s``."""
@@ -179,6 +181,23 @@ class Client:
         """Return a file of the sandbox, or a range of it."""
         return self._send(calls.file(job_id, path, attempt=attempt, offset=offset, length=length))
 
+    def read_range(
+        self,
+        job_id: int | str,
+        path: str = "stdout",
+        *,
+        attempt: int | None = None,
+        offset: int = 0,
+        length: int | None = None,
+    ) -> types.FileRange:
+        """Return a range of a file, and how large the file is.
+
+        Args:
+            offset: A negative one counts from the end, and reads on to it. A range that begins past the end is empty.
+        """
+        call = calls.file(job_id, path, attempt=attempt, offset=offset, length=length)
+        return range_of(self._answer(call))
+
     def follow_file(self, job_id: int | str, path: str = "stdout", *, offset: int = 0) -> Iterator[bytes]:
         """Yield a file's bytes as they are written, across restarts of the server, until the job has ended."""
         state = Follow(job_id, path, offset)
@@ -218,13 +237,13 @@ class Client:
         """Remove an application that no live job uses."""
         self._send(calls.delete_application(name))
 
-    def pipelines(self) -> tuple[types.Pipeline, ...]:
-        """Return your pipelines that have a history."""
-        return self._get(calls.pipelines(), types.Pipelines).pipelines
+    def pipelines(self, *, user: str | None = None) -> tuple[types.Pipeline, ...]:
+        """Return your pipelines that have a history; an administrator may name another user."""
+        return self._get(calls.pipelines(user), types.Pipelines).pipelines
 
-    def pipeline(self, name: str) -> types.History:
-        """Return the runs of a pipeline."""
-        return self._get(calls.pipeline(name), types.History)
+    def pipeline(self, name: str, *, user: str | None = None, skylines: int | None = None) -> types.History:
+        """Return the runs of a pipeline, so many of the newest with their skylines."""
+        return self._get(calls.pipeline(name, user, skylines), types.History)
 
     def delete_pipeline(self, name: str, run: str | None = None) -> None:
         """Forget a pipeline's history, or one run of it."""
@@ -234,7 +253,7 @@ class Client:
         """Return what the next run will need.
 
         Args:
-            parameters: ``solver``, ``alpha``, ``beta``, ``interval``, ``kind`` as in docs/api.md.
+            parameters: ``solver``, ``alpha``, ``beta``, ``interval``, ``kind``, ``user`` as in docs/api.md.
 
         Raises:
             ApiError: 422, there are too few runs so far; 404, there is none.
@@ -277,20 +296,26 @@ class Client:
         return msgspec.json.decode(self._send(call, True))
 
     def _send(self, call: Call, patient: bool = False) -> bytes:
+        response = self._answer(call, patient)
+        check(response.status_code, response.content)
+        return response.content
+
+    def _answer(self, call: Call, patient: bool = False) -> httpx.Response:
         backoff = Backoff(self.config.server_retry, None if patient else self.config.server_retry)
         while True:
             try:
-                return self._send_once(call)
+                return self._answer_once(call)
             except RetzError as error:
                 self._pause(backoff, error, call)
 
-    def _send_once(self, call: Call) -> bytes:
+    def _answer_once(self, call: Call) -> httpx.Response:
         try:
             response = self._http.request(**request_options(call, self.config))
         except httpx.TransportError as error:
             raise translated(error, self.config.server_uri) from error
-        check(response.status_code, response.content)
-        return response.content
+        if response.status_code != RANGE_NOT_SATISFIABLE:  # tells the file's size
+            check(response.status_code, response.content)
+        return response
 
     def _pause(self, backoff: Backoff, error: RetzError, call: Call) -> None:
         """Wait before the next try.

@@ -184,6 +184,15 @@ class FileEntry(Struct, frozen=True, kw_only=True):
     nlink: int = 1
 
 
+class FileRange(Struct, frozen=True, kw_only=True):
+    """Some bytes of a file: from ``offset``; ``size`` is the whole file's at that moment."""
+
+    data: bytes
+    offset: int
+    size: int
+    attempt: int
+
+
 class Listing(Struct, frozen=True, kw_only=True):
     """A directory of a sandbox."""
 
@@ -313,14 +322,28 @@ class Pipelines(Struct, frozen=True):
     pipelines: tuple[Pipeline, ...]
 
 
+class Skyline(Struct, frozen=True, kw_only=True):
+    """Resources over time: second from the run's start -> amounts from then on; the last is zero."""
+
+    steps: dict[int, Amounts] = field(name="resourceAllocation")
+
+
+class Skylines(Struct, frozen=True, kw_only=True):
+    """What a run reserved and what it used; ``used`` is None where nobody measured."""
+
+    allocated: Skyline
+    used: Skyline | None = None
+
+
 class Run(Struct, frozen=True, kw_only=True):
-    """A run of a pipeline with its peaks; ``used`` is None where nobody measured."""
+    """A run of a pipeline with its peaks; ``used`` is None where nobody measured, ``skylines`` where nobody asked."""
 
     run: str
     start: datetime
     duration_s: float = 0.0
     allocated: Amounts = {}
     used: Amounts | None = None
+    skylines: Skylines | None = None
 
 
 class History(Struct, frozen=True, kw_only=True):
@@ -328,12 +351,6 @@ class History(Struct, frozen=True, kw_only=True):
 
     name: str
     runs: tuple[Run, ...]
-
-
-class Skyline(Struct, frozen=True, kw_only=True):
-    """Resources over time: second from the run's start -> amounts from then on; the last is zero."""
-
-    steps: dict[int, Amounts] = field(name="resourceAllocation")
 
 
 class Confidence(Struct, frozen=True, kw_only=True):

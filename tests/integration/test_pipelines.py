@@ -209,6 +209,22 @@ async def test_wrong_wishes_are_refused_at_once(site: Site, query: str) -> None:
     assert reply.status == 400 and reply.json["detail"].startswith(query.split("=")[0])
 
 
+async def test_the_newest_runs_come_with_their_skylines(tmp_path: Path) -> None:
+    async with estimating(tmp_path) as site:
+        await lasting_run(site, "p", run="first", resources={"mem": 1000, "cpus": 2})
+        await lasting_run(site, "p", run="second", resources={"mem": 500, "cpus": 1})
+        plain = validated(await site.get("/pipelines/p"), "/pipelines/{name}")
+        assert [run["skylines"] for run in plain["runs"]] == [None, None]
+        first, second = validated(await site.get("/pipelines/p?skylines=1"), "/pipelines/{name}")["runs"]
+        assert first["skylines"] is None
+        allocated = second["skylines"]["allocated"]["resourceAllocation"]
+        assert allocated["0"] == {"memory": 500, "vcores": 1}
+        assert list(allocated.values())[-1] == {"memory": 0, "vcores": 0}
+        assert second["skylines"]["used"]["resourceAllocation"]["0"]["memory"] == 30
+        for wrong in ("101", "-1", "x", ""):
+            assert (await site.get(f"/pipelines/p?skylines={wrong}")).status == 400
+
+
 async def test_histories_belong_to_their_users(tmp_path: Path) -> None:
     async with estimating(tmp_path) as site:
         await run_job(site, user=ANN)

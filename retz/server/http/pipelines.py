@@ -16,6 +16,7 @@ from msgspec import Struct
 from estimator.config import SOLVERS
 from estimator.errors import BadArgument, Busy, EstimatorError, InvalidInput, RecurrenceIdNotFound, StoreDamaged
 from estimator.errors import WorkerFailed as WorkerFailure
+from estimator.operations import Outcome
 
 from ..problem import Problem
 from .api import Call
@@ -29,6 +30,7 @@ FORMATS = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
 KINDS = ("allocated", "used")
 WISHES = ("solver", "alpha", "beta", "interval", "kind")
 MAX_INTERVAL = 86_400
+MAX_SKYLINES = 100
 WIDTHS, HEIGHTS = (20, 1000), (6, 300)
 LOOK_EVERY_S = 0.5
 """How soon a client that hung up is noticed while its prediction is made."""
@@ -51,14 +53,28 @@ class PipelineList(Struct):
     pipelines: list[PipelineView]
 
 
+class SkylineView(Struct):
+    """Steps: second from the run's start -> amounts from then on; the last is zero."""
+
+    resourceAllocation: dict[str, Amounts]
+
+
+class SkylinesView(Struct):
+    """What a run reserved and what it used over time; ``used`` is null where nobody measured."""
+
+    allocated: SkylineView
+    used: SkylineView | None
+
+
 class RunView(Struct):
-    """A run: its peaks of what was reserved, and of what was used (null where nobody measured)."""
+    """A run: its peaks of what was reserved and used (null where nobody measured); its skylines if asked for."""
 
     run: str
     start: Time
     duration_s: float
     allocated: Amounts
     used: Amounts | None
+    skylines: SkylinesView | None
 
 
 class HistoryView(Struct):
@@ -66,12 +82,6 @@ class HistoryView(Struct):
 
     name: str
     runs: list[RunView]
-
-
-class SkylineView(Struct):
-    """Steps: second from the run's start -> amounts from then on; the last is zero."""
-
-    resourceAllocation: dict[str, Amounts]
 
 
 class ConfidenceView(Struct):
@@ -116,6 +126,7 @@ class _Run(Struct):
     duration_s: float
     allocated: Amounts
     used: Amounts | None
+    skylines: SkylinesView | None = None
 
 
 _decode_list = msgspec.json.Decoder(list[_Listed]).decode
@@ -125,20 +136,20 @@ _decode_runs = msgspec.json.Decoder(list[_Run]).decode
 async def list_pipelines(call: Call) -> web.StreamResponse:
     """``GET /pipelines``."""
     owner = _owner(call, call.params("user"))
-    listed: list[_Listed] = []
-    # Who has no pipelines yet starts no process to be told so.
-    if await asyncio.to_thread(call.core.skylines.place(owner).is_dir):
-        listed = _decode_list((await _operate(call, owner, "pipelines")).body)
+    listed = _decode_list((await _operate(call, owner, "pipelines")).body)
     return json_of(PipelineList([PipelineView(each.pipelineId, each.runs, each.predicted) for each in listed]))
 
 
 async def get_pipeline(call: Call) -> web.StreamResponse:
     """``GET /pipelines/{name}``."""
-    name, owner = _name(call), _owner(call, call.params("user"))
-    runs = await _runs(call, owner, name)
+    name, params = _name(call), call.params("user", "skylines")
+    runs = await _runs(call, _owner(call, params), name, params.integer("skylines", 0, 0, MAX_SKYLINES))
     if not runs:
         raise _unknown(name)
-    views = [RunView(run.run, time_of(run.start / 1000), run.duration_s, run.allocated, run.used) for run in runs]
+    views = [
+        RunView(run.run, time_of(run.start / 1000), run.duration_s, run.allocated, run.used, run.skylines)
+        for run in runs
+    ]
     return json_of(HistoryView(name, views))
 
 
@@ -251,13 +262,18 @@ def _wishes(call: Call, params: Params) -> dict[str, Any]:
 # -- what is answered ------------------------------------------------------------------------------------------------
 
 
-async def _operate(call: Call, owner: str, operation: str, /, **arguments: Any) -> Any:
+async def _operate(call: Call, owner: str, operation: str, /, **arguments: Any) -> Outcome:
     """Have an operation done on the owner's history; given up when the client hangs up."""
     skylines = call.core.skylines
     if not skylines.enabled:
         raise Problem("conflict", "this server keeps no skylines: its administrator set retz.estimator.enabled = false")
-    if "pipeline" in arguments:
-        await skylines.caught_up(owner, arguments["pipeline"])
+    pipeline = arguments.get("pipeline")
+    await skylines.caught_up(owner, pipeline)
+    if not await asyncio.to_thread(skylines.place(owner).is_dir):
+        # Who has no history yet starts no process to be told so.
+        if pipeline is None:
+            return Outcome(b"[]")
+        raise _unknown(pipeline)
     try:
         return await _while_there(call.request, skylines.call(owner, operation, **arguments))
     except (InvalidInput, RecurrenceIdNotFound):
@@ -278,7 +294,7 @@ async def _while_there(request: web.Request, work: Awaitable[T]) -> T:
         task.cancel()
 
 
-async def _predicted(call: Call, owner: str, operation: str, name: str, /, **arguments: Any) -> Any:
+async def _predicted(call: Call, owner: str, operation: str, name: str, /, **arguments: Any) -> Outcome:
     """The same for what needs a prediction: a history too thin for one is explained."""
     try:
         return await _operate(call, owner, operation, pipeline=name, **arguments)
@@ -286,8 +302,8 @@ async def _predicted(call: Call, owner: str, operation: str, name: str, /, **arg
         raise await _refused(call, owner, name, arguments.get("kind"), str(error)) from error
 
 
-async def _runs(call: Call, owner: str, name: str) -> list[_Run]:
-    return _decode_runs((await _operate(call, owner, "runs", pipeline=name)).body)
+async def _runs(call: Call, owner: str, name: str, skylines: int = 0) -> list[_Run]:
+    return _decode_runs((await _operate(call, owner, "runs", pipeline=name, skylines=skylines)).body)
 
 
 async def _refused(call: Call, owner: str, name: str, kind: str | None, why: str) -> Problem:

@@ -298,7 +298,11 @@ PIPELINES = (
         f"{API}/pipelines/{{name}}",
         pipelines.get_pipeline,
         "The runs of a pipeline.",
-        parameters=(_PIPELINE, _USER),
+        parameters=(
+            _PIPELINE,
+            _USER,
+            Parameter("skylines", _whole(0, pipelines.MAX_SKYLINES), "So many of the newest come with their skylines."),
+        ),
         answers=_answer("Its history.", pipelines.HistoryView),
         refusals=(404, 409, 503),
     ),
