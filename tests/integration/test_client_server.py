@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from retz.client import ApiError, AsyncClient, Client, JobSpec
+from retz.client.types import FileRange
 from retz.config import ClientConfig, load_client
 from retz.model.submission import ResourcesSpec
 from tests.server_process import ServerProcess
@@ -95,6 +96,12 @@ def test_the_sdk_end_to_end(config: ClientConfig, tmp_path: Path) -> None:
         assert {e.name for e in client.files(job.id)} >= {"stdout", "stderr", "file"}
         assert client.read_file(job.id, "stdout") == b"y\n"
         assert client.read_file(job.id, "file", offset=1, length=2) == b"at"
+        part = client.read_range(job.id, "file", offset=1, length=2)
+        assert (part.data, part.offset, part.size, part.attempt) == (b"at", 1, 4, 1)
+        assert client.read_range(job.id, "file", offset=-3) == FileRange(data=b"ata", offset=1, size=4, attempt=1)
+        assert client.read_range(job.id, "file", offset=4, length=9) == FileRange(data=b"", offset=4, size=4, attempt=0)
+        with pytest.raises(ApiError):
+            client.read_range(job.id, "no-such-file", offset=-3)
         assert client.download(job.id, "file", tmp_path / "copy") == 4
         assert client.why(job.id).state == "FINISHED" and client.usage(job.id).attempt == 1
         again = client.resubmit(job.id)
@@ -121,6 +128,7 @@ def test_the_asynchronous_sdk(config: ClientConfig) -> None:
             jobs = await asyncio.gather(*(client.run(f"echo {n}") for n in range(4)))
             assert all(job.ok for job in jobs)
             outputs = [await client.read_file(job.id) for job in jobs]
+            assert (await client.read_range(jobs[3].id, offset=-1)).data == b"\n"
             assert outputs == [b"0\n", b"1\n", b"2\n", b"3\n"]
 
     asyncio.run(main())

@@ -70,6 +70,18 @@ async def test_the_life_of_a_job(site: Site) -> None:
     assert job["usage"] == {"cpu_s": 2.0, "max_rss_mb": 30.0, "gpu_util": None, "gpu_mem_mb": None}
     assert job["attempts"][0]["task"] == f"{job_id}.1"
     assert (await site.get(f"/jobs/{job_id}/usage")).json["series"] == [[1.0, 30], [0.5, 10]]
+    assert (await site.get(f"/jobs/{job_id}/usage?attempt=1")).json["attempt"] == 1
+    assert (await site.get(f"/jobs/{job_id}/usage?attempt=2")).status == 404
+
+
+async def test_what_an_earlier_attempt_used(site: Site) -> None:
+    job_id = await site.running()
+    site.engine.lost(f"{job_id}.1")
+    await site.until(lambda: any(task.id == f"{job_id}.2" for task in site.engine.launched))
+    site.engine.started(f"{job_id}.2")
+    await site.core.settled()
+    assert (await site.get(f"/jobs/{job_id}/usage?attempt=1")).json["series"] == []  # nobody could tell any more
+    assert (await site.get(f"/jobs/{job_id}/usage")).json["series"] == [[1.5, 20]]
 
 
 async def test_a_repeated_key_gives_the_same_jobs(site: Site) -> None:
