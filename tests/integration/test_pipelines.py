@@ -306,6 +306,7 @@ async def test_a_failing_estimator_stops_nothing_and_is_told_once(
         metrics = (await site.ask("GET", "/metrics", None)).body.decode()
         assert "retz_skylines_waiting 2" in metrics and "retz_skylines_recorded_total 0" in metrics
         assert sum("no worker today" in record.message for record in caplog.records) == 1
+        (tmp_path / "skylines" / "ann").mkdir()
         unavailable = await site.get("/pipelines/p")
         assert unavailable.status == 503 and "no worker today" in unavailable.json["detail"]
         assert (await site.ask("GET", "/healthz", None)).status == 200
@@ -480,6 +481,7 @@ async def test_a_client_that_hangs_up_ends_its_prediction(tmp_path: Path) -> Non
             raise AssertionError
 
     lanes = Slow()
+    (tmp_path / "skylines" / "ann").mkdir(parents=True)
     async with estimating(tmp_path, lanes) as site:
         asked = asyncio.ensure_future(site.get("/pipelines/p/prediction"))
         async with asyncio.timeout(10):

@@ -29,7 +29,7 @@ from retz.model.job import ENDED_STATES, Job
 from retz.store.database import Change, StoreFailed
 
 from .collecting import Found, Numbers, archived_numbers, find_ended, find_runs, numbers_of
-from .runs import Run, RunKey, Runs
+from .runs import MOST_HURRIED, Run, RunKey, Runs
 
 if TYPE_CHECKING:
     from estimator.operations import Outcome
@@ -148,16 +148,22 @@ class Skylines:
         """
         return await self.lanes.call(self.place(owner), operation, **arguments)
 
-    async def caught_up(self, owner: str, pipeline: str) -> None:
-        """Have what ended of a pipeline written first, so that who asks finds it; not for long, nor in trouble."""
-        if self._task is None or self.failure is not None:
+    async def caught_up(self, owner: str, pipeline: str | None) -> None:
+        """Have what ended of a pipeline (None: of all the owner's) written first, so that who asks finds it.
+
+        Not for long, nor in trouble.
+        """
+        if self._task is None or self.failure is not None or self.runs.waiting > MOST_HURRIED:
             return
         self.runs.hurry(owner, pipeline)
         self._wake.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_S):
-                while self.runs.waiting_of(owner, pipeline) or (owner, pipeline) in self._writing:
+                while self.runs.waiting_of(owner, pipeline) or self._is_writing(owner, pipeline):
                     await self._round_over.wait()
+
+    def _is_writing(self, owner: str, pipeline: str | None) -> bool:
+        return any(place[0] == owner and pipeline in (None, place[1]) for place in self._writing)
 
     # -- life --------------------------------------------------------------------------------------------------
 

@@ -207,15 +207,17 @@ class Runs:
         """When to look again, on the monotonic clock; None if nothing waits."""
         return self._due[0][0] if self._due else None
 
-    def waiting_of(self, owner: str, pipeline: str) -> int:
-        """How many runs of a pipeline wait to be written."""
-        return self._waiting.get((owner, pipeline), 0)
+    def waiting_of(self, owner: str, pipeline: str | None) -> int:
+        """How many runs of a pipeline (None: of all the owner's) wait to be written."""
+        if pipeline is not None:
+            return self._waiting.get((owner, pipeline), 0)
+        return sum(number for place, number in self._waiting.items() if place[0] == owner)
 
-    def hurry(self, owner: str, pipeline: str) -> None:
-        """Somebody wants to know about the pipeline: do not wait until all is quiet there."""
-        if self.waiting_of(owner, pipeline) and self.waiting <= MOST_HURRIED:
+    def hurry(self, owner: str, pipeline: str | None) -> None:
+        """Somebody wants to know about the pipeline, or all: do not wait until all is quiet there."""
+        if self.waiting <= MOST_HURRIED and self.waiting_of(owner, pipeline):
             for _, _, run in self._due:
-                if run.key[:2] == (owner, pipeline):
+                if run.key.owner == owner and pipeline in (None, run.key.pipeline):
                     run.since = -inf
             self._due = [(run.due_at(), number, run) for _, number, run in self._due]
             heapq.heapify(self._due)
