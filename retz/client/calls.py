@@ -156,9 +156,9 @@ def delete_application(name: str) -> Call:
     return Call("DELETE", _target(f"/applications/{quote(name, safe='')}"))
 
 
-def agents() -> Call:
-    """The machines."""
-    return Call("GET", _target("/agents"))
+def agents(parameters: Mapping[str, object] | None = None) -> Call:
+    """The machines; the names of docs/api.md."""
+    return Call("GET", _target("/agents", parameters))
 
 
 def status() -> Call:

@@ -264,9 +264,13 @@ class Client:
         """Return the same as a picture: ``png``, ``svg``, ``pdf``, or ``txt`` for a terminal; ``resource`` too."""
         return self._send(calls.prediction(name, format, parameters))
 
-    def agents(self) -> tuple[types.Agent, ...]:
-        """Return the machines."""
-        return self._get(calls.agents(), types.Agents).agents
+    def agents(self, **parameters: object) -> tuple[types.Agent, ...]:
+        """Return the machines; parameters as in docs/api.md (``text``, ``sort``, ``usage``, ...)."""
+        return self._get(calls.agents(parameters), types.Agents).agents
+
+    def agents_window(self, *, limit: int = 100, offset: int = 0, **filters: object) -> types.Agents:
+        """Return one window of the machines, how many there are, and their sums."""
+        return self._get(calls.agents({**filters, "limit": limit, "offset": offset or None}), types.Agents)
 
     def status(self) -> types.Status:
         """Return the queue at a glance."""

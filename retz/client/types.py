@@ -221,8 +221,21 @@ class Applications(Struct, frozen=True):
     applications: tuple[Application, ...]
 
 
+class GpuProcess(Struct, frozen=True, kw_only=True):
+    """A process on a GPU that no job started; its name is for administrators."""
+
+    pid: int
+    name: str = ""
+    mem_mb: int | None = None
+
+
 class Gpu(Struct, frozen=True, kw_only=True):
-    """A GPU; telemetry is None where there is none. ``job`` is set only if it is yours."""
+    """A GPU; telemetry is None where there is none, and ``note`` says why. ``job`` is set only if it is yours.
+
+    Attributes:
+        idle_since: Since when its utilisation was 0 whenever somebody looked.
+        strangers: Processes that are no job's.
+    """
 
     uuid: str
     index: int = 0
@@ -233,6 +246,17 @@ class Gpu(Struct, frozen=True, kw_only=True):
     temperature_c: float | None = None
     power_w: float | None = None
     job: int | None = None
+    held: bool = False
+    note: str = ""
+    idle_since: datetime | None = None
+    strangers: tuple[GpuProcess, ...] = ()
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """What the jobs of a machine really use: processors and resident MiB."""
+
+    cpus: float = 0.0
+    mem: float = 0.0
 
 
 class Agent(Struct, frozen=True, kw_only=True):
@@ -247,12 +271,24 @@ class Agent(Struct, frozen=True, kw_only=True):
     attributes: dict[str, AttributeValue] = {}
     gpus: tuple[Gpu, ...] = ()
     jobs: int = 0
+    measured: Measured | None = None
+
+
+class AgentSum(Struct, frozen=True, kw_only=True):
+    """Of many machines: amounts, the largest single amounts, how many are in each state."""
+
+    total: Resources = Resources()
+    used: Resources = Resources()
+    largest: Resources = Resources()
+    states: dict[str, int] = {}
 
 
 class Agents(Struct, frozen=True):
-    """All machines."""
+    """All machines, or a window of them; ``total`` and ``sum`` are of all that match."""
 
     agents: tuple[Agent, ...]
+    total: int = 0
+    sum: AgentSum = AgentSum()
 
 
 class WhoAmI(Struct, frozen=True, kw_only=True):

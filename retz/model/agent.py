@@ -12,8 +12,22 @@ AttributeValue = str | float | bool
 """An agent attribute: text, a number, or True for one that is merely present."""
 
 
+class GpuProcess(Struct, frozen=True):
+    """A process that computes on a GPU. ``mem_mb`` is None where the driver does not tell."""
+
+    pid: int
+    name: str = ""
+    mem_mb: int | None = None
+
+
 class Gpu(Struct, frozen=True, omit_defaults=True):
-    """One GPU of an agent. Telemetry is None where there is none."""
+    """One GPU of an agent. Telemetry is None where there is none.
+
+    Attributes:
+        note: Why there is no telemetry, in a few words.
+        idle_since: Since when its utilisation was 0 whenever somebody looked, epoch seconds; None while it is not.
+        strangers: Processes on it that no task of ours started.
+    """
 
     uuid: str
     index: int = 0
@@ -23,6 +37,9 @@ class Gpu(Struct, frozen=True, omit_defaults=True):
     util: float | None = None
     temperature_c: float | None = None
     power_w: float | None = None
+    note: str = ""
+    idle_since: float | None = None
+    strangers: tuple[GpuProcess, ...] = ()
 
 
 class Agent(Struct, frozen=True, kw_only=True, omit_defaults=True):

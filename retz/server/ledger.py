@@ -11,14 +11,14 @@ _NOTHING: Vector = (0, 0, 0, 0, 0)
 
 
 class Ledger:
-    """Amounts held by running jobs, in total, per agent and per owner; and which job holds which GPU."""
+    """Amounts held by running jobs, in total, per agent and per owner; who runs on which agent and holds which GPU."""
 
     def __init__(self) -> None:
         self.running: set[int] = set()
         self.used: Vector = _NOTHING
         self.by_agent: defaultdict[str, Vector] = defaultdict(lambda: _NOTHING)
         self.by_owner: defaultdict[str, Vector] = defaultdict(lambda: _NOTHING)
-        self.jobs_by_agent: defaultdict[str, int] = defaultdict(int)
+        self.jobs_by_agent: defaultdict[str, set[int]] = defaultdict(set)
         self.gpu_holder: dict[str, int] = {}
 
     def start(self, job: Job) -> None:
@@ -27,6 +27,7 @@ class Ledger:
             return
         self.running.add(job.id)
         self._move(job, 1)
+        self.jobs_by_agent[job.attempts[-1].agent].add(job.id)
         for uuid in job.attempts[-1].gpus:
             self.gpu_holder[uuid] = job.id
 
@@ -36,6 +37,7 @@ class Ledger:
             return
         self.running.discard(job.id)
         self._move(job, -1)
+        self.jobs_by_agent[job.attempts[-1].agent].discard(job.id)
         for uuid in job.attempts[-1].gpus:
             self.gpu_holder.pop(uuid, None)
 
@@ -44,7 +46,6 @@ class Ledger:
         change = add if sign > 0 else subtract
         self.used = change(self.used, vector)
         self.by_agent[agent] = change(self.by_agent[agent], vector)
-        self.jobs_by_agent[agent] += sign
         self.by_owner[job.owner] = change(self.by_owner[job.owner], vector)
         if self.by_owner[job.owner] == _NOTHING:
             del self.by_owner[job.owner]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from retz.engine.local import gpus
+from retz.engine.local import gpus, processes
 from retz.engine.local.engine import _Held, _peak, _usage
-from retz.model.agent import Gpu
+from retz.model.agent import Gpu, GpuProcess
 
 
 class NVMLError(Exception):
@@ -33,6 +35,8 @@ NVML = SimpleNamespace(
     nvmlDeviceGetUtilizationRates=lambda handle: SimpleNamespace(gpu=40 + handle),
     nvmlDeviceGetPowerUsage=unsupported,
     nvmlDeviceGetTemperature=lambda handle, sensor: 55,
+    nvmlDeviceGetComputeRunningProcesses=lambda handle: [],
+    nvmlDeviceGetGraphicsRunningProcesses=unsupported,
 )
 
 
@@ -63,6 +67,43 @@ def test_found_and_measured(driver: None) -> None:
     assert found[1] == Gpu(uuid="GPU-1", index=1, model="Model T", mem_mb=80 << 10)
     [measured] = telemetry.sample(found[1:])
     assert (measured.util, measured.mem_used_mb, measured.temperature_c, measured.power_w) == (41.0, 2048, 55.0, None)
+
+
+def test_declared_gpus_get_what_the_driver_knows_of_them(driver: None) -> None:
+    telemetry = gpus.Telemetry()
+    one, other = telemetry.known((Gpu("GPU-1", index=0), Gpu("mine", index=1)))
+    assert (one.index, one.model, one.note) == (0, "Model T", "")
+    assert (other.model, other.note) == ("", "declared, the driver does not know it")
+    assert telemetry.sample((one,))[0].util == 41.0
+
+
+def test_declared_gpus_without_a_driver_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "_DRIVER", tmp_path / "none")
+    assert gpus.Telemetry().known((Gpu("mine"),)) == (Gpu("mine", note="declared, no driver"),)
+
+
+def test_idle_since_the_first_look_that_found_nothing_to_do(driver: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry = gpus.Telemetry()
+    monkeypatch.setattr(NVML, "nvmlDeviceGetUtilizationRates", lambda handle: SimpleNamespace(gpu=0))
+    once = telemetry.sample(telemetry.find())
+    again = telemetry.sample(once)
+    assert once[0].idle_since is not None and again[0].idle_since == once[0].idle_since
+    monkeypatch.setattr(NVML, "nvmlDeviceGetUtilizationRates", lambda handle: SimpleNamespace(gpu=1))
+    assert telemetry.sample(again)[0].idle_since is None
+
+
+def test_processes_that_no_task_of_ours_started(driver: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    me, gone = os.getpid(), 2**30
+    used = [SimpleNamespace(pid=me, usedGpuMemory=3 << 20), SimpleNamespace(pid=gone, usedGpuMemory=None)]
+    monkeypatch.setattr(NVML, "nvmlDeviceGetComputeRunningProcesses", lambda handle: used)
+    telemetry = gpus.Telemetry()
+    found = telemetry.find()[:1]
+    with subprocess.Popen(["sleep", "60"]) as stranger_above:
+        (gpu,) = telemetry.sample(found, launcher=stranger_above.pid)
+        stranger_above.kill()
+    assert gpu.strangers == (GpuProcess(me, processes.name_of(me), 3),)
+    assert telemetry.sample(found, launcher=os.getppid())[0].strangers == ()
+    assert telemetry.sample(found)[0].strangers == ()
 
 
 def test_declared_gpus_are_left_as_they_are(driver: None) -> None:

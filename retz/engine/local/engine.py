@@ -96,6 +96,7 @@ class LocalEngine:
         self._linger_s = linger_s
         self._telemetry = Telemetry()
         self._gpus: tuple[Gpu, ...] = ()
+        self._launcher_pid = 0
         self._tasks: dict[str, _Held] = {}
         self._delivered: set[int] = set()  # updates the server has and may not have on its disk yet
         self._acks: list[int] = []
@@ -137,7 +138,7 @@ class LocalEngine:
             raise EngineError(f"the name of {text} is not UTF-8; choose another --data-dir") from None
         self._collector = Collector(self._dir_fd)
         self._host = socket.gethostname()
-        gpus = self._telemetry.find() if self._declared is None else tuple(self._declared)
+        gpus = self._telemetry.find() if self._declared is None else self._telemetry.known(self._declared)
         total = self._configured or machine.detect(self._directory, len(gpus), self._ports.size)
         self._total, self._gpus = machine.reconcile(total, gpus, self._ports.size)
         self._account = Account(self._total.vector, [gpu.uuid for gpu in self._gpus], self._ports)
@@ -174,7 +175,7 @@ class LocalEngine:
 
     def _adopt(self, hello: list[Any]) -> None:
         """Bring what we believe and what the launcher says together; every task gets its one truth."""
-        _, _, _, running, ended = hello
+        _, _, self._launcher_pid, running, ended = hello
         self._link.send([["interval", self._interval_s]])
         updates = self._ends(ended)
         for task, started in running:
@@ -508,7 +509,7 @@ class LocalEngine:
     async def _watch_gpus(self) -> None:
         """Sample the GPUs while tasks hold some, and now and then otherwise; keep each task's peaks."""
         while True:
-            self._gpus = await asyncio.to_thread(self._telemetry.sample, self._gpus)
+            self._gpus = await asyncio.to_thread(self._telemetry.sample, self._gpus, self._launcher_pid)
             by_uuid = {gpu.uuid: gpu for gpu in self._gpus}
             busy = False
             for held in self._tasks.values():

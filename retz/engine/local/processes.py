@@ -70,6 +70,23 @@ def descend(children: dict[int, list[int]], roots: Iterable[int]) -> list[int]:
     return found
 
 
+def is_below(pid: int, ancestor: int) -> bool:
+    """Whether a process is another one, or was started somewhere below it."""
+    while pid > 1 and pid != ancestor:
+        stat = read_stat(pid)
+        pid = 0 if stat is None else stat[0]
+    return pid == ancestor
+
+
+def name_of(pid: int) -> str:
+    """Return the name of a process; empty if there is none."""
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            return file.read().decode(errors="replace").rstrip("\n")
+    except OSError:
+        return ""
+
+
 def environment_of(pid: int) -> bytes:
     """Return the environment a process was started with, between zero bytes; empty if it may not be read."""
     try:

@@ -1,4 +1,4 @@
-"""The queue as a whole: agents, status, mode, and its history by the minute."""
+"""The queue as a whole: status and mode."""
 
 from __future__ import annotations
 
@@ -19,15 +19,9 @@ from retz.model.user import User
 from . import body as bodies
 from .api import Call
 from .responses import json_of
-from .views import AgentView, ResourcesView, Time, agent_of, resources_of, time_of
+from .views import ResourcesView, Time, resources_of, time_of
 
 Mode = Literal["open", "paused", "draining"]
-
-
-class AgentList(Struct):
-    """All machines."""
-
-    agents: list[AgentView]
 
 
 class UserView(Struct):
@@ -87,33 +81,6 @@ class QueueState(Struct):
 
 _decode_mode = msgspec.json.Decoder(QueueRequest).decode
 _NOTHING = Resources()
-
-
-async def agents(call: Call) -> web.StreamResponse:
-    """``GET /agents``."""
-    call.params()
-    core = call.core
-    used, free = core.used(), core.free()
-    ledger = core.dispatcher.ledger
-    holders = _visible_holders(call, ledger.gpu_holder)
-    views = [
-        agent_of(
-            agent,
-            used.get(agent.id, _NOTHING),
-            free.get(agent.id, agent.total),
-            ledger.jobs_by_agent.get(agent.id, 0),
-            holders,
-        )
-        for agent in core.engine.agents()
-    ]
-    return json_of(AgentList(views))
-
-
-def _visible_holders(call: Call, holders: dict[str, int]) -> dict[str, int]:
-    if call.user.admin:
-        return dict(holders)
-    records = {uuid: call.core.db.jobs.record(job_id) for uuid, job_id in holders.items()}
-    return {uuid: job.id for uuid, job in records.items() if job is not None and job.owner == call.user.key}
 
 
 async def status(call: Call) -> web.StreamResponse:

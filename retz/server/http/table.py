@@ -7,7 +7,20 @@ from typing import Any
 from estimator.config import SOLVERS
 from retz.scheduler.explain import Why
 
-from . import applications, events, files, health, history, jobs, openapi, pipelines, queue, selection, submission
+from . import (
+    agents,
+    applications,
+    events,
+    files,
+    health,
+    history,
+    jobs,
+    openapi,
+    pipelines,
+    queue,
+    selection,
+    submission,
+)
 from .body import MIB
 from .params import MAX_ID, MAX_IDS_TEXT, MAX_TEXT
 from .routes import Answer, Parameter, Route
@@ -352,7 +365,22 @@ PIPELINES = (
 )
 
 QUEUE = (
-    Route("GET", f"{API}/agents", queue.agents, "The machines.", answers=_answer("All of them.", queue.AgentList)),
+    Route(
+        "GET",
+        f"{API}/agents",
+        agents.agents,
+        "The machines.",
+        parameters=(
+            Parameter("id", _WORDS, "Only this one."),
+            Parameter("text", _TEXT, "Part of the host, the id or an attribute (name=value), any case."),
+            Parameter("gpus", _FLAG, "Only those with GPUs, or without."),
+            Parameter("sort", {"type": "string", "enum": list(agents.SORT_NAMES)}, "Resources by what is free."),
+            Parameter("limit", _whole(1, agents.MAX_LIMIT), "Default: all."),
+            Parameter("offset", _whole(0, agents.MAX_OFFSET), "Default 0."),
+            Parameter("usage", _FLAG, "true: measured, too, which takes longer."),
+        ),
+        answers=_answer("All of them, or a window.", agents.AgentList),
+    ),
     Route(
         "GET", f"{API}/status", queue.status, "The server and its queue.", answers=_answer("In numbers.", queue.Status)
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from retz.engine.base import FileEntry
-from retz.model.agent import Agent
+from retz.model.agent import Agent, Gpu
 from retz.model.application import Application, Container
 from retz.model.job import Attempt, Job, Reason, State, Usage
 from retz.model.resources import Resources
@@ -195,8 +196,16 @@ def job_of(job: Job, why: str | None = None) -> JobView:
     )
 
 
+class GpuProcessView(Struct):
+    """A process on a GPU that no job started; its name is for administrators."""
+
+    pid: int
+    name: str
+    mem_mb: int | None
+
+
 class GpuView(Struct):
-    """One GPU with its telemetry, null where there is none. ``job`` only if it is yours."""
+    """One GPU with its telemetry, null where there is none, ``note`` saying why. ``job`` only if it is yours."""
 
     uuid: str
     index: int
@@ -207,10 +216,21 @@ class GpuView(Struct):
     temperature_c: float | None
     power_w: float | None
     job: int | None
+    held: bool
+    note: str
+    idle_since: Time | None
+    strangers: list[GpuProcessView]
+
+
+class MeasuredView(Struct):
+    """What the jobs of an agent really use: processors and resident MiB."""
+
+    cpus: float
+    mem: float
 
 
 class AgentView(Struct):
-    """A machine. Amounts are those of all users."""
+    """A machine. Amounts are those of all users. ``measured`` where it was asked for and something is known."""
 
     id: str
     host: str
@@ -221,21 +241,46 @@ class AgentView(Struct):
     attributes: dict[str, str | float | bool]
     gpus: list[GpuView]
     jobs: int
+    measured: MeasuredView | None = None
 
 
-def agent_of(agent: Agent, used: Resources, free: Resources, jobs: int, gpu_jobs: dict[str, int]) -> AgentView:
+def _gpu(gpu: Gpu, holders: dict[str, int], visible: Callable[[int], bool], names: bool) -> GpuView:
+    holder = holders.get(gpu.uuid)
+    return GpuView(
+        gpu.uuid,
+        gpu.index,
+        gpu.model,
+        gpu.mem_mb,
+        gpu.mem_used_mb,
+        gpu.util,
+        gpu.temperature_c,
+        gpu.power_w,
+        holder if holder is not None and visible(holder) else None,
+        holder is not None,
+        gpu.note,
+        _optional(gpu.idle_since),
+        [GpuProcessView(p.pid, p.name if names else "", p.mem_mb) for p in gpu.strangers],
+    )
+
+
+def agent_of(
+    agent: Agent,
+    used: Resources,
+    free: Resources,
+    jobs: int,
+    holders: dict[str, int],
+    visible: Callable[[int], bool],
+    names: bool,
+) -> AgentView:
     """The view of an agent.
 
     Args:
         jobs: How many jobs run on it.
-        gpu_jobs: GPU's UUID -> job, of the jobs that the reader may see.
+        holders: GPU's UUID -> job.
+        visible: Whether the reader may see a job.
+        names: Whether the reader may see what strangers run.
     """
-    gpus = [
-        GpuView(
-            g.uuid, g.index, g.model, g.mem_mb, g.mem_used_mb, g.util, g.temperature_c, g.power_w, gpu_jobs.get(g.uuid)
-        )
-        for g in agent.gpus
-    ]
+    gpus = [_gpu(gpu, holders, visible, names) for gpu in agent.gpus]
     return AgentView(
         agent.id,
         agent.host,
