@@ -39,6 +39,7 @@ class Column(Generic[Row]):
         flexible: Shares what is left of the width with the other flexible ones.
         drop: Columns leave a narrow screen in the order of this rank, 1 first; 0 stays.
         sort: The name by which the server sorts; empty if it cannot.
+        parts: Draws a cell of several styles instead, exactly as wide as it is told.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Column(Generic[Row]):
     flexible: bool = False
     drop: int = 0
     sort: str = ""
+    parts: Callable[[Row, int], list[Cell]] | None = None
 
 
 class Table(Painted, ScrollView, Generic[Row], can_focus=True):
@@ -236,6 +238,9 @@ class Table(Painted, ScrollView, Generic[Row], can_focus=True):
         marked = self._key(row) in self.marked
         cells: list[Cell] = [("◆" if marked else "▌" if under else " ", "accent")]
         for column, room in self._layout:
+            if column.parts is not None:
+                cells += [*column.parts(row, room), (" ", "")]
+                continue
             text, style = column.cell(row)
             cells.append((fit(text, room, column.right) + " ", style))
         return self._strip(cells, width, under)
