@@ -141,10 +141,19 @@ def test_who_asks_does_not_wait_for_quiet() -> None:
     for name in ("a", "b"):
         runs.entered(job(ord(name), name, pipeline=name))
         runs.left(ended(job(ord(name), name, pipeline=name)))
-    runs.hurry("ann", "b")
+    assert not runs.hurry("ann", "c", 1.0)
+    assert runs.hurry("ann", "b", 1.0)
     assert popped(runs).key.pipeline == "b"
     assert runs.pop() is None
-    assert (runs.waiting_of("ann", "a"), runs.waiting_of("ann", "b")) == (1, 0)
+    assert (runs.waiting_of("ann", "a"), runs.waiting_of("ann", "b"), runs.waiting_of("ann", None)) == (1, 0, 1)
+    runs.failed(popped_all(runs), 60.0)
+    assert not runs.hurry("ann", None, 1.0), "it is not to be tried again so soon"
+
+
+def popped_all(runs: Runs) -> Run:
+    """The one run that waits, hurried."""
+    assert runs.hurry("ann", None, 0.0)
+    return popped(runs)
 
 
 def test_runs_are_told_apart_by_owner_pipeline_and_name() -> None:

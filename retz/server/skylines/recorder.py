@@ -29,7 +29,7 @@ from retz.model.job import ENDED_STATES, Job
 from retz.store.database import Change, StoreFailed
 
 from .collecting import Found, Numbers, archived_numbers, find_ended, find_runs, numbers_of
-from .runs import MOST_HURRIED, Run, RunKey, Runs
+from .runs import Run, RunKey, Runs
 
 if TYPE_CHECKING:
     from estimator.operations import Outcome
@@ -153,9 +153,10 @@ class Skylines:
 
         Not for long, nor in trouble.
         """
-        if self._task is None or self.failure is not None or self.runs.waiting > MOST_HURRIED:
+        if self._task is None or self.failure is not None:
             return
-        self.runs.hurry(owner, pipeline)
+        if not self.runs.hurry(owner, pipeline, CATCH_UP_S) and not self._is_writing(owner, pipeline):
+            return
         self._wake.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_S):

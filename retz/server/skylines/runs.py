@@ -213,14 +213,20 @@ class Runs:
             return self._waiting.get((owner, pipeline), 0)
         return sum(number for place, number in self._waiting.items() if place[0] == owner)
 
-    def hurry(self, owner: str, pipeline: str | None) -> None:
-        """Somebody wants to know about the pipeline, or all: do not wait until all is quiet there."""
-        if self.waiting <= MOST_HURRIED and self.waiting_of(owner, pipeline):
-            for _, _, run in self._due:
-                if run.key.owner == owner and pipeline in (None, run.key.pipeline):
-                    run.since = -inf
-            self._due = [(run.due_at(), number, run) for _, number, run in self._due]
-            heapq.heapify(self._due)
+    def hurry(self, owner: str, pipeline: str | None, within_s: float) -> bool:
+        """Somebody wants to know about the pipeline, or all: do not wait until all is quiet there.
+
+        Returns:
+            Whether something of it is due within so long.
+        """
+        if self.waiting > MOST_HURRIED or not self.waiting_of(owner, pipeline):
+            return False
+        mine = [run for _, _, run in self._due if run.key.owner == owner and pipeline in (None, run.key.pipeline)]
+        for run in mine:
+            run.since = -inf
+        self._due = [(run.due_at(), number, run) for _, number, run in self._due]
+        heapq.heapify(self._due)
+        return any(run.due_at() <= self._monotonic() + within_s for run in mine)
 
     @property
     def waiting(self) -> int:
