@@ -69,6 +69,7 @@ class ClientConfig:
     Attributes:
         server_timeout: Seconds.
         server_retry: Seconds to keep looking for a server that went away.
+        tui_keys: Binding of retz-tui -> keys.
         settings: Every value with its origin.
     """
 
@@ -80,6 +81,7 @@ class ClientConfig:
     authentication: bool = True
     tls_ca: Path | None = None
     tls_insecure: bool = False
+    tui_keys: Mapping[str, str | float | bool] = field(default_factory=dict, compare=False)
     settings: Settings = field(default=Settings({}), repr=False, compare=False)
 
     @property

@@ -95,6 +95,7 @@ KEYS: tuple[Key, ...] = (
     Key("retz.estimator.min-runs", "int", 2, "fewer runs of a pipeline get no prediction"),
     Key("retz.estimator.keep-runs", "int", 200, "runs remembered per pipeline; the oldest go"),
     Key("retz.estimator.idle", "duration", "60s", "the estimator's processes end after so long without work"),
+    Key("retz.tui.keys", "table", {}, "other keys for retz-tui, by the names in its help: 'queue.kill' = 'x'", "client"),
     Key("retz.log.level", "text", "info", "debug is for finding a fault: it is long", "server",
         ("debug", "info", "warning", "error")),
     Key("retz.store.journal-size", "size", "64m", "a journal longer than this is sealed and a new one begun"),

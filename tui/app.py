@@ -14,11 +14,12 @@ from retz.client.types import Event
 from retz.config import ClientConfig
 
 from .commands import Command, CommandLine, CommandPalette, parse
+from .keymap import checked
 from .page import Page
 from .places import PLACES
 from .session import Session
 from .text import printable
-from .themes import FALLBACK, THEMES
+from .themes import FALLBACK, THEMES, known
 
 
 class RetzApp(App[None]):
@@ -29,8 +30,13 @@ class RetzApp(App[None]):
         readonly: No changing command exists.
         theme: Name of ours or of one of Textual's.
 
+    Raises:
+        KeymapError: the configured keys cannot be used.
+
     Attributes:
         moment: The time that is looked at, epoch seconds; None is now. Every page honours it.
+        job: Id of the job last looked at or selected, for the job's page.
+        pipeline: Name of the pipeline last looked at, for the skylines.
     """
 
     CSS_PATH = "retz.tcss"
@@ -52,10 +58,13 @@ class RetzApp(App[None]):
         self.session = Session(config)
         self.readonly = readonly
         self.moment: float | None = None
+        self.job: int | None = None
+        self.pipeline: str | None = None
         self._history: list[str] = []
         for each in THEMES:
             self.register_theme(each)
         self.theme = theme
+        self.set_keymap(checked(config.tui_keys))
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Colours of ours that a foreign theme need not know."""
@@ -96,6 +105,10 @@ class RetzApp(App[None]):
         elif self.screen is not self.get_screen(name):
             await self.switch_screen(name)
 
+    def places(self) -> list[str]:
+        """Names of the screens one can go to."""
+        return [place.name for place in PLACES]
+
     async def drill(self, page: Page) -> None:
         """Open a page above this one; ``esc`` leads back."""
         await self.push_screen(page)
@@ -122,7 +135,7 @@ class RetzApp(App[None]):
         return [
             *own,
             *places,
-            Command("theme", "change the colours", self._choose_theme, (), "NAME", self._themes),
+            Command("theme", "change the colours", self._choose_theme, (), "NAME", known),
             Command("help", "every key and command", lambda _: self.action_help(), ("keys",)),
             Command("quit", "leave", lambda _: self.exit(), ("q", "q!", "exit")),
         ]
@@ -164,15 +177,11 @@ class RetzApp(App[None]):
         if isinstance(done, Awaitable):
             await done
 
-    def _themes(self) -> list[str]:
-        ours = [theme.name for theme in THEMES]
-        return ours + sorted(name for name in self.available_themes if name not in ours)
-
     def _choose_theme(self, name: str) -> None:
         if name in self.available_themes:
             self.theme = name
         else:
-            self.notify(f"there is no theme {name!r}: {', '.join(self._themes())}", severity="warning", markup=False)
+            self.notify(f"there is no theme {name!r}: {', '.join(known())}", severity="warning", markup=False)
 
     # -- what comes from the server --------------------------------------------------------------------------------
 

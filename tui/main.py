@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from retz import __version__
+
+if TYPE_CHECKING:
+    from .app import RetzApp
+
+
+class Size(click.ParamType[tuple[int, int]]):
+    """``120x40``."""
+
+    name = "WxH"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Columns and lines."""
+        width, _, height = str(value).partition("x")
+        if not (width.isdecimal() and height.isdecimal() and 20 <= int(width) <= 1000 and 8 <= int(height) <= 500):
+            self.fail(f"{value!r} is no size: say 120x40", param, ctx)
+        return int(width), int(height)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -14,9 +32,41 @@ from retz import __version__
 @click.option("-C", "--config", "config_file", type=click.Path(dir_okay=False), help="Read this file.")
 @click.option("--server", metavar="URL", help="The server to look at.")
 @click.option("--readonly", is_flag=True, help="No command that changes anything exists.")
-@click.option("--theme", default="retz-dark", show_default=True, help="retz-dark, retz-light or one of Textual's.")
-def main(config_file: str | None, server: str | None, readonly: bool, theme: str) -> None:
+@click.option(
+    "--theme", default="retz-dark", show_default=True, help="retz-dark, retz-light, retz-mono or one of Textual's."
+)
+@click.option("--once", metavar="[SCREEN]", is_flag=False, flag_value="queue", help="Print one frame as text and exit.")
+@click.option("--size", type=Size(), help="Of that frame, as 120x40 [default: the terminal's].")
+@click.option("--demo", is_flag=True, help="Look at a temporary server that has something to do.")
+def main(
+    config_file: str | None,
+    server: str | None,
+    readonly: bool,
+    theme: str,
+    once: str | None,
+    size: tuple[int, int] | None,
+    demo: bool,
+) -> None:
     """Look at a Retz server in the terminal, and look after it."""
+    if demo:
+        from .demo import run
+
+        run(readonly=readonly, theme=theme)
+        return
+    app = _app(config_file, server, readonly, theme)
+    if once is not None:
+        from .once import OnceError, print_once
+
+        columns, lines = size or shutil.get_terminal_size((120, 40))
+        try:
+            print_once(app, once, (columns, lines))
+        except OnceError as error:
+            raise click.ClickException(str(error)) from None
+        return
+    app.run()
+
+
+def _app(config_file: str | None, server: str | None, readonly: bool, theme: str) -> RetzApp:
     from retz.config import ConfigError, load_client
 
     try:
@@ -24,8 +74,15 @@ def main(config_file: str | None, server: str | None, readonly: bool, theme: str
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
     from .app import RetzApp
+    from .keymap import KeymapError
+    from .themes import known
 
-    RetzApp(config, readonly=readonly, theme=theme).run()
+    if theme not in known():
+        raise click.ClickException(f"there is no theme {theme!r}: say one of {', '.join(known())}")
+    try:
+        return RetzApp(config, readonly=readonly, theme=theme)
+    except KeymapError as error:
+        raise click.ClickException(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ class Page(Screen[None]):
 
     Attributes:
         crumb: Its name.
+        loaded: Set once it has been loaded for the first time.
         every_s: At most so often it loads because of events.
         changing: Names of its actions that change something on the server: ``--readonly`` takes them away.
     """
@@ -44,6 +45,7 @@ class Page(Screen[None]):
         super().__init__()
         self._wanted = asyncio.Event()
         self._urgent = asyncio.Event()
+        self.loaded = asyncio.Event()
 
     @property
     def retz(self) -> RetzApp:
@@ -156,4 +158,5 @@ class Page(Screen[None]):
         except Exception as error:  # noqa: BLE001 (a fault on one page must not close the window)
             _log.exception("%s could not be loaded", self.crumb)
             self.retz.tell_fault(f"{self.crumb} could not be shown", error)
+        self.loaded.set()
         return self.every_s

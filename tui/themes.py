@@ -1,4 +1,7 @@
-"""Our two looks. The variables beyond Textual's are explained where they are used, in ``retz.tcss``."""
+"""Our looks: dark, light, without colour.
+
+The variables beyond Textual's are explained where they are used, in ``retz.tcss``.
+"""
 
 from __future__ import annotations
 
@@ -38,4 +41,26 @@ THEMES = (
         error="#b3261e",
         variables={"killed": "#7b3fa0", "muted": "#6a6f76", "faint": "#b9bcb8", "select": "#f3e3c3"},
     ),
+    Theme(
+        name="retz-mono",
+        dark=True,
+        primary="#d0d0d0",
+        secondary="#d0d0d0",
+        accent="#ffffff",
+        foreground="#d0d0d0",
+        background="#000000",
+        surface="#1c1c1c",
+        panel="#262626",
+        success="#d0d0d0",
+        warning="#e4e4e4",
+        error="#ffffff",
+        variables={"killed": "#d0d0d0", "muted": "#8a8a8a", "faint": "#585858", "select": "#444444"},
+    ),
 )
+
+
+def known() -> list[str]:
+    """Names of all themes, ours first."""
+    from textual.theme import BUILTIN_THEMES
+
+    return [*(theme.name for theme in THEMES), *sorted(BUILTIN_THEMES)]

@@ -171,6 +171,12 @@ class Table(Painted, ScrollView, Generic[Row], can_focus=True):
                 self.scroll_to(y=max(0, self.scroll_target_y + moved), animate=False, force=True)
                 return
 
+    def restart(self) -> None:
+        """Another list follows: begin at its top."""
+        self._followed = None
+        self.cursor = 0
+        self.scroll_to(y=0, animate=False, force=True)
+
     # -- drawing -----------------------------------------------------------------------------------------------
 
     def _body_height(self) -> int:
@@ -311,6 +317,16 @@ class Table(Painted, ScrollView, Generic[Row], can_focus=True):
             self.action_move(1)
             self.refresh()
             self.post_message(self.Moved())
+
+    def mark_shown(self) -> None:
+        """Mark every row on the screen."""
+        top = round(self.scroll_target_y)
+        for index in range(top, top + self._body_height()):
+            row = self.row(index)
+            if row is not None:
+                self.marked[self._key(row)] = row
+        self.refresh()
+        self.post_message(self.Moved())
 
     def action_open(self) -> None:
         """Open the row."""
