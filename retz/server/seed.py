@@ -14,7 +14,9 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from retz.engine.local.machine import agent_id
 from retz.model.job import ENDED_STATES, Job
 from retz.model.resources import Resources, Vector, add, from_vector, subtract
 from retz.model.user import User
@@ -30,7 +32,7 @@ class Seed(Struct):
 
     Attributes:
         users: All of them; the first administrator is the one whose credentials the server writes down.
-        jobs: Ended ones and queued ones, in any order.
+        jobs: Ended ones and queued ones, in any order; an attempt on agent ``local`` was on this machine.
         total: What the cluster had.
         until: The time that all this leads up to, epoch seconds.
     """
@@ -74,6 +76,12 @@ class Levels:
         by_user = {user: from_vector(amount) for user, amount in self.by_user.items() if any(amount)}
         for point in collector.sample(now, self.queued, self.running, total, from_vector(used), by_user):
             store.append(point)
+
+
+def at_home(job: Job, agent: str) -> Job:
+    """The job with the true id of this machine's agent."""
+    attempts = [replace(each, agent=agent) if each.agent == "local" else each for each in job.attempts]
+    return replace(job, attempts=tuple(attempts))
 
 
 def changes(jobs: list[Job]) -> Iterator[tuple[float, int, Job]]:
@@ -129,6 +137,10 @@ def main() -> None:
         raise SystemExit(f"{directory} is a server's already: seed a new directory")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     seed = msgspec.json.decode(sys.stdin.buffer.read(), type=Seed)
+    own = directory / "local"
+    own.mkdir(mode=0o700)
+    agent = agent_id(own)
+    seed.jobs = [at_home(job, agent) for job in seed.jobs]
     asyncio.run(keep(seed, directory))
     aggregate(seed, AggregateStore(directory / "aggregates"))
 
