@@ -31,4 +31,8 @@ class Place(NamedTuple):
         return page
 
 
-PLACES = (Place("queue", "1", "tui.screens.queue:QueuePage", "every job, live", ("jobs",)),)
+PLACES = (
+    Place("queue", "1", "tui.screens.queue:QueuePage", "every job, live", ("jobs",)),
+    Place("job", "2", "tui.screens.job:JobPage", "the job last looked at: everything about it, its output"),
+    Place("skylines", "5", "tui.screens.skylines:SkylinesPage", "pipelines, and what their next runs will need"),
+)

@@ -69,3 +69,12 @@ def amount(value: float) -> str:
 def count(value: int) -> str:
     """A number with thin groups: ``1 204``."""
     return f"{value:,}".replace(",", " ")
+
+
+def size_text(size: float) -> str:
+    """Bytes: ``812``, ``1.2k``, ``15.8M``, ``2.0G``."""
+    for unit in ("", "k", "M", "G", "T"):
+        if size < 1024 or unit == "T":
+            break
+        size /= 1024
+    return f"{size:.1f}{unit}" if unit else str(int(size))

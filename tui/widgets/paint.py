@@ -8,7 +8,8 @@ from textual.widget import Widget
 NAMES = (
     "base", "dim", "header", "cursor", "accent", "good", "warn", "bad",
     "queued", "starting", "started", "finished", "failed", "killed", "held",
-    "used", "allocated", "free", "bold",
+    "used", "allocated", "free", "bold", "match",
+    "plan", "history", "band", "fixed", "layer0", "layer1", "layer2", "layer3", "layer4",
 )  # fmt: skip
 
 STYLES = {f"paint--{name}" for name in NAMES}

@@ -1,0 +1,102 @@
+"""What became of a job, in sentences that say what to do next."""
+
+from __future__ import annotations
+
+import signal
+
+from retz.client.types import Job, Why
+
+from .columns import seconds
+from .text import amount, duration, memory, printable
+
+
+def sentence(job: Job, why: Why | None, now: float) -> str:
+    """Why a job waits, how it goes, or why it ended."""
+    if job.over:
+        return ended(job)
+    if job.kill_requested is not None:
+        asked = duration(now - job.kill_requested.timestamp())
+        return f"It was told to end {asked} ago; what runs {amount(job.kill_grace_s)} s after that is ended by force."
+    if job.state == "QUEUED":
+        return waiting(job, why)
+    if job.state == "STARTING":
+        return (
+            f"On its way to {printable(job.agent or 'its machine')}: its files are fetched and the command is started."
+        )
+    return running(job)
+
+
+def waiting(job: Job, why: Why | None) -> str:
+    """Why it is not running."""
+    text = (why.summary if why is not None else job.why) or "It waits for its turn."
+    if why is not None and why.ahead:
+        ids = ", ".join(map(str, why.ahead_ids[:5]))
+        text += f" Ahead of it: {ids}{' and others' if why.ahead > min(5, len(why.ahead_ids)) else ''}."
+    if job.losses:
+        text += f" It was lost {_times(job.losses)} before{_because(job)}."
+    return printable(text)
+
+
+def running(job: Job) -> str:
+    """How it goes."""
+    parts = []
+    begun = seconds(job.started)
+    if job.losses:
+        parts.append(f"It was lost {_times(job.losses)} before; {_times(job.max_retries)} are borne.")
+    if job.timeout_s is not None and begun is not None:
+        parts.append(f"Its time limit of {duration(job.timeout_s)} is a limit for each attempt.")
+    return " ".join(parts)
+
+
+def ended(job: Job) -> str:
+    """Why it ended, and what one can do."""
+    ran = _ran(job)
+    if job.state == "FINISHED":
+        return f"It ended well{ran}{_peak(job)}."
+    told = printable(job.message or "")
+    match job.reason:
+        case "exit":
+            return f"Its command gave up{ran} with exit code {job.exit_code}: its stderr may say why."
+        case "signal":
+            return f"{_signal(job.signal)} ended it{ran}; it was not sent by Retz. {told}".rstrip()
+        case "oom":
+            return f"It used more memory than the {memory(job.resources.mem)} it asked for{ran}: submit it with more."
+        case "timeout":
+            limit = duration(job.timeout_s or 0)
+            return f"It ran into its time limit of {limit}: submit it with a longer one, or with less to do."
+        case "start":
+            return f"Its command could not be started: {told or 'look at its stderr'}."
+        case "fetch" | "image":
+            return f"What it needs could not be fetched: {told or 'look at its stderr'}. Then submit it again."
+        case "user":
+            return f"It was {told or 'killed by a user'}{ran}."
+        case "lost":
+            return f"It was lost {_times(job.losses)}, more often than it may be tried again{_because(job)}."
+    return told or "It ended."
+
+
+def _ran(job: Job) -> str:
+    begun, over = seconds(job.started), seconds(job.ended)
+    return f" after {duration(over - begun)}" if begun is not None and over is not None else " before it was started"
+
+
+def _peak(job: Job) -> str:
+    if job.usage is None or not job.usage.max_rss_mb:
+        return ""
+    return f", with {memory(job.usage.max_rss_mb)} of its {memory(job.resources.mem)} memory used at most"
+
+
+def _because(job: Job) -> str:
+    last = next((a.message for a in reversed(job.attempts) if a.reason == "lost" and a.message), job.message)
+    return f" ({printable(last)})" if last else ""
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def _signal(number: int | None) -> str:
+    try:
+        return f"Signal {number} ({signal.Signals(number or 0).name})"
+    except ValueError:
+        return f"Signal {number}"
