@@ -60,9 +60,15 @@ def _receive(incoming: BinaryIO, requests: SimpleQueue[Any]) -> None:
 
     Stores write whole files or nothing, so that ending at any moment is as good as any other.
     """
-    while len(header := incoming.read(HEADER.size)) == HEADER.size:
-        requests.put(pickle.loads(incoming.read(HEADER.unpack(header)[0])))
-    os._exit(0)
+    code = 1
+    try:
+        while len(header := incoming.read(HEADER.size)) == HEADER.size:
+            requests.put(pickle.loads(incoming.read(HEADER.unpack(header)[0])))
+        code = 0
+    except Exception:  # noqa: BLE001 - half a request of a parent that died, say: a process that hears nobody must not stay
+        traceback.print_exc(file=sys.stderr)
+    finally:
+        os._exit(code)
 
 
 def _answer(operation: str, place: Any, config: Any, arguments: Any) -> Answer:

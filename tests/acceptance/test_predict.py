@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,20 @@ def test_killed_workers_are_replaced_and_the_queue_does_not_notice(server: Serve
         assert retz_client.run("true").ok
         retz_client.delete_pipeline("p", retz_client.pipeline("p").runs[0].run)
         assert len(retz_client.pipeline("p").runs) == 1
+
+
+def test_a_worker_whose_server_died_in_the_middle_of_a_request_ends() -> None:
+    worker = subprocess.Popen(
+        [sys.executable, "-P", "-m", "estimator.worker"],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    try:
+        worker.communicate((100).to_bytes(8, "big") + b"half a request", timeout=30)
+        assert worker.returncode == 1
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 def test_idle_workers_end(make_server: Any) -> None:
