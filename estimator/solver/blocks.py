@@ -7,6 +7,7 @@ interval how many pieces are cheaper than that, so that a block can be split wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,7 +17,8 @@ from ..skyline import FloatArray, IntArray
 from .kernel import run_weights, suffix_sums
 from .segments import Segments, segments
 
-_NEIGHBOURS = 8
+_NEIGHBOURS = 12
+"""Tangents on either side of a block's sum that are never forgotten."""
 _CHUNK = 1 << 16
 _NEAR = 1e-11
 """Slopes closer than this part of the largest are one slope to the master programme."""
@@ -137,31 +139,33 @@ class Block:
         self.slopes, self.ranks = self.slopes[chosen], self.ranks[chosen]
         self.amounts, self.conjugates, self.idle = self.amounts[chosen], self.conjugates[chosen], self.idle[chosen]
 
-    def fill(self, problem: Problem, amount: float, plan: FloatArray) -> Block:
+    def fill(self, problem: Problem, amount: float, plan: FloatArray, reach: Sequence[int] = (1,)) -> Block:
         """Spend ``amount`` on the cheapest pieces, late ones first among equals; write the plan of these columns.
 
+        Args:
+            reach: How many pieces away from the last one taken, on either side, to look for more tangents.
+
         Returns:
-            The block with tangents at the slope that was reached and at its neighbours.
+            The block with tangents at the slope that was reached and at those.
         """
         above = int(np.searchsorted(self.amounts, amount, side="right"))
-        columns = self.end - self.start
-        low = self.ranks[above - 1] if above else np.zeros(columns, dtype=np.int64)
-        spent = float(self.amounts[above - 1]) if above else 0.0
-        width = problem.pieces.levels.shape[1]
+        if above == len(self.slopes):
+            return self._overfill(problem, amount, plan)
+        widened = 1 if len(reach) > 1 else 0  # what is looked for may lie beyond the next tangent
+        below, beyond = above - 1 - widened, min(above + widened, len(self.slopes) - 1)
+        columns, width = self.end - self.start, problem.pieces.levels.shape[1]
+        low = self.ranks[below] if below >= 0 else np.zeros(columns, dtype=np.int64)
+        spent = float(self.amounts[below]) if below >= 0 else 0.0
         base = np.arange(self.start, self.end) * width
         part = problem.pieces.levels.ravel()[base + low].astype(np.float64)
-        if above == len(self.slopes):  # the last tangent lies above all pieces
-            part[-1] += max(0.0, amount - spent) / problem.lengths[self.end - 1]
-            plan[self.start : self.end] = part
-            return self
-        column, rank, slope, length = _between(problem, base, low, self.ranks[above])
+        column, rank, slope, length = _between(problem, base, low, self.ranks[beyond])
         ends = np.cumsum(length)
         last = min(int(np.searchsorted(ends, amount - spent)), len(ends) - 1)
         taken = length[: last + 1].copy()
         taken[-1] -= ends[last] - min(amount - spent, ends[last])
         part += np.bincount(column[: last + 1], taken, columns) / problem.lengths[self.start : self.end]
         plan[self.start : self.end] = part
-        new = self._news(problem, _around(slope, last))
+        new = self._news(problem, _around(slope, last, reach))
         if not new:
             return self
         ranks = []
@@ -178,6 +182,12 @@ class Block:
             np.vstack([self.ranks, ranks]),
             np.concatenate([self.idle, np.zeros(len(new), dtype=np.int64)]),
         )
+
+    def _overfill(self, problem: Problem, amount: float, plan: FloatArray) -> Block:
+        """Spend more than the pieces below the last tangent, which are all; the rest goes to the last column."""
+        plan[self.start : self.end] = problem.pieces.levels[self.start : self.end, -1]
+        plan[self.end - 1] += max(0.0, amount - float(self.amounts[-1])) / problem.lengths[self.end - 1]
+        return self
 
     def _news(self, problem: Problem, slopes: list[int]) -> list[int]:
         near = _NEAR * problem.pieces.top
@@ -207,13 +217,9 @@ def _between(
     return column, flat[some] - base[column], slope[order], length[some] * lengths[column].astype(np.float64)
 
 
-def _around(slopes: IntArray, place: int) -> list[int]:
-    """The slope at a place of ascending ones, and its neighbours."""
+def _around(slopes: IntArray, place: int, reach: Sequence[int]) -> list[int]:
+    """The slope at a place of ascending ones, and others so many different places below and above."""
     here = slopes[place]
-    before, after = np.searchsorted(slopes, here), np.searchsorted(slopes, here, side="right")
-    found = [int(here)]
-    if before > 0:
-        found.append(int(slopes[before - 1]))
-    if after < len(slopes):
-        found.append(int(slopes[after]))
-    return found
+    before, after = int(np.searchsorted(slopes, here)), int(np.searchsorted(slopes, here, side="right"))
+    places = [before - far for far in reach if before >= far] + [after + far - 1 for far in reach]
+    return list(dict.fromkeys([int(here), *(int(slopes[each]) for each in places if each < len(slopes))]))

@@ -20,18 +20,26 @@ from .master import Cuts, Solution, solve
 from .segments import search
 
 _ROUNDS = 200
-_PATIENCE = 4
-"""A tangent that made no difference for so many rounds is forgotten; not any more after :data:`_FORGETFUL` rounds,
-so that rounds come to an end."""
-_FORGETFUL = 40
 _BLOCKS = 16
+"""Blocks of the first round."""
 _TANGENTS = 17
+"""Tangents of the first round: so many quantiles of all slopes."""
+_PATIENCE = 4
+"""A tangent far from a block's sum that made no difference for so many rounds is forgotten."""
+_FORGETFUL = 40
+"""From this round on nothing is forgotten any more, so that rounds come to an end."""
 _NEW_RUNS = 3
+"""Runs of each block whose worst demand becomes a cut in one round."""
 _NEIGHBOURS = 6
+"""Runs that get a cut at the same column."""
 _NOISE = 1e-9
+"""Part of the largest sum, or of a price, below which nothing is meant."""
 _CLOSE = 1e-7
-_RESUMED = 1
-_AROUND = (1.0, 0.997, 1.003, 0.98, 1.02)
+"""The bound is worth proving when the master programme's value comes so close to the plan's cost."""
+_RESUMED = 4
+"""Cuts for each block of a hint: those that are nearest to being tight."""
+_REACH = (1, 2, 3, 4, 5, 6, 8, 12, 16, 32, 64)
+"""Tangents for each block of a hint: so many pieces away. Sums moved by up to 8 when a thousand runs became 1 001."""
 
 
 @dataclass
@@ -68,7 +76,8 @@ def lazy(problem: Problem, warm: Mapping[str, Any] | None, tolerance: float) -> 
     for found.rounds in range(1, _ROUNDS + 1):
         solution = solve(problem, blocks, cuts)
         plan, blocks, grown = _fill(problem, blocks, solution, forget=found.rounds < _FORGETFUL)
-        backlogs, worst = problem.backlogs(plan, np.array([block.start for block in blocks]))
+        starts = np.array([block.start for block in blocks])
+        backlogs, worst = problem.backlogs(plan, starts)
         cost = problem.own_cost(plan) + (1 - problem.alpha) * float(backlogs.sum())
         more = _violated(problem, blocks, plan, worst - solution.backlogs[:, None], solution.backlogs)
         fresh = cuts.plus(more)
@@ -77,10 +86,10 @@ def lazy(problem: Problem, warm: Mapping[str, Any] | None, tolerance: float) -> 
         if last or cost - (solution.value + problem.nothing) <= _CLOSE * cost:
             _certify(problem, found, plan, cuts, solution)
             if last or found.closed(tolerance):
+                found.hint = _hint(problem, solution, starts, cuts)
                 break
         cuts = fresh
         blocks = _split(problem, blocks, cuts)
-    found.hint = _hint(problem, blocks, solution)
     return found
 
 
@@ -94,9 +103,12 @@ def _certify(problem: Problem, found: Found, plan: FloatArray, cuts: Cuts, solut
     found.bound = max(found.bound, lower_bound(problem, cuts, solution.multipliers))
 
 
-def _hint(problem: Problem, blocks: Sequence[Block], solution: Solution) -> dict[str, Any]:
-    starts = [int(problem.starts[block.start]) for block in blocks[: len(solution.sums)]]
-    return {"starts": starts, "sums": [float(each) for each in solution.sums]}
+def _hint(problem: Problem, solution: Solution, starts: IntArray, cuts: Cuts) -> dict[str, Any]:
+    """First intervals and sums of the blocks that begin where a demand was priced: the others made no difference."""
+    priced = np.isin(starts, cuts.columns[solution.multipliers > _NOISE])
+    priced[0] = True
+    sums = [float(each) for each in solution.sums[priced]]
+    return {"starts": [int(each) for each in problem.starts[starts[priced]]], "sums": sums}
 
 
 def lower_bound(problem: Problem, cuts: Cuts, multipliers: FloatArray) -> float:
@@ -158,18 +170,17 @@ def _understand(problem: Problem, warm: Mapping[str, Any] | None) -> tuple[IntAr
 
 def _resume(problem: Problem, whole: Block, columns: IntArray, sums: FloatArray) -> tuple[list[Block], Cuts]:
     """The blocks of a hint, with tangents around their sums, and the cuts that are nearly tight there."""
-    n, number = problem.shape
+    number = problem.shape[1]
     short = problem.sums[:, columns] - sums
     slack = np.maximum(short.max(axis=1, keepdims=True), 0.0) - short
     order = np.sort(slack, axis=None)
-    limit = order[min(len(order) - 1, _RESUMED * (n + len(columns)))]
+    limit = order[min(len(order) - 1, _RESUMED * len(columns))]
     runs, places = np.nonzero(slack <= limit)
-    cuts = Cuts.of(np.concatenate([np.arange(n), runs]), np.concatenate([np.zeros(n, dtype=np.int64), columns[places]]))
+    cuts = Cuts.of(runs, columns[places])
     parts = whole.split(problem, [int(each) for each in columns[1:]])
     amounts = -np.diff(sums, append=0.0)
     scratch = np.zeros(number)
-    for factor in _AROUND:
-        parts = [part.fill(problem, amount * factor, scratch) for part, amount in zip(parts, amounts, strict=True)]
+    parts = [part.fill(problem, each, scratch, _REACH) for part, each in zip(parts, amounts, strict=True)]
     for part, amount in zip(parts, amounts, strict=True):
         part.idle += _PATIENCE
         part.forget(amount, _PATIENCE)
