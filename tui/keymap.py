@@ -23,7 +23,8 @@ class KeymapError(ValueError):
 
 def known_ids() -> set[str]:
     """The ids of all bindings of ours."""
-    modules = ["tui.app", "tui.dialogs", "tui.commands", "tui.help", "tui.widgets.table"]
+    modules = ["tui.app", "tui.dialogs", "tui.commands", "tui.help", "tui.widgets.table", "tui.widgets.logview"]
+    modules += ["tui.widgets.facts"]
     modules += [place.path.partition(":")[0] for place in PLACES]
     return {id for module in modules for id in _ids(import_module(module))}
 

@@ -28,6 +28,8 @@ def sentence(job: Job, why: Why | None, now: float) -> str:
 
 def waiting(job: Job, why: Why | None) -> str:
     """Why it is not running."""
+    if job.held:
+        return "It is held: it does not start before it is released (u)."
     text = (why.summary if why is not None else job.why) or "It waits for its turn."
     if why is not None and why.ahead:
         ids = ", ".join(map(str, why.ahead_ids[:5]))

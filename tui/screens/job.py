@@ -64,9 +64,9 @@ class Status(Line):
         begun = seconds(job.started)
         if begun is not None:
             left += [(" for ", "dim"), (duration((seconds(job.ended) or self.now) - begun), "")]
-        if job.attempts:
-            left.append((f"   attempt {job.attempts[-1].number} of at most {job.max_retries + 1}", "dim"))
-        left.append((f"   {printable(job.owner)}", "dim"))
+        if job.losses:
+            left.append((f"   lost {job.losses} of {job.max_retries} times", "warn"))
+        left.append((f"   {printable(job.owner)[:8]}", "dim"))
         if job.pipeline:
             left.append((f"   pipeline {printable(job.pipeline)}, run {printable(job.run or '')}", "dim"))
         return left, self._exit(job)
@@ -96,6 +96,8 @@ class LogHead(Line):
             left += [(printable(name), "bold" if name == self.path else "dim"), ("  ", "")]
         left.append((self.attempt, "dim"))
         if view is None:
+            return left, []
+        if not view.opened:
             return left, []
         note = view.note or ("output is of now, not of the time above" if self.rewound else "")
         left.append((f"  {note}", "warn"))

@@ -183,6 +183,16 @@ class QueuePage(Page):
         event.stop()
         self.query_one(FilterBar).tell(self.sort, self.table.total, len(self.table.marked))
         self.say_why()
+        if self.table.selected is not None:
+            self.retz.job = self.table.selected.id
+
+    async def on_table_opened(self, event: Table.Opened) -> None:
+        """The job's page."""
+        from .job import JobPage
+
+        event.stop()
+        if self.table.selected is not None:
+            await self.retz.drill(JobPage(self.table.selected.id))
 
     # -- filter and sort ---------------------------------------------------------------------------------------
 

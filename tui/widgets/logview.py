@@ -97,6 +97,7 @@ class LogView(Painted, can_focus=True):
     def close(self, text: str) -> None:
         """Show no file but a text."""
         self._read = None
+        self.live = self.follow = False
         self.workers.cancel_group(self, "feed")
         self._rows = []
         self.say(text)
@@ -106,6 +107,11 @@ class LogView(Painted, can_focus=True):
         self._message = printable(text)
         self.refresh()
         self.post_message(self.Changed())
+
+    @property
+    def opened(self) -> bool:
+        """Whether there is a file."""
+        return self._read is not None
 
     def look(self) -> None:
         """Look now whether it has grown: something happened to the job."""
@@ -295,7 +301,7 @@ class LogView(Painted, can_focus=True):
         width = self.size.width
         base = self.paint("base") + (self.paint("dim") if self.stale else Style())
         if self._message or not self._rows:
-            text = self._message or "(empty)"
+            text = self._message or "nothing written (yet)"
             return Strip([Segment(slice_cells(f" {text}" if y == 0 else "", 0, width), base + self.paint("dim"))])
         if y >= len(self._rows):
             return Strip([Segment(" " * width, base)])

@@ -61,26 +61,28 @@ class Timeline(Painted):
         if job is None:
             return []
         if y == 0:
-            return self._times(job)
+            return self._times(job, width)
         attempts = job.attempts[-SHOWN:]
         if not attempts:
             return self._bar(job, None, 0, width)
         return self._bar(job, attempts[y - 1], y - 1 + len(job.attempts) - len(attempts), width)
 
-    def _times(self, job: Job) -> Cells:
+    def _times(self, job: Job, width: int) -> Cells:
+        """``submitted 13:59:34  waited 00:03  started …``; what can be read elsewhere gives way on a narrow screen."""
         begun, over = seconds(job.started), seconds(job.ended)
         submitted = job.submitted.timestamp()
-        cells: Cells = [(" submitted ", "dim"), (clock(submitted, self.now), "")]
-        cells += [("   waited " if begun else "   waiting ", "dim")]
-        cells += [(duration((begun or over or self.now) - submitted), "")]
+        parts = [("submitted", clock(submitted, self.now))]
+        parts.append(("waited" if begun or over else "waiting", duration((begun or over or self.now) - submitted)))
         if begun is not None:
-            cells += [("   started ", "dim"), (clock(begun, self.now), "")]
-            cells += [("   ran " if over else "   running ", "dim"), (duration((over or self.now) - begun), "")]
+            parts.append(("started", clock(begun, self.now)))
+            parts.append(("ran" if over else "running", duration((over or self.now) - begun)))
         if over is not None:
-            return [*cells, ("   ended ", "dim"), (clock(over, self.now), "")]
-        if begun is not None and job.timeout_s is not None:
-            cells += [("   ends by ", "dim"), (clock(begun + job.timeout_s, self.now), "")]
-        return cells
+            parts.append(("ended", clock(over, self.now)))
+        elif begun is not None and job.timeout_s is not None:
+            parts.append(("ends by", clock(begun + job.timeout_s, self.now)))
+        if sum(len(name) + len(value) + 3 for name, value in parts) > width:
+            parts = [part for part in parts if part[0] != "started"]
+        return [cell for name, value in parts for cell in ((f" {name} ", "dim"), (f"{value} ", ""))]
 
     def _bar(self, job: Job, attempt: Attempt | None, index: int, width: int) -> Cells:
         """``▸1 n17       ┄┄▒▒▓▓▓▓▓    03:54 ● running``."""

@@ -81,7 +81,7 @@ class UsagePlot(Painted):
     def _plot(self, width: int, height: int) -> list[Line]:
         values = self.values
         if not values or self._series is None:
-            return [[(" nothing measured yet" if self._series is not None else " nothing measured", "axis")]]
+            return [[(" nothing measured (yet)", "axis")]]
         step = self._series.interval_s or 1.0
         points = [(index * step, value) for index, value in enumerate(values)]
         end = len(values) * step
