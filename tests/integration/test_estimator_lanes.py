@@ -59,7 +59,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], No
             try:
                 for pipeline in ("slow", "quick"):
                     await lanes.call(tmp_path, "add_history", document=_history(pipeline, "a", "b"))
-                await test(lanes, Gate(tmp_path), tmp_path)
+                async with asyncio.timeout(2 * DEADLINE_S):
+                    await test(lanes, Gate(tmp_path), tmp_path)
             finally:
                 await lanes.close()
             assert not psutil.Process().children(recursive=True)

@@ -386,3 +386,15 @@ def test_a_store_in_memory_ends_with_its_service(tmp_path: Path, monkeypatch: py
         assert client.get("estimator/tpch_q12").body.decode() == PLAN
         assert list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_client_that_goes_away_in_its_body_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with running(EstimatorConfig(directory=tmp_path / "store", port=0)) as client:
+        leaving = client.send("POST", "translator", TWO_RUNS.encode(), {"Content-Length": "1000000"})
+        _until(lambda: bool(list(tmp_path.glob("retz-estimator-*"))))
+        leaving.close()
+        gone = 'route="/resourceestimator/translator",status="499"} 1'
+        _until(lambda: gone in client.get("metrics").body.decode())
+        assert not list(tmp_path.glob("retz-estimator-*"))
+        assert client.get("pipelines").json == []
