@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 
-from retz.client.types import Job, Why
+from retz.client.types import Job, Series, Why
 
 from .columns import seconds
 from .text import amount, duration, memory, printable
 
 
-def sentence(job: Job, why: Why | None, now: float) -> str:
+def sentence(job: Job, why: Why | None, used: Series | None, now: float) -> str:
     """Why a job waits, how it goes, or why it ended."""
     if job.over:
         return ended(job)
@@ -23,7 +23,7 @@ def sentence(job: Job, why: Why | None, now: float) -> str:
         return (
             f"On its way to {printable(job.agent or 'its machine')}: its files are fetched and the command is started."
         )
-    return running(job)
+    return running(job, used)
 
 
 def waiting(job: Job, why: Why | None) -> str:
@@ -39,15 +39,18 @@ def waiting(job: Job, why: Why | None) -> str:
     return printable(text)
 
 
-def running(job: Job) -> str:
+def running(job: Job, used: Series | None) -> str:
     """How it goes."""
     parts = []
-    begun = seconds(job.started)
     if job.losses:
         parts.append(f"It was lost {_times(job.losses)} before; {_times(job.max_retries)} are borne.")
-    if job.timeout_s is not None and begun is not None:
-        parts.append(f"Its time limit of {duration(job.timeout_s)} is a limit for each attempt.")
-    return " ".join(parts)
+    if used is not None and used.series:
+        (cpus, mem), asked = used.series[-1], job.resources
+        parts.append(
+            f"It uses {amount(cpus)} of {amount(asked.cpus)} cpus and {memory(mem)} of {memory(asked.mem)} memory,"
+            f" at most {memory(max(used.max_rss_mb, mem))} so far."
+        )
+    return " ".join(parts) or "It runs; what it uses has not been measured yet."
 
 
 def ended(job: Job) -> str:

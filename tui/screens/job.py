@@ -148,6 +148,7 @@ class JobPage(Page):
         self.drilled = job_id is not None
         self.job: Job | None = None
         self.why: Why | None = None
+        self.series: Series | None = None
         self.path = "stdout"
         self.attempt: int | None = None
         self._shown: tuple[int, int, str] | None = None
@@ -220,10 +221,17 @@ class JobPage(Page):
         why = await self.session.client.why(job.id) if waits else None
         if wanted != self.wanted:
             return
+        if self.job is None or self.job.id != job.id:
+            self.series = None
         self.job, self.why = job, why
         self.retz.job = self.wanted = job.id
         self._show()
-        await self._measure(job)
+        self.series = await self._used(job)
+        self._measured_at = self.session.now()
+        if self.job is job:
+            self._show()
+            self.query_one("#cpus", UsagePlot).show(self.series, job.resources.cpus)
+            self.query_one("#memory", UsagePlot).show(self.series, job.resources.mem)
 
     async def _ask(self) -> Job:
         client, moment = self.session.client, self.retz.moment
@@ -237,18 +245,16 @@ class JobPage(Page):
         self._as_it_is_now = not then.jobs
         return then.jobs[0] if then.jobs else now
 
-    async def _measure(self, job: Job) -> None:
+    async def _used(self, job: Job) -> Series | None:
         number = self._number(job)
-        series: Series | None = None
-        if number is not None:
-            try:
-                series = await self.session.client.usage(job.id, attempt=number)
-            except ApiError as error:
-                if error.status != 404:  # archived without its series
-                    raise
-        self._measured_at = self.session.now()
-        self.query_one("#cpus", UsagePlot).show(series, job.resources.cpus)
-        self.query_one("#memory", UsagePlot).show(series, job.resources.mem)
+        if number is None:
+            return None
+        try:
+            return await self.session.client.usage(job.id, attempt=number)
+        except ApiError as error:
+            if error.status != 404:  # archived without its series
+                raise
+            return None
 
     def _number(self, job: Job) -> int | None:
         """The attempt that is looked at."""
@@ -268,7 +274,7 @@ class JobPage(Page):
         job = self.job
         if job is None:
             return
-        text = sentence(job, self.why, self.now)
+        text = sentence(job, self.why, self.series, self.now)
         if self._as_it_is_now:
             text = f"This is the job as it is now: at the time above it was neither waiting nor running. {text}"
         self.query_one("#sentence", Message).say(text)

@@ -58,7 +58,8 @@ class UsagePlot(Painted):
             return self._head(width)
         lines = self._lines(width, self.size.height - 1)
         line = lines[y - 1] if y <= len(lines) else []
-        segments = [Segment(text, base + self.paint(LOOKS.get(style, ""))) for text, style in line]
+        parts = [(" ", ""), *line]
+        segments = [Segment(text, base + self.paint(LOOKS.get(style, ""))) for text, style in parts]
         taken = sum(segment.cell_length for segment in segments)
         return Strip([*segments, Segment(" " * max(0, width - taken), base)]).crop(0, width)
 
@@ -81,11 +82,11 @@ class UsagePlot(Painted):
     def _plot(self, width: int, height: int) -> list[Line]:
         values = self.values
         if not values or self._series is None:
-            return [[(" nothing measured (yet)", "axis")]]
+            return [[("nothing measured (yet)", "axis")]]
         step = self._series.interval_s or 1.0
         points = [(index * step, value) for index, value in enumerate(values)]
         end = len(values) * step
         used = Series("used", [*points, (end, values[-1])], "thin")
         asked = Series("asked for", [(0.0, self._asked), (end, self._asked)], "dashed")
         unit = "MB" if self.kind == "memory" else "cpus"
-        return render([asked, used], width=width - 1, height=height, x_range=(0.0, end), y_unit=unit)
+        return render([asked, used], width=width - 3, height=height, x_range=(0.0, end), y_unit=unit)
