@@ -19,8 +19,8 @@ from . import errors
 from .child_process import command, environment
 from .config import EstimatorConfig
 from .errors import Busy, EstimatorError, WorkerFailed
+from .frames import HEADER, Answer, pack
 from .operations import SOLVING, WRITING, Outcome
-from .worker import HEADER, Answer, pack
 
 MAX_WAITING = 64
 """Calls that may wait in a lane; one more is refused. A line longer than that is minutes of solving."""
@@ -303,8 +303,12 @@ class _Worker:
             await self._process.wait()
 
     async def _how(self) -> str:
-        self.kill()  # its pipes are closed: whatever it does, it does for nobody
-        code = await self._process.wait()
+        # Not killed at once: a process that has ended must be left for asyncio to find, or its status is lost.
+        try:
+            code = await asyncio.wait_for(self._process.wait(), _STOP_S)
+        except TimeoutError:
+            self.kill()  # its pipes are closed: whatever it does, it does for nobody
+            code = await self._process.wait()
         return f" ({signal.strsignal(-code)})" if code < 0 else f" with code {code}"
 
 

@@ -36,7 +36,12 @@ _FORMATS = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"
 
 
 def perform(operation: str, place: Path, config: EstimatorConfig, arguments: Mapping[str, Any]) -> Outcome:
-    """See :func:`estimator.operations.run`."""
+    """Do one operation on the store at ``place``, here and now.
+
+    Raises:
+        BadArgument: there is no such operation, or an argument makes no sense.
+        EstimatorError: what the operation raises.
+    """
     function = _OPERATIONS.get(operation)
     if function is None:
         raise BadArgument(f"there is no operation {operation!r}")

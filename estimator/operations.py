@@ -1,7 +1,7 @@
 """What can be done with a store, by name: the operations that a serving process has done by its workers.
 
 This module is read in serving processes, so it imports nothing of numpy; the operations themselves are in
-:mod:`estimator.operation_functions`, which only :func:`run` loads.
+:mod:`estimator.operation_functions`, which only workers load.
 
 All operations take keyword arguments; those with a default may be left out:
 
@@ -35,11 +35,7 @@ WISHES are ``solver``, ``alpha``, ``beta``, ``interval``, ``min_runs`` and ``kin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
-
-from .config import EstimatorConfig
+from typing import NamedTuple
 
 SOLVING = frozenset({"estimate", "plot", "text", "reservation", "backtest", "translate"})
 """Operations that may take long; all others are quick."""
@@ -55,15 +51,3 @@ class Outcome(NamedTuple):
 
     body: bytes
     media: str = "application/json"
-
-
-def run(operation: str, place: Path, config: EstimatorConfig, arguments: Mapping[str, Any]) -> Outcome:
-    """Do one operation on the store at ``place``, here and now.
-
-    Raises:
-        BadArgument: there is no such operation, or an argument makes no sense.
-        EstimatorError: what the operation raises.
-    """
-    from .operation_functions import perform
-
-    return perform(operation, place, config, arguments)

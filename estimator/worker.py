@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import struct
 import sys
 import traceback
 from queue import SimpleQueue
@@ -16,21 +15,10 @@ from threading import Thread
 from typing import Any, BinaryIO
 
 from .errors import EstimatorError
-from .operations import run
-
-HEADER = struct.Struct(">Q")
-"""Length of the pickle that follows."""
+from .frames import HEADER, Answer, pack
+from .operation_functions import perform
 
 NICENESS = 10
-
-Answer = tuple[str, Any, str]
-"""``("done", body, media)``, ``("refused", class name, text)`` of an EstimatorError, or ``("failed", "", text)``."""
-
-
-def pack(message: object) -> bytes:
-    """One frame."""
-    content = pickle.dumps(message, protocol=5)
-    return HEADER.pack(len(content)) + content
 
 
 def main() -> None:
@@ -73,7 +61,7 @@ def _receive(incoming: BinaryIO, requests: SimpleQueue[Any]) -> None:
 
 def _answer(operation: str, place: Any, config: Any, arguments: Any) -> Answer:
     try:
-        outcome = run(operation, place, config, arguments)
+        outcome = perform(operation, place, config, arguments)
         return "done", outcome.body, outcome.media
     except EstimatorError as error:
         return "refused", type(error).__name__, str(error)
