@@ -250,14 +250,16 @@ class Site:
 
 
 @asynccontextmanager
-async def running_site(directory: Path, options: dict[str, object] | None = None, **store: Any) -> AsyncIterator[Site]:
+async def running_site(
+    directory: Path, options: dict[str, object] | None = None, engine: PuppetEngine | None = None, **store: Any
+) -> AsyncIterator[Site]:
     """A server with users ann, bob and root (an admin)."""
     config = load_server({"retz.data-dir": str(directory), **(options or {})})
     with Database.open(directory, options=StoreOptions(**store)) as db:
         db.attach(asyncio.get_running_loop())
         await db.apply([Change("users", user.key, user) for user in (ANN, BOB, ROOT)])
         archive = Archive.open(directory / "archive")
-        engine = PuppetEngine()
+        engine = engine or PuppetEngine()
         core = Core(
             db=db,
             archive=archive,

@@ -1,0 +1,173 @@
+"""Bars of three tones that carry their number: used ▓, held but idle ▒, free ·. Pure, but for the line of bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rich.segment import Segment
+from textual.strip import Strip
+
+from ..text import amount, count, fit, memory, width_of
+from .paint import STYLES, Painted
+from .table import Cell
+
+USED, HELD, FREE = "▓", "▒", "·"
+SHORTEST = 3
+"""A bar of fewer cells says nothing: the number stands alone."""
+
+
+class Level(NamedTuple):
+    """How much of something is held, and how much of that is really used.
+
+    Attributes:
+        used: None where nobody measures.
+    """
+
+    total: float
+    held: float = 0.0
+    used: float | None = None
+
+
+class Kind(NamedTuple):
+    """How a resource is shown.
+
+    Attributes:
+        number: Cells that ``held/total`` takes.
+    """
+
+    name: str
+    title: str
+    text: Callable[[float], str]
+    number: int
+
+
+def _whole(value: float) -> str:
+    return str(int(value))
+
+
+KINDS = {
+    "cpus": Kind("cpus", "cpus", amount, 9),
+    "mem": Kind("mem", "memory", memory, 13),
+    "gpus": Kind("gpus", "gpus", _whole, 5),
+    "disk": Kind("disk", "disk", memory, 13),
+    "ports": Kind("ports", "ports", _whole, 9),
+}
+
+
+def cells(width: int, level: Level) -> tuple[int, int, int]:
+    """Cells that are used, held but idle, and free; together ``width``.
+
+    What is held shows at least one cell, and a bar looks full only if all is held.
+    """
+    if level.total <= 0 or width <= 0:
+        return 0, 0, max(0, width)
+    held = _share(width, level.held / level.total)
+    used = 0
+    if level.used is not None and level.held > 0 and level.used > 0:
+        used = min(held, round(width * level.used / level.total))
+    return used, held - used, width - held
+
+
+def _share(width: int, part: float) -> int:
+    if part <= 0:
+        return 0
+    if part >= 1:
+        return width
+    return max(1, min(width - 1, round(width * part))) if width > 1 else 1
+
+
+def bar(width: int, level: Level) -> list[Cell]:
+    """The bar alone."""
+    used, held, free = cells(width, level)
+    parts = ((USED * used, "used"), (HELD * held, "allocated"), (FREE * free, "free"))
+    return [part for part in parts if part[0]]
+
+
+def meter(width: int, kind: Kind, level: Level) -> list[Cell]:
+    """Bar and number, ``▓▓▒▒····  12/16``, exactly as wide as said; the number alone where there is no room."""
+    if level.total <= 0:
+        return [(fit("–", width, right=True), "dim")]
+    number = f"{kind.text(level.held)}/{kind.text(level.total)}"
+    room = width - kind.number - 1
+    if room < SHORTEST:
+        return [(fit(number, width, right=True), "")]
+    return [*bar(room, level), (fit(number, width - room, right=True), "")]
+
+
+def percent(part: float, whole: float) -> str:
+    """``75%`` in four cells."""
+    return f"{100 * part / whole:3.0f}%" if whole > 0 else "   –"
+
+
+class Meters(Painted):
+    """Bars side by side, each with name and share: ``cpus ▓▓▒▒···  75%``. Those without any are left out.
+
+    Args:
+        below: One to a line with amounts in words instead.
+    """
+
+    COMPONENT_CLASSES = STYLES
+
+    def __init__(self, *, below: bool = False, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._below = below
+        self._levels: list[tuple[Kind, Level]] = []
+
+    def show(self, levels: Sequence[tuple[Kind, Level]]) -> None:
+        """Show these."""
+        present = [pair for pair in levels if pair[1].total > 0 or pair[1].held > 0]
+        if present != self._levels:
+            lines = len(present) != len(self._levels)
+            self._levels = present
+            self.refresh(layout=lines and self._below)
+
+    def get_content_height(self, container: object, viewport: object, width: int) -> int:
+        """A line for each, or one for all."""
+        return max(1, len(self._levels)) if self._below else 1
+
+    def render_line(self, y: int) -> Strip:
+        """One line."""
+        width = self.size.width
+        parts = self._row(y, width) if self._below else self._together(width)
+        base = self.paint("base")
+        taken = sum(width_of(text) for text, _ in parts)
+        parts.append((" " * max(0, width - taken), ""))
+        return Strip([Segment(text, base + self.paint(style)) for text, style in parts]).crop(0, width)
+
+    def _together(self, width: int) -> list[Cell]:
+        """All in one line, equally wide; at most 36 cells each, for the eye compares them."""
+        if not self._levels:
+            return []
+        room = min(36, (width - 1) // len(self._levels))
+        parts: list[Cell] = [(" ", "")]
+        for kind, level in self._levels:
+            length = room - width_of(kind.title) - 8
+            parts.append((f"{kind.title} ", "dim"))
+            parts += bar(length, level) if length >= SHORTEST else []
+            parts.append((f" {percent(level.held, level.total)}  ", ""))
+        return parts
+
+    def _row(self, y: int, width: int) -> list[Cell]:
+        if y >= len(self._levels):
+            return []
+        kind, level = self._levels[y]
+        words = in_words(kind, level)
+        length = max(SHORTEST, min(48, width - 50))
+        return [(f" {fit(kind.title, 7)} ", "dim"), *bar(length, level), (f"  {words}", "")]
+
+
+def in_words(kind: Kind, level: Level) -> str:
+    """``12 of 16 held,  4 free,  7.1 used``, the numbers below each other where this stands in lines."""
+    text, width = kind.text, max(4, kind.number // 2)
+    if level.total <= 0:
+        return f"{fit(text(level.held), width, right=True)} held"
+    free = max(0.0, level.total - level.held)
+    held = f"{fit(text(level.held), width, right=True)} of {fit(text(level.total), 6, right=True)} held"
+    used = "" if level.used is None else f", {text(level.used)} used"
+    return f"{held}, {fit(text(free), width, right=True)} free{used}"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 agent``, ``1 204 agents``."""
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"
