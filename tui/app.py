@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 
@@ -14,6 +15,7 @@ from retz.client.types import Event
 from retz.config import ClientConfig
 
 from .commands import Command, CommandLine, CommandPalette, parse
+from .keyboard import Keyboard
 from .keymap import checked
 from .page import Page
 from .places import PLACES
@@ -22,7 +24,7 @@ from .text import printable
 from .themes import FALLBACK, THEMES, known
 
 
-class RetzApp(App[None]):
+class RetzApp(Keyboard):
     """The window.
 
     Args:
@@ -49,6 +51,7 @@ class RetzApp(App[None]):
         Binding("escape", "back", "back", show=False, id="app.back", tooltip="Close what is open, then the page."),
         Binding("question_mark", "help", "help", id="app.help", key_display="?", tooltip="Every key that works here."),
         Binding("colon", "command_line", "command", id="app.command", key_display=":", tooltip="Type a command."),
+        Binding("R", "live", "live", show=False, id="app.live", tooltip="Back from the past to what is now."),
         Binding("q", "quit", "quit", id="app.quit"),
         Binding("ctrl+c", "quit", "quit", show=False, id="app.interrupt", priority=True),
     ]
@@ -72,10 +75,18 @@ class RetzApp(App[None]):
 
     async def on_mount(self) -> None:
         """Connect, and show the queue."""
+        self._heed_signals()
         self.session.on_events = self._events
         self.session.on_link = self._link_changed
         self.run_worker(self.session.follow(), group="session", exclusive=True)
         await self.action_go("queue")
+
+    def _heed_signals(self) -> None:
+        """Whoever ends us gets the terminal back as it was."""
+        if self.is_headless:
+            return
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
 
     async def on_unmount(self) -> None:
         """Leave."""
@@ -124,7 +135,13 @@ class RetzApp(App[None]):
         """Look at another time."""
         self.moment = moment
         for page in self.pages:
+            page.link_changed()
             page.reload(now=True)
+
+    def action_live(self) -> None:
+        """Look at what is now again."""
+        if self.moment is not None:
+            self.rewind(None)
 
     # -- commands ------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,7 @@ def main(
             raise click.ClickException(str(error)) from None
         return
     app.run()
+    sys.exit(app.return_code)
 
 
 def _app(config_file: str | None, server: str | None, readonly: bool, theme: str) -> RetzApp:
