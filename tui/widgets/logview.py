@@ -122,6 +122,7 @@ class LogView(Painted, can_focus=True):
         pause = FIRST_PAUSE_S
         while True:
             self._wake.clear()
+            lost = False
             try:
                 grew = await self._feed(read)
                 pause = FIRST_PAUSE_S if grew else min(1.5 * pause, LONGEST_PAUSE_S)
@@ -129,10 +130,10 @@ class LogView(Painted, can_focus=True):
                 self._refused(error)
                 pause = LONGEST_PAUSE_S
             except RetzError:
-                pause = LONGEST_PAUSE_S  # the top of the screen tells that there is no connection
+                lost, pause = True, LONGEST_PAUSE_S  # the top of the screen tells that there is no connection
             if self._need is None or pause == LONGEST_PAUSE_S:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause if self.live or not self._opened else None)
+                    await asyncio.wait_for(self._wake.wait(), pause if self.live or lost else None)
 
     async def _feed(self, read: Read) -> bool:
         """Fetch what is needed, or else what is new; whether that was anything."""
@@ -306,6 +307,8 @@ class LogView(Painted, can_focus=True):
         if y >= len(self._rows):
             return Strip([Segment(" " * width, base)])
         row = self._rows[y]
+        if not row.text.isascii():  # what is far off the screen is not measured: lines have up to 32 KiB
+            row = row._replace(text=row.text[: 2 * (self._left + width)])
         strip = Strip(self._segments(row, base)).crop(0, width)
         if not self.window.wrap and cells(row.text) > self._left + width:
             return Strip([*strip.crop(0, width - 1), Segment("›", base + self.paint("dim"))])
