@@ -23,7 +23,7 @@ class Screen:
         modes: The private modes that are on (``?1049`` the second screen, ``?25`` the cursor, ...).
         strange: Everything that is neither text nor one of the few sequences that the window has use for.
         clipboard: Texts that were sent to the clipboard (OSC 52), still in base64.
-        coloured: Whether any colour was set.
+        coloured: Whether any colour was set; shades of grey are none.
     """
 
     def __init__(self, columns: int, rows: int) -> None:
@@ -49,6 +49,11 @@ class Screen:
     def text(self) -> str:
         """The same as one text."""
         return "\n".join(self.lines)
+
+    def column_of(self, line: int, text: str) -> int:
+        """The cell in which a text begins on a line; wide characters before it fill two."""
+        before = "".join(cell or "\0" for cell in self._cells[line])
+        return before.index(text)
 
     def feed(self, text: str) -> None:
         """Something was written."""
@@ -89,8 +94,7 @@ class Screen:
             for number in given[1:].split(";"):
                 (self.modes.add if final == "h" else self.modes.discard)(f"?{number}")
         elif final == "m":
-            numbers = set(re.split("[;:]", given))
-            self.coloured |= bool(numbers & {"38", "48", *map(str, (*range(30, 38), *range(40, 48), *range(90, 108)))})
+            self.coloured |= _has_colour([int(number or 0) for number in re.split("[;:]", given)])
         elif final == "J" and given == "2":
             self.resize(self.columns, self.rows)
         elif (final, given[:1]) not in (("$p", "?"), ("u", ">"), ("u", "<"), ("t", "1")):
@@ -111,3 +115,15 @@ class Screen:
         if width == 2:
             row[self._x + 1] = ""
         self._x += width
+
+
+def _has_colour(numbers: list[int]) -> bool:
+    while numbers:
+        first = numbers.pop(0)
+        if first in (38, 48):
+            if numbers[:1] != [2] or len(set(numbers[1:4])) > 1:
+                return True
+            numbers = numbers[4:]
+        elif first % 60 in (*range(31, 37), *range(41, 47)):
+            return True
+    return False

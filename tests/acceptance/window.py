@@ -118,7 +118,9 @@ class Window:
             self.read(0.05)
         while self.read(0):
             continue
-        return self.process.wait(0.1)
+        code = self.process.poll()
+        assert code is not None, f"it does not end; this is seen:\n{self.screen.text}"
+        return code
 
     def quit(self) -> int:
         """``q``; the exit code."""
