@@ -19,7 +19,7 @@ from ..dialogs import Chooser, Prompt
 from ..holding import Holding, holding_at
 from ..page import Page
 from ..text import amount, count, memory, printable
-from ..widgets.bars import Message
+from ..widgets.bars import Message, TopLine
 from ..widgets.meter import KINDS, Kind, Level, Meters, counted, meter
 from ..widgets.table import Cell, Column, Table
 
@@ -81,9 +81,9 @@ def agent_columns() -> list[Column[Agent]]:
         Column("host", "HOST", lambda agent: (printable(agent.host or agent.id), ""), 10, flexible=True, sort="host"),
         Column("state", "STATE", state_cell, 13, sort="state"),
         _resource("cpus", 16, 0),
-        _resource("mem", 20, 6),
+        _resource("mem", 17, 6),
         _resource("gpus", 10, 5),
-        _resource("disk", 20, 2),
+        _resource("disk", 17, 2),
         _resource("ports", 13, 1),
         Column(
             "jobs",
@@ -103,9 +103,8 @@ def as_then(agents: Sequence[Agent], holding: Holding) -> list[Agent]:
     then = []
     for agent in agents:
         held = holding.held(agent.id)
-        then.append(
-            replace(agent, used=held, free=Resources(), measured=None, jobs=len(holding.by_agent.get(agent.id, ())))
-        )
+        free = Resources(**{name: max(0, getattr(agent.total, name) - getattr(held, name)) for name in KINDS})
+        then.append(replace(agent, used=held, free=free, measured=None, jobs=len(holding.by_agent.get(agent.id, ()))))
     return then
 
 
@@ -227,6 +226,7 @@ class AgentsPage(Watching):
             self.query_one("#sums", Meters).show(levels(found.sum.total, found.sum.used))
         else:
             self._show_past(first, found, past)
+        self.query_one(TopLine).refresh()
         await self._say_who(past)
 
     def _show_past(self, first: int, found: Agents, past: Holding) -> None:

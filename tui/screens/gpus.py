@@ -15,7 +15,7 @@ from retz.client.types import Agent, Agents, Gpu, Job
 from ..columns import seconds, title_of
 from ..holding import Holding
 from ..text import duration, memory, printable
-from ..widgets.bars import Line, Message
+from ..widgets.bars import Line, Message, TopLine
 from ..widgets.gpugrid import VIEWS, GpuGrid, value_of
 from ..widgets.meter import counted
 from ..widgets.sparks import Histories, spark
@@ -24,6 +24,8 @@ from .agents import AgentPage, Watching, open_job, rewound_text
 
 IDS = 500
 """Jobs asked for by id in one request: their text fits the request line."""
+BESIDE = 72
+"""Cells that telemetry and the history's name take beside it."""
 IDLE_S = 60.0
 """Shorter pauses are nothing to speak of."""
 NO_TELEMETRY = "no telemetry"
@@ -73,7 +75,8 @@ class GpusPage(Watching):
         grid.add_class("ages")
         yield grid
         yield DetailLine(id="holder")
-        yield DetailLine(id="state")
+        yield DetailLine(id="telemetry")
+        yield DetailLine(id="remarks")
 
     @property
     def grid(self) -> GpuGrid:
@@ -108,7 +111,10 @@ class GpusPage(Watching):
         extra = len(agents) - len(found.agents)
         most = max(found.sum.largest.gpus, *(len(agent.gpus) for agent in agents), 1)
         self.grid.show(first, agents, found.total + extra, most, aside)
-        self.query_one("#rewound", Message).say("" if past is None else " " + rewound_text(past, self.session.admin))
+        rewound = self.query_one("#rewound", Message)
+        rewound.display = past is not None
+        rewound.say("" if past is None else rewound_text(past, self.session.admin))
+        self.query_one(TopLine).refresh()
         self.say_which()
 
     async def _load_jobs(self, agents: Iterable[Agent]) -> None:
@@ -136,30 +142,32 @@ class GpusPage(Watching):
     def say_which(self) -> None:
         """The lines about the selected GPU."""
         selected = self.grid.selected
-        holder, state = self.query_one("#holder", DetailLine), self.query_one("#state", DetailLine)
+        holder, telemetry, remarked = self.query(DetailLine)
         if selected is None:
-            holder.say([])
-            state.say([])
+            for line in (holder, telemetry, remarked):
+                line.say([])
             return
         agent, gpu = selected
         job = None if gpu.job is None else self._jobs.get(gpu.job)
         past = self._past
         now = self.session.now() if past is None else past.moment
         what = f"{printable(agent.host or agent.id)}:{gpu.index}  {model_of(gpu)}".rstrip()
+        holder.say([(what, "bold"), (f"   {holder_text(gpu, job, now)}", "")])
         if past is None:
-            holder.say([(what, "bold"), (f"   {holder_text(gpu, job, now)}", "")], telemetry_parts(gpu))
-            state.say(remarks(agent, gpu, job, now), self._history(gpu))
+            telemetry.say(telemetry_parts(gpu), self._history(gpu))
+            remarked.say(remarks(agent, gpu, job, now))
         else:
-            holder.say([(what, "bold"), (f"   {holder_text(gpu, job, now)}", "")])
-            state.say([])
+            telemetry.say([])
+            remarked.say([])
 
     def _history(self, gpu: Gpu) -> list[Cell]:
         values = self._histories[self.grid.view].of(gpu.uuid)
         if all(value is None for value in values):
             return []
-        width = max(10, min(60, self.size.width // 3))
+        width = max(8, min(60, self.size.width - BESIDE))
         spoken = duration(min(len(values), width) * self.poll_s)
-        return [(f"{self.grid.view} for {spoken} ", "dim"), (spark(values, width), "used")]
+        drawn = spark(values, width).lstrip()
+        return [(f"{self.grid.view} for {spoken} ", "dim"), ("·" * (width - len(drawn)), "free"), (drawn, "used")]
 
     def on_gpu_grid_wanted(self, event: GpuGrid.Wanted) -> None:
         """Machines came into sight."""

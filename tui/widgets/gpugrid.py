@@ -74,8 +74,8 @@ class Geometry(NamedTuple):
 def geometry(width: int, height: int, label: int, most: int, total: int) -> Geometry:
     """Lay out ``total`` machines of at most ``most`` GPUs each."""
     most = max(1, most)
-    per_line = max(1, min(most, (width - label - 1) // NARROWEST))
-    lines = -(-most // per_line)
+    lines = -(-most // max(1, (width - label - 1) // NARROWEST))
+    per_line = -(-most // lines)
     cell = max(NARROWEST, min(WIDEST, (width - label - 1) // per_line))
     wide = Geometry(label, cell, 1, per_line, lines)
     across = min(total, width // wide.slot()) if most <= FEW and total * lines > height else 1
@@ -261,14 +261,14 @@ class GpuGrid(Painted, ScrollView, can_focus=True):
             return [(fit(" ·", grid.slot()), "dim")]
         away = agent.state != "active"
         mark = "✘ " if away else ""
-        name = f" {mark}{printable(_name(agent))}" if first == 0 else ""
-        cells: list[Cell] = [(fit(name, grid.label), "failed" if away else "")]
+        name = f" {mark}{printable(_name(agent))}" if first == 0 else f"  +{first}"
+        cells: list[Cell] = [(fit(name, grid.label), "dim" if first else "failed" if away else "")]
         for number in range(first, first + grid.per_line):
             chosen = (index, number) == self.place
             cells.append(("▌" if chosen else " ", "accent"))
             if number < len(agent.gpus):
                 parts = cell_parts(agent.gpus[number], self.view, grid.cell - 1)
-                cells += [(text, f"{style} cursor" if chosen else style) for text, style in parts]
+                cells += [(text, f"cursor {style}" if chosen else style) for text, style in parts]
             else:
                 cells.append((" " * (grid.cell - 1), ""))
         cells.append((" ", ""))

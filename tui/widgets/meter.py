@@ -15,6 +15,8 @@ from .table import Cell
 USED, HELD, FREE = "▓", "▒", "·"
 SHORTEST = 3
 """A bar of fewer cells says nothing: the number stands alone."""
+TOGETHER = 20
+"""Cells that each of several bars in one line takes at least; the last ones go where there is less room."""
 
 
 class Level(NamedTuple):
@@ -34,24 +36,45 @@ class Kind(NamedTuple):
 
     Attributes:
         number: Cells that ``held/total`` takes.
+        pair: Makes ``held/total``.
     """
 
     name: str
     title: str
     text: Callable[[float], str]
     number: int
+    pair: Callable[[float, float], str]
 
 
 def _whole(value: float) -> str:
     return str(int(value))
 
 
+def _cpus_pair(held: float, total: float) -> str:
+    return f"{amount(held)}/{amount(total)}"
+
+
+def _whole_pair(held: float, total: float) -> str:
+    return f"{_whole(held)}/{_whole(total)}"
+
+
+def bytes_pair(held: float, total: float) -> str:
+    """Two amounts of MiB in the unit of the second: ``64.5/512G``."""
+    unit, factor = next((pair for pair in (("T", 1 << 20), ("G", 1 << 10)) if total >= pair[1]), ("M", 1))
+    first, second = (_three_digits(value / factor) for value in (held, total))
+    return f"{first}/{second}{unit}"
+
+
+def _three_digits(value: float) -> str:
+    return "0" if value == 0 else f"{value:.1f}" if value < 99.95 and value != int(value) else f"{value:.0f}"
+
+
 KINDS = {
-    "cpus": Kind("cpus", "cpus", amount, 9),
-    "mem": Kind("mem", "memory", memory, 13),
-    "gpus": Kind("gpus", "gpus", _whole, 5),
-    "disk": Kind("disk", "disk", memory, 13),
-    "ports": Kind("ports", "ports", _whole, 9),
+    "cpus": Kind("cpus", "cpus", amount, 9, _cpus_pair),
+    "mem": Kind("mem", "memory", memory, 10, bytes_pair),
+    "gpus": Kind("gpus", "gpus", _whole, 5, _whole_pair),
+    "disk": Kind("disk", "disk", memory, 10, bytes_pair),
+    "ports": Kind("ports", "ports", _whole, 9, _whole_pair),
 }
 
 
@@ -88,7 +111,7 @@ def meter(width: int, kind: Kind, level: Level) -> list[Cell]:
     """Bar and number, ``▓▓▒▒····  12/16``, exactly as wide as said; the number alone where there is no room."""
     if level.total <= 0:
         return [(fit("–", width, right=True), "dim")]
-    number = f"{kind.text(level.held)}/{kind.text(level.total)}"
+    number = kind.pair(level.held, level.total)
     room = width - kind.number - 1
     if room < SHORTEST:
         return [(fit(number, width, right=True), "")]
@@ -137,11 +160,12 @@ class Meters(Painted):
 
     def _together(self, width: int) -> list[Cell]:
         """All in one line, equally wide; at most 36 cells each, for the eye compares them."""
-        if not self._levels:
+        levels = self._levels[: max(1, (width - 1) // TOGETHER)]
+        if not levels:
             return []
-        room = min(36, (width - 1) // len(self._levels))
+        room = min(36, (width - 1) // len(levels))
         parts: list[Cell] = [(" ", "")]
-        for kind, level in self._levels:
+        for kind, level in levels:
             length = room - width_of(kind.title) - 8
             parts.append((f"{kind.title} ", "dim"))
             parts += bar(length, level) if length >= SHORTEST else []
@@ -153,19 +177,25 @@ class Meters(Painted):
             return []
         kind, level = self._levels[y]
         words = in_words(kind, level)
-        length = max(SHORTEST, min(48, width - 50))
+        length = max(SHORTEST, min(48, width - WORDS - 11))
         return [(f" {fit(kind.title, 7)} ", "dim"), *bar(length, level), (f"  {words}", "")]
 
 
+WORDS = 46
+"""Cells of the longest of them."""
+
+
 def in_words(kind: Kind, level: Level) -> str:
-    """``12 of 16 held,  4 free,  7.1 used``, the numbers below each other where this stands in lines."""
-    text, width = kind.text, max(4, kind.number // 2)
+    """``12 of 16 held  4 free  7.1 used``, the numbers below each other where this stands in lines."""
+
+    def right(value: float) -> str:
+        return fit(kind.text(value), 6, right=True)
+
     if level.total <= 0:
-        return f"{fit(text(level.held), width, right=True)} held"
+        return f"{right(level.held)} held"
     free = max(0.0, level.total - level.held)
-    held = f"{fit(text(level.held), width, right=True)} of {fit(text(level.total), 6, right=True)} held"
-    used = "" if level.used is None else f", {text(level.used)} used"
-    return f"{held}, {fit(text(free), width, right=True)} free{used}"
+    used = "" if level.used is None else f" {right(level.used)} used"
+    return f"{right(level.held)} of {right(level.total)} held {right(free)} free{used}"
 
 
 def counted(number: int, one: str, many: str = "") -> str:
