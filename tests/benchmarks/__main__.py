@@ -1,7 +1,8 @@
 """``make bench``: every figure that has a target, measured and set beside it. Exit code 0 whatever comes out.
 
 Figures depend on the machine; run it on a quiet one, and compare ratios. Single benchmarks print more:
-``python -m tests.benchmarks.bench_store`` (and ``_query``, ``_scheduler``, ``_local``, ``_server``, ``_cli``).
+``python -m tests.benchmarks.bench_store`` (and ``_query``, ``_scheduler``, ``_local``, ``_server``, ``_cli``, ``_estimator_solver``, ``_estimator_parse``,
+``_estimator_cli``).
 """
 
 from __future__ import annotations
@@ -34,12 +35,24 @@ TARGETS = (
     ("idle_rss_mb", "<=", 80, "idle, server + launcher, MB"),
     ("version_ratio", "<=", 9, "retz --version against python -c pass"),
     ("list_ratio", "<=", 9, "retz list against python -c pass"),
+    ("highs_100x100", ">=", 5, "FastSolver against HiGHS, 100 runs x 100 intervals"),
+    ("highs_10x1000", ">=", 40, "the same, 10 x 1 000"),
+    ("highs_100x1000", ">=", 100, "the same, 100 x 1 000 (HiGHS is stopped after 30 s: at least)"),
+    ("solve_s_1000x10000", "<=", 10, "FastSolver, 1 000 x 10 000, one core, s"),
+    ("solve_mb_1000x10000", "<=", 2_000, "its memory, MB"),
+    ("one_more_run", ">=", 5, "one more run on 1 000 x 1 000, against from scratch"),
+    ("native_lines_per_s", ">=", 300_000, "parsing the native format, lines/s"),
+    ("rm_lines_per_s", ">=", 150_000, "parsing the ResourceManager's log, lines/s"),
+    ("predict_s", "<=", 1.2, "retz-estimator predict on the sample, whole process, s"),
 )
 
 
-def run(module: str) -> str:
+HIGHS_LIMIT_S = 30
+
+
+def run(module: str, *arguments: str) -> str:
     """What a benchmark prints."""
-    command = [sys.executable, "-m", f"tests.benchmarks.{module}"]
+    command = [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -69,11 +82,26 @@ def collect() -> dict[str, Any]:
     return figures
 
 
+def estimator() -> dict[str, Any]:
+    """The estimator's figures by name."""
+    solver = json.loads(run("bench_estimator_solver", str(HIGHS_LIMIT_S)))
+    parsing = json.loads(run("bench_estimator_parse"))
+    return {
+        **{f"highs_{each['runs']}x{each['intervals']}": each["ratio"] for each in solver["against_highs"]},
+        "solve_s_1000x10000": solver["largest"]["seconds"],
+        "solve_mb_1000x10000": solver["largest"]["peak_mb"],
+        "one_more_run": solver["one_more_run"]["ratio"],
+        "native_lines_per_s": parsing["native"]["lines_per_s"],
+        "rm_lines_per_s": parsing["resource_manager"]["lines_per_s"],
+        **json.loads(run("bench_estimator_cli")),
+    }
+
+
 def main() -> None:
     """Measure, print a table."""
     python = platform.python_version()
     print(f"{platform.platform()}, Python {python}, {os.cpu_count()} cpus, fdatasync {fsync_ms():.2f} ms")
-    figures = collect()
+    figures = {**collect(), **estimator()}
     for name, sign, target, text in TARGETS:
         value = figures[name]
         good = value >= target if sign == ">=" else value <= target
