@@ -24,7 +24,7 @@ class KeymapError(ValueError):
 def known_ids() -> set[str]:
     """The ids of all bindings of ours."""
     modules = ["tui.app", "tui.dialogs", "tui.commands", "tui.help", "tui.widgets.table", "tui.widgets.logview"]
-    modules += ["tui.widgets.facts"]
+    modules += ["tui.widgets.facts", "tui.widgets.stepplot", "tui.screens.pipeline"]
     modules += [place.path.partition(":")[0] for place in PLACES]
     return {id for module in modules for id in _ids(import_module(module))}
 

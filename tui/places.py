@@ -34,7 +34,13 @@ class Place(NamedTuple):
 PLACES = (
     Place("queue", "1", "tui.screens.queue:QueuePage", "every job, live", ("jobs",)),
     Place("job", "2", "tui.screens.job:JobPage", "the job last looked at: everything about it, its output"),
-    Place("agents", "3", "tui.screens.agents:AgentsPage", "every machine: what is held and used", ("nodes", "machines")),
+    Place(
+        "agents", "3", "tui.screens.agents:AgentsPage", "every machine: what is held and used", ("nodes", "machines")
+    ),
     Place("gpus", "4", "tui.screens.gpus:GpusPage", "every GPU: who holds it, what it does"),
     Place("skylines", "5", "tui.screens.skylines:SkylinesPage", "pipelines, and what their next runs will need"),
+    Place(
+        "cluster", "6", "tui.screens.cluster:ClusterPage", "use, waiting and throughput over time; rewind", ("pulse",)
+    ),
+    Place("users", "7", "tui.screens.users:UsersPage", "who uses how much, now and over the day"),
 )

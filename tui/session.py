@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
@@ -18,6 +19,9 @@ Link = Literal["connecting", "live", "lost"]
 BATCH_S = 0.05
 """Events are handed over in batches at most so often: twenty frames a second."""
 
+RECENT = 200
+"""Events that are kept to be shown."""
+
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 
 
@@ -30,6 +34,7 @@ class Session:
         trouble: What to tell the user while it does not.
         lost_at: Since when, on this side's clock.
         status: The server's latest word on itself.
+        recent: The latest events, each with the time at which it came.
     """
 
     def __init__(self, config: ClientConfig) -> None:
@@ -39,6 +44,7 @@ class Session:
         self.trouble = ""
         self.lost_at = 0.0
         self.status: Status | None = None
+        self.recent: deque[tuple[float, Event]] = deque(maxlen=RECENT)
         self.on_events: Callable[[list[Event]], None] = lambda events: None
         self.on_link: Callable[[], None] = lambda: None
         self._batch: list[Event] = []
@@ -92,6 +98,7 @@ class Session:
 
     def _hand_over(self, event: Event) -> None:
         self._batch.append(event)
+        self.recent.append((self.now(), event))
         if self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_later(BATCH_S, self._flush)
 

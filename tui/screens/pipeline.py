@@ -221,8 +221,8 @@ class PipelinePage(Page):
         refusal = self.query_one("#refusal", Static)
         refusal.update(printable(self.refusal))
         refusal.display = bool(self.refusal)
-        self.plot.display = bool(series)
-        self.plot.stale = self.solving and self.prediction is not None
+        self.plot.display = any(each.style != "dashed" for each in series)
+        self.plot.pending = self.solving
         if picture is not None:
             self.plot.show(series, picture.unit)
             self.query_one("#saving", Message).say(picture.saving())
@@ -252,7 +252,7 @@ class PipelinePage(Page):
         where = "at most" if at is None else f"at {duration(round(at))}"
         left = [(f" {where:<14}", "accent" if at is not None else "dim")]
         for what, text in reading:
-            left += [(f"{what} ", "dim"), (f"{text:<22}", "plan" if what == "predicted" else "")]
+            left += [(f"{what} ", "dim"), (f"{text:<24}", "plan" if what == "predicted" else "")]
         self.query_one(Reading).say(left, [])
 
     def on_step_plot_read(self, event: StepPlot.Read) -> None:

@@ -102,6 +102,9 @@ class SkylinesPage(Page):
         self.table.show(0, self._pipelines, len(self._pipelines))
         self.query_one(TopLine).refresh()
         self._preview()
+        if self.retz.pipeline is not None:  # another page wants to show one
+            name, self.retz.pipeline = self.retz.pipeline, None
+            await self.retz.drill(PipelinePage(name, self.user))
 
     @work(exclusive=True, group="preview")
     async def _preview(self) -> None:

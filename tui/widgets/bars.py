@@ -62,10 +62,17 @@ class TopLine(Line):
         right = [
             ("  ", ""),
             *([("read-only  ", "warn")] if app.readonly else []),
-            link[session.link],
+            *(_rewound(app.moment, session.now()) if app.moment is not None else [link[session.link]]),
             (f"  {clock} ", "dim"),
         ]
         return left, right
+
+
+def _rewound(moment: float, now: float) -> list[tuple[str, str]]:
+    """``◀ rewound to 09:41:00 (−4:23:00) · R live``; with the day unless it is today's."""
+    then = datetime.fromtimestamp(moment)
+    day = "" if then.date() == datetime.fromtimestamp(now).date() else f"{then:%m-%d} "
+    return [(f"◀ rewound to {day}{then:%H:%M:%S}", "accent"), (f" (−{duration(now - moment)}) · R live", "dim")]
 
 
 class Banner(Line):

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
 
-from estimator.steps import Line, Series, render, values_at
+from estimator.steps import Line, Point, Series, render, values_at
 
 from ..text import printable
 from .paint import STYLES, Painted
@@ -32,11 +32,12 @@ class StepPlot(Painted, can_focus=True):
     Attributes:
         cursor: The ``x`` whose values are read; None while nothing is read.
         zoomed: The range of ``x`` on the screen; None is all of it.
-        stale: Drawn dim: what is shown is about to be replaced.
+        pending: The bold line is drawn dim: another is about to take its place.
+        stale: All is drawn dim: it is old.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = STYLES
-    DEFAULT_CSS = "StepPlot { height: 1fr; }"
+    DEFAULT_CSS = "StepPlot { height: 1fr; padding: 0 1; }"
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "read(-1)", "cursor", id="plot.left", key_display="←→", tooltip="Read values further left."),
@@ -52,6 +53,7 @@ class StepPlot(Painted, can_focus=True):
 
     cursor: reactive[float | None] = reactive(None)
     zoomed: reactive[tuple[float, float] | None] = reactive(None)
+    pending: reactive[bool] = reactive(False)
     stale: reactive[bool] = reactive(False)
 
     class Read(Message):
@@ -91,12 +93,17 @@ class StepPlot(Painted, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """One line of the picture."""
         lines = self._drawing()
-        base = self.paint("base") + (self.paint("dim") if self.stale else self.paint(""))
-        segments = []
-        for text, style in lines[y] if y < len(lines) else ():
-            name = PAINTS.get(style, "")
-            segments.append(Segment(printable(text), base + self.paint("free" if self.stale and name else name)))
+        base = self.paint("base")
+        segments = [
+            Segment(printable(text), base + self.paint(self._style(style)))
+            for text, style in (lines[y] if y < len(lines) else ())
+        ]
         return Strip(segments).extend_cell_length(self.size.width, base).crop(0, self.size.width)
+
+    def _style(self, style: str) -> str:
+        if self.stale and style:
+            return "free"
+        return "dim" if self.pending and style == "bold" else PAINTS.get(style, "")
 
     def _drawing(self) -> list[Line]:
         wanted = (self.size, self.zoomed, self.cursor)
@@ -104,11 +111,21 @@ class StepPlot(Painted, can_focus=True):
             self._drawn_for = wanted
             width, height = self.size
             self._lines = (
-                render(self.series, width=width, height=height, x_range=self.shown, y_unit=self.unit,
-                       cursor=self.cursor)
+                render(self.series, width=width, height=height, x_range=self.shown, y_range=self._heights(),
+                       y_unit=self.unit, cursor=self.cursor)
                 if self.series and width > 0 and height > 0 else []
             )  # fmt: skip
         return self._lines
+
+    def _heights(self) -> tuple[float, float] | None:
+        """Zoomed in, the heights that occur there; they begin at zero unless all are far from it."""
+        if self.zoomed is None:
+            return None
+        lines = [points for each in self.series for points in (each.points, each.upper) if points]
+        values = [value for points in lines for value in _between(points, *self.zoomed)]
+        low, high = min(values, default=0.0), max(values, default=0.0)
+        room = 0.1 * (high - low) or 0.1 * high or 1.0
+        return (low - room if low > high / 2 else 0.0), high + room
 
     @property
     def label_width(self) -> int:
@@ -170,14 +187,15 @@ class StepPlot(Painted, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """Read where the mouse is."""
-        self._read_at(event.x)
+        self._read_at(event)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Dragged: read along."""
         if event.button == 1:
-            self._read_at(event.x)
+            self._read_at(event)
 
-    def _read_at(self, x: int) -> None:
+    def _read_at(self, event: events.MouseEvent) -> None:
+        x = event.x - self.gutter.left
         low, high = self.shown
         columns = max(1, self.size.width - self.label_width)
         if x >= self.label_width:
@@ -192,3 +210,10 @@ class StepPlot(Painted, can_focus=True):
         """Zoom out."""
         event.stop()
         self.action_zoom(-1)
+
+
+def _between(points: Sequence[Point], low: float, high: float) -> list[float]:
+    """The values that occur between two places."""
+    values = [value for x, value in points if low <= x <= high]
+    before = [value for x, value in points[:-1] if x < low][-1:]
+    return [*values, *before] if points[-1][0] >= low else []
