@@ -19,7 +19,7 @@ _LP_CELLS = 20_000
 
 
 class FastSolver(MatrixSolver):
-    """Exact; see docs/estimator-proofs.md. The order of the runs makes no difference."""
+    """Exact; see docs/estimator.md. The order of the runs makes no difference."""
 
     name: ClassVar[str] = "fast"
 

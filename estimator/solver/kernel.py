@@ -1,7 +1,7 @@
 """The optimisation problem that solvers share, without times, resources and units: a matrix of counts in, a plan out.
 
 ``counts[i, k]`` is what run ``i`` of ``n`` held in interval ``k`` of ``N``; a plan is one number per interval. What a
-plan costs is the closed form of the linear programme in :mod:`estimator.solver.lp`; docs/estimator-proofs.md proves
+plan costs is the closed form of the linear programme in :mod:`estimator.solver.lp`; docs/estimator.md proves
 what is used here.
 """
 
