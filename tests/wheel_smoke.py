@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def main(binaries: Path) -> None:
-    """Start the installed server, run one job with the installed client, look at its result."""
+    """Start the installed server, run one job with the installed client, look at it; then the estimator."""
     with tempfile.TemporaryDirectory(prefix="retz-wheel-", ignore_cleanup_errors=True) as home:
         environment = {"PATH": f"{binaries}:/usr/bin:/bin", "HOME": home, "LANG": "C.UTF-8"}
         version = subprocess.run(
@@ -39,11 +39,30 @@ def main(binaries: Path) -> None:
                 timeout=60,
             )
             assert (run.returncode, run.stdout) == (0, "hello\n"), run
+            window = subprocess.run(
+                [binaries / "retz-tui", "--server", line.split()[-1], "--once", "queue"],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert window.returncode == 0 and "retz ▸ queue" in window.stdout and "live" in window.stdout, window
+            estimate(binaries, Path(home), environment)
         finally:
             server.send_signal(signal.SIGTERM)
             assert server.wait(30) == 0
             server.stdout.close()
     print(f"the installed {version.stdout.strip()} runs jobs")
+
+
+def estimate(binaries: Path, home: Path, environment: dict[str, str]) -> None:
+    """From a log to a picture with the installed estimator."""
+    program = [binaries / "retz-estimator", "--store", home / "skylines"]
+    log, picture = home / "tpch.log", home / "skyline.png"
+    log.write_bytes(subprocess.run([*program, "sample"], env=environment, check=True, stdout=subprocess.PIPE).stdout)
+    for arguments in (["parse", log], ["plot", "tpch_q12", "-o", picture]):
+        subprocess.run([*program, *arguments], env=environment, check=True, capture_output=True, timeout=60)
+    assert picture.read_bytes().startswith(b"\x89PNG"), "no picture"
 
 
 if __name__ == "__main__":
