@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..errors import DuplicateRecurrenceId, ParseError
+from ..errors import ParseError
 from ..model import RecurrenceId, ResourceSkyline
 from ..skylinestore.base import SkylineStore
 from .base import MAX_PROBLEMS, Bad, BlockParser, Finished, LogParser, Progress, Report, SingleLineParser
@@ -150,16 +150,22 @@ def _add(store: SkylineStore, jobs: list[Finished], report: Report) -> None:
     runs: dict[RecurrenceId, list[ResourceSkyline]] = {}
     for run, job in jobs:
         runs.setdefault(run, []).append(job)
-    for run in store.add_many(runs.items()):
-        # A run that has one of the jobs may lack the others.
-        count = sum(not _added(store, run, job) for job in runs[run]) if len(runs[run]) > 1 else 1
-        report.duplicates[run] = report.duplicates.get(run, 0) + count
     report.runs.update(dict.fromkeys(runs))
+    while runs:
+        # A run that has one of the jobs may lack the others; in the next round another process may have added some.
+        refused = {run: runs[run] for run in store.add_many(runs.items())}
+        runs = {}
+        for run, given in refused.items():
+            missing = _missing(store, run, given)
+            report.duplicates[run] = report.duplicates.get(run, 0) + len(given) - len(missing)
+            if missing:
+                runs[run] = missing
 
 
-def _added(store: SkylineStore, run: RecurrenceId, job: ResourceSkyline) -> bool:
-    try:
-        store.add_history(run, [job])
-    except DuplicateRecurrenceId:
-        return False
-    return True
+def _missing(store: SkylineStore, run: RecurrenceId, jobs: list[ResourceSkyline]) -> list[ResourceSkyline]:
+    """Those of the jobs that the run does not have; of two with one id the first."""
+    found = (store.get_history(run) or {}).get(run, [])
+    missing = {job.job_id: job for job in reversed(jobs)}
+    for known in found:
+        missing.pop(known.job_id, None)
+    return list(missing.values())[::-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -292,6 +292,32 @@ def test_a_run_that_has_one_of_the_jobs_gets_the_others(tmp_path: Path, store: S
     path.write_bytes(b"end a\nend b\nend a\nend c\n")
     assert translate([path], store, parser=Same()).duplicates == {("words", "run"): 2}
     assert everything(store) == {"words/run": ["a", "b", "c"]}
+
+
+def test_the_jobs_that_a_run_lacks_are_written_at_once(
+    tmp_path: Path, store: SkylineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Same(Words):
+        def parse_line(self, line: bytes) -> Finished | None:
+            finished = super().parse_line(line)
+            return finished and (RecurrenceId("words", "run"), finished[1])
+
+    path = tmp_path / "log"
+    path.write_bytes(b"end a\n")
+    translate([path], store, parser=Same())
+    path.write_bytes(b"".join(b"end %c\n" % letter for letter in b"abcdefghij"))
+    rounds: list[int] = []
+    add_many = type(store).add_many
+
+    def counting(self: SkylineStore, runs: Iterable[tuple[RecurrenceId, list[ResourceSkyline]]]) -> list[RecurrenceId]:
+        given = list(runs)
+        rounds.append(sum(len(jobs) for _, jobs in given))
+        return add_many(self, given)
+
+    monkeypatch.setattr(type(store), "add_many", counting)
+    assert translate([path], store, parser=Same()).duplicates == {("words", "run"): 1}
+    assert rounds == [10, 9]
+    assert everything(store) == {"words/run": list("abcdefghij")}
 
 
 def test_two_lines_of_one_run_are_one_job(tmp_path: Path, store: SkylineStore) -> None:
