@@ -7,8 +7,9 @@ from typing import Any
 
 from .documents import amounts_to_json
 from .model import RecurrenceId, ResourceSkyline
-from .skyline import Skyline, total
+from .skyline import Skyline
 from .skylinestore.base import Runs, SkylineStore
+from .solver.demand import merge
 from .solver.runs import run_skyline
 
 MOST_STEPS = 1000
@@ -19,8 +20,8 @@ def runs_overview(runs: Runs, skylines: int = 0) -> list[dict[str, Any]]:
     """One object per run, in the order of ``runs``.
 
     ``start`` is epoch milliseconds, 0 if unknown; ``duration_s`` reaches from its first to its last moment;
-    ``allocated`` and ``used`` are the run's peaks by resource, ``used`` null where nobody measured. So many of the
-    last runs have ``skylines``, with an allocated and a used one, which is null where nobody measured.
+    ``allocated`` and ``used`` are the run's peaks by resource, ``used`` null unless all its jobs were measured. So
+    many of the last runs have ``skylines``, with an allocated and a used one, which is null where ``used`` is.
     """
     found = [_overview(run, jobs) for run, jobs in runs.items()]
     for each, jobs in list(zip(found, runs.values(), strict=True))[len(found) - min(skylines, len(found)) :]:
@@ -39,22 +40,16 @@ def _steps(skyline: Skyline) -> dict[str, Any]:
 
 
 def _overview(run: RecurrenceId, jobs: Sequence[ResourceSkyline]) -> dict[str, Any]:
-    first = min((job.submitted for job in jobs), default=0)
-    allocated = total(_placed(job, job.skyline, first) for job in jobs)
-    used = [_placed(job, job.used, first) for job in jobs if job.used is not None]
+    allocated, used = merge(jobs), merge(jobs, "used")
+    assert allocated is not None  # only what was used can be unknown
     return {
         "run": run.run,
-        "start": first,
+        "start": min((job.submitted for job in jobs if job.submitted), default=0),
         "jobs": len(jobs),
-        "duration_s": allocated.duration,
-        "allocated": amounts_to_json(allocated.peak()),
-        "used": amounts_to_json(total(used).peak()) if used else None,
+        "duration_s": allocated[0].duration,
+        "allocated": amounts_to_json(allocated[0].peak()),
+        "used": None if used is None else amounts_to_json(used[0].peak()),
     }
-
-
-def _placed(job: ResourceSkyline, skyline: Skyline, first: int) -> Skyline:
-    """On the run's clock."""
-    return skyline.shift((job.submitted - first) // 1000)
 
 
 def forget(store: SkylineStore, pipeline: str, runs: Runs) -> int:

@@ -35,3 +35,14 @@ def test_a_fine_skyline_is_coarsened_to_its_peaks() -> None:
     assert len(shown.times) <= MOST_STEPS + 1
     assert shown.peak() == true.peak()
     assert (true - shown).peak()["memory"] <= 0  # nowhere less than was held
+
+
+def test_jobs_are_placed_as_for_a_prediction() -> None:
+    """A job whose submission nobody knows starts with its run, not in 1970; use is known if that of all jobs is."""
+    held = Skyline.interval(0, 10, SPEC)
+    unknown = ResourceSkyline("a", held, 0, 10, SPEC, used=held)
+    known = ResourceSkyline("b", held, 1_700_000_000_000, 1_700_000_010_000, SPEC)
+    (run,) = runs_overview({RecurrenceId("p", "r"): [unknown, known]}, skylines=1)
+    assert (run["start"], run["duration_s"]) == (1_700_000_000_000, 10)
+    assert run["allocated"] == {"memory": 2, "vcores": 2}
+    assert run["used"] is None and run["skylines"]["used"] is None
