@@ -36,11 +36,13 @@ class Usage:
         start_ms: Epoch milliseconds of the first point.
         interval_ms: Time from one point to the next; a point holds for that long.
         points: (vcores in use, memory MB) in order.
+        end_ms: When the attempt ended: its last point holds no longer than that. None if it holds for its full time.
     """
 
     start_ms: int
     interval_ms: float
     points: Sequence[tuple[float, float]]
+    end_ms: int | None = None
 
 
 def run_skyline(job_id: str, spans: Sequence[Span], usages: Sequence[Usage] = ()) -> ResourceSkyline:
@@ -105,7 +107,9 @@ def _edges(usage: Usage, zero: int) -> IntArray:
     edges = np.rint(usage.interval_ms * np.arange(len(usage.points) + 1, dtype=np.float64)) + (usage.start_ms - zero)
     if not (np.abs(edges) <= MAX_TIME).all():
         raise ValueError(f"a measurement of {len(usage.points)} points, {usage.interval_ms} ms apart, is too long")
-    return edges.astype(np.int64)
+    moments = edges.astype(np.int64)
+    # Beyond the end it would stand beside the use of the job that came next.
+    return moments if usage.end_ms is None else np.minimum(moments, usage.end_ms - zero)
 
 
 def _container(sizes: Iterable[Amounts]) -> dict[str, float]:

@@ -24,6 +24,10 @@ from .lines import name_of
 MAX_LIVE = 100_000
 """Jobs that have not ended beyond so many are not counted."""
 
+_SECOND = 1000
+_LEAST_MS = 100
+"""A shorter attempt's processor time is spread over so long: its clocks are too coarse for a rate."""
+
 _RESOURCES = {"mem": "memory", "cpus": "vcores", "gpus": "gpus"}
 _archived = re.compile(rb'\["([0-9a-f]{8})",').match
 _journalled = re.compile(rb"([0-9a-f]{8}) (\d{1,20} \d{1,20} )(?=\[)").match
@@ -112,9 +116,10 @@ def _finished(record: Record, job_id: str, ended: int) -> Finished | None:
     amounts = {ours: _number(value) for name, ours in _RESOURCES.items() if (value := _resources(record).get(name))}
     spans, usages = [], []
     for attempt in _attempts(record):
-        start = _milliseconds(attempt["started"])
-        spans.append(Span(start, _milliseconds(attempt.get("ended"), ended), amounts))
-        if usage := _usage(attempt.get("usage"), start):
+        start, end = _milliseconds(attempt["started"]), _milliseconds(attempt.get("ended"), ended)
+        span = _whole_seconds(start, end, amounts)
+        spans.append(span)
+        if usage := _usage(attempt.get("usage"), span, end - start):
             usages.append(usage)
     if not spans:  # never started: it held nothing
         return None
@@ -138,14 +143,31 @@ def _attempts(record: Record) -> list[Record]:
     return [attempt for attempt in attempts if attempt.get("started") is not None]
 
 
-def _usage(usage: object, start: int) -> Usage | None:
-    if not isinstance(usage, dict) or not usage.get("series"):
+def _whole_seconds(start: int, end: int, amounts: Mapping[str, float]) -> Span:
+    """Both moments rounded down, so that a job that begins when another ends does not stand beside it for a second.
+
+    The jobs of a run are records of their own here, with whole seconds. What is shorter holds for one second.
+    """
+    first = start // _SECOND * _SECOND
+    return Span(first, max(first + _SECOND, end // _SECOND * _SECOND) if end > start else first - start + end, amounts)
+
+
+def _usage(usage: object, span: Span, duration: int) -> Usage | None:
+    """What was measured; of an attempt too short for a series its sums, as if it had used them evenly."""
+    if not isinstance(usage, dict):
         return None
-    series = usage["series"]
+    series = usage.get("series") or []
     if not isinstance(series, list) or not all(isinstance(point, list) and len(point) == 2 for point in series):
         raise ParseError("the series of a usage is a list of pairs")
-    points = [(_number(cpus) / 100, _number(memory)) for cpus, memory in series]
-    return Usage(start, _number(usage.get("interval_s")) * 1000, points)
+    if series:
+        points = [(_number(cpus) / 100, _number(memory)) for cpus, memory in series]
+        return Usage(span.start_ms, _number(usage.get("interval_s")) * 1000, points, span.end_ms)
+    memory = _number(usage.get("max_rss_mb") or 0)
+    # Without an interval it may be a long job's: answers of the API have no series. Whatever runs has some memory.
+    if not usage.get("interval_s") or not memory:
+        return None
+    vcores = _number(usage.get("cpu_s") or 0) * 1000 / max(_LEAST_MS, duration)
+    return Usage(span.start_ms, max(1, span.end_ms - span.start_ms), [(vcores, memory)], span.end_ms)
 
 
 def _name(value: object, what: str) -> str:

@@ -77,6 +77,18 @@ def test_the_use_of_several_jobs_is_added_up() -> None:
     )
 
 
+def test_a_last_point_holds_no_longer_than_its_attempt() -> None:
+    """Else the use of jobs one after the other would be added up where they meet."""
+    jobs = [span(0, 10_000, memory=100, vcores=1), span(10_000, 20_000, memory=100, vcores=1)]
+    measured = [
+        Usage(EPOCH + start, 8000.0, [(1.0, 50.0), (1.0, 60.0)], EPOCH + start + 10_000) for start in (0, 10_000)
+    ]
+    record = run_skyline("run", jobs, measured)
+    assert record.used is not None
+    assert record.used.peak() == {"memory": 60, "vcores": 1}
+    assert record.used.integral()["vcores"] == 20
+
+
 def test_use_counts_within_the_run() -> None:
     record = run_skyline("run", [span(1000, 3000, memory=9, vcores=1)], [Usage(EPOCH, 10_000.0, [(1.0, 5.0)])])
     assert record.used == Skyline.interval(0, 2, {"memory": 5, "vcores": 1})

@@ -12,6 +12,7 @@ import pytest
 from estimator.errors import ParseError
 from estimator.model import RecurrenceId
 from estimator.skyline import Skyline
+from estimator.solver.demand import merge
 from estimator.translator.base import Finished
 from estimator.translator.retz_jobs import RetzJobLineParser
 from retz.model.job import Attempt, Job, Usage
@@ -81,15 +82,15 @@ def block(data: bytes, parser: RetzJobLineParser | None = None) -> tuple[list[Fi
 def test_every_form_says_the_same(form: Callable[[Job], bytes]) -> None:
     run, found = parse(form(job()))
     assert run == RecurrenceId("nightly", "2017-06-21")
-    assert (found.job_id, found.submitted, found.finished) == ("7", 1001250, 1012500)
+    assert (found.job_id, found.submitted, found.finished) == ("7", 1001000, 1012000)
     held = {"memory": 100, "vcores": 2.5, "gpus": 1}
-    # Zero is the start of the first attempt, 1001.25; each second holds the peak of what it spans.
-    assert found.skyline == Skyline.of({0: held, 2: {}, 3: held, 12: {}})
+    # Zero is the second of the first attempt's start, 1001.25; all moments are rounded down.
+    assert found.skyline == Skyline.of({0: held, 2: {}, 4: held, 11: {}})
     assert found.container == held
     if form in WITH_SERIES:
         assert found.used is not None
-        assert found.used.at(4) == {"memory": 50, "vcores": 1.5} and found.used.at(6) == {"memory": 90, "vcores": 1.0}
-        assert (found.used.start, found.used.end) == (3, 12)
+        assert found.used.at(5) == {"memory": 50, "vcores": 1.5} and found.used.at(6) == {"memory": 90, "vcores": 1.0}
+        assert (found.used.start, found.used.end) == (4, 11)
     else:
         assert found.used is None
 
@@ -99,7 +100,31 @@ def test_jobs_of_one_run_come_one_by_one_and_know_their_place() -> None:
     data = b"\n".join([api(job()), b"", api(job(id=8, attempts=(late,), ended=1101.0)), b""])
     jobs, bad = block(data)
     assert not bad and [found.job_id for _, found in jobs] == ["7", "8"] and jobs[0][0] == jobs[1][0]
-    assert jobs[1][1].submitted - jobs[0][1].submitted == 98750
+    assert jobs[1][1].submitted - jobs[0][1].submitted == 99000
+
+
+def test_jobs_one_after_the_other_do_not_stand_side_by_side() -> None:
+    begins = [1000.25 + 10.5 * number for number in range(5)]
+    jobs = [
+        job(id=number, ended=start + 10.4, attempts=(Attempt(1, "a", start, start, start + 10.4, usage=SERIES),))
+        for number, start in enumerate(begins)
+    ]
+    found, _ = block(b"".join(archived(each) + b"\n" for each in jobs))
+    held = merge([each for _, each in found])
+    used = merge([each for _, each in found], "used")
+    assert held is not None and held[0].peak() == {"memory": 100, "vcores": 2.5, "gpus": 1}
+    assert (held[0].start, held[0].end) == (0, 52)
+    assert used is not None and used[0].peak() == {"memory": 90, "vcores": 1.5}
+
+
+def test_a_job_shorter_than_a_second_is_not_lost() -> None:
+    usage = Usage(cpu_s=0.3, max_rss_mb=20.0, interval_s=2.0)
+    short = Attempt(number=1, agent="a", launched=1000.5, started=1000.5, ended=1000.75, usage=usage)
+    found = parse(archived(job(attempts=(short,))))[1]
+    assert found.skyline == Skyline.interval(0, 1, {"memory": 100, "vcores": 2.5, "gpus": 1})
+    assert found.used == Skyline.interval(0, 1, {"memory": 20, "vcores": 1.2})
+    nobody_looked = Attempt(number=1, agent="a", launched=1000.5, started=1000.5, ended=1000.75, usage=Usage())
+    assert parse(archived(job(attempts=(nobody_looked,))))[1].used is None
 
 
 def test_many_jobs_in_one_line() -> None:
@@ -133,7 +158,7 @@ def test_a_running_job_is_unfinished_until_it_ends() -> None:
 
 def test_an_attempt_that_was_never_seen_to_end_ends_with_its_job() -> None:
     open_end = Attempt(number=1, agent="a", launched=1000.0, started=1000.0)
-    assert parse(api(job(attempts=(open_end,))))[1].skyline.end == 13
+    assert parse(api(job(attempts=(open_end,))))[1].skyline.end == 12
 
 
 def test_no_run_means_a_run_of_its_own() -> None:

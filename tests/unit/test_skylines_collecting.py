@@ -57,7 +57,21 @@ def test_all_attempts_count_but_those_that_held_nothing_for_certain() -> None:
 def test_measurements_begin_with_their_attempt() -> None:
     usage = Usage(interval_s=2.0, series=((150, 30), (5, 10)))
     numbers = numbers_of([job(1, attempt(1, 1.0, 2.0, 6.0, usage=usage))], 1)
-    assert numbers.usages == [(2000, 2000.0, [(1.5, 30.0), (0.05, 10.0)])]
+    assert numbers.usages == [(2000, 2000.0, [(1.5, 30.0), (0.05, 10.0)], 6000)]
+
+
+def test_what_was_too_short_for_a_series_used_its_sums_evenly() -> None:
+    short = Usage(cpu_s=0.6, max_rss_mb=12.5, interval_s=2.0)
+    tiny = Usage(cpu_s=0.01, max_rss_mb=3.0, interval_s=2.0)
+    nobody_looked = Usage(interval_s=2.0)
+    attempts = [
+        attempt(number, 1.0, 2.0, ended, usage=usage)
+        for number, (ended, usage) in enumerate([(2.4, short), (2.0, tiny), (2.4, nobody_looked)], 1)
+    ]
+    assert numbers_of([job(1, *attempts)], 1).usages == [
+        (2000, 400.0, [(1.5, 12.5)], 2400),
+        (2000, 100.0, [(0.1, 3.0)], 2000),
+    ]
 
 
 def test_measurements_of_many_long_jobs_are_merged() -> None:

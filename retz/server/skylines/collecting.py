@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from retz.model.job import Attempt, Job
+from retz.model.job import Usage as Measured
 from retz.model.resources import Resources
 from retz.store.archive import Archive
 from retz.store.archive_segment import SealedSegment, View, record_of
@@ -31,8 +32,11 @@ _RUN = re.compile(rb'"run":("(?:[^"\\]|\\.)*")')
 
 Span = tuple[int, int, dict[str, float]]
 """(from, to, amounts): epoch milliseconds; memory MB, vcores, gpus."""
-Usage = tuple[int, float, list[tuple[float, float]]]
-"""(from, milliseconds per point, points (vcores in use, memory MB))."""
+Usage = tuple[int, float, list[tuple[float, float]], int]
+"""(from, milliseconds per point, points (vcores in use, memory MB), to)."""
+
+LEAST_MS = 100
+"""A shorter attempt's processor time is spread over so long: its clocks are too coarse for a rate."""
 
 
 class Numbers(NamedTuple):
@@ -105,12 +109,23 @@ def _add(numbers: Numbers, attempt: Attempt, amounts: dict[str, float], most: in
     if attempt.ended is None or (attempt.started is None and attempt.reason == "lost"):
         return
     start = _milliseconds(attempt.launched if attempt.started is None else attempt.started)
-    numbers.spans.append((start, max(start, _milliseconds(attempt.ended)), amounts))
-    usage = attempt.usage
-    if usage is not None and usage.series and usage.interval_s > 0:
+    end = max(start, _milliseconds(attempt.ended))
+    numbers.spans.append((start, end, amounts))
+    if attempt.usage is not None and (used := _used(attempt.usage, start, end, most)):
+        numbers.usages.append(used)
+
+
+def _used(usage: Measured, start: int, end: int, most: int) -> Usage | None:
+    """What was measured; of an attempt too short for a series its sums, as if it had used them evenly."""
+    if usage.interval_s <= 0:
+        return None
+    if usage.series:
         merged = -(-len(usage.series) // most)
-        points = _merged(usage.series, merged)
-        numbers.usages.append((start, usage.interval_s * 1000 * merged, points))
+        return start, usage.interval_s * 1000 * merged, _merged(usage.series, merged), end
+    if usage.max_rss_mb <= 0:  # nobody looked: whatever runs has some memory
+        return None
+    duration = max(LEAST_MS, end - start)
+    return start, float(duration), [(usage.cpu_s * 1000 / duration, usage.max_rss_mb)], end
 
 
 def _milliseconds(seconds: float) -> int:
