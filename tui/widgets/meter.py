@@ -88,7 +88,7 @@ def cells(width: int, level: Level) -> tuple[int, int, int]:
     held = _share(width, level.held / level.total)
     used = 0
     if level.used is not None and level.held > 0 and level.used > 0:
-        used = min(held, round(width * level.used / level.total))
+        used = min(held, round(width * min(1.0, level.used / level.total)))
     return used, held - used, width - held
 
 
