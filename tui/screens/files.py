@@ -90,7 +90,7 @@ class FilesPage(Page):
         """All rows are there."""
         event.stop()
 
-    async def on_table_opened(self, event: Table.Opened) -> None:
+    def on_table_opened(self, event: Table.Opened) -> None:
         """Into the directory, or show the file."""
         event.stop()
         entry = self.table.selected
@@ -100,7 +100,7 @@ class FilesPage(Page):
             self._enter(entry.path)
         elif entry.type == "file":
             self._take(entry.path)
-            await self.retz.pop_screen()
+            self.retz.pop_screen()  # awaited it would wait for this very handler
         else:
             self.notify("only files can be shown: links may lead out of the sandbox", severity="warning")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from msgspec.structs import replace
 from textual import events as textual_events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -147,6 +148,7 @@ class JobPage(Page):
         self.wanted = job_id
         self.drilled = job_id is not None
         self.job: Job | None = None
+        self.latest: Job | None = None
         self.why: Why | None = None
         self.series: Series | None = None
         self.path = "stdout"
@@ -235,7 +237,7 @@ class JobPage(Page):
 
     async def _ask(self) -> Job:
         client, moment = self.session.client, self.retz.moment
-        now = await client.job(self.wanted or "last")
+        now = self.latest = await client.job(self.wanted or "last")
         self._as_it_is_now = moment is not None
         if moment is None:
             return now
@@ -250,11 +252,12 @@ class JobPage(Page):
         if number is None:
             return None
         try:
-            return await self.session.client.usage(job.id, attempt=number)
+            series = await self.session.client.usage(job.id, attempt=number)
         except ApiError as error:
             if error.status != 404:  # archived without its series
                 raise
             return None
+        return series if self.retz.moment is None else _until(series, job, number, self.retz.moment)
 
     def _number(self, job: Job) -> int | None:
         """The attempt that is looked at."""
@@ -297,7 +300,8 @@ class JobPage(Page):
             self._shown = None
             view.close("it was never started: there is no output" if job.over else "no output yet: it has not started")
             return
-        live = not job.over and number == job.attempts[-1].number
+        latest = self.latest or job  # files are of now, whatever the time that is looked at
+        live = not latest.over and number == latest.attempts[-1].number
         if self._shown != (job.id, number, self.path):
             self._shown = (job.id, number, self.path)
             view.open(self._reader(job.id, number, self.path), live=live)
@@ -468,3 +472,11 @@ class JobPage(Page):
             return
         self._turn_to(int(text))
         self.reload(now=True)
+
+
+def _until(series: Series, job: Job, number: int, moment: float) -> Series:
+    """What was measured up to a moment of the past."""
+    begun = next((seconds(attempt.started) for attempt in job.attempts if attempt.number == number), None)
+    points = int((moment - begun) / series.interval_s) if begun is not None and series.interval_s else 0
+    seen = series.series[: max(0, points)]
+    return replace(series, series=seen, max_rss_mb=max((rss for _, rss in seen), default=0.0))
