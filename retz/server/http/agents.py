@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from msgspec import Struct
 
 from retz.model.agent import Agent
 from retz.model.job import Job, Usage
-from retz.model.resources import RESOURCE_NAMES, Vector, add, from_vector, least, subtract
+from retz.model.resources import RESOURCE_NAMES, Vector, from_vector, least, subtract
 
 from ..core import Core
 from .api import Call
@@ -55,27 +56,23 @@ class _Machine(NamedTuple):
 async def agents(call: Call) -> web.StreamResponse:
     """``GET /agents``."""
     params = call.params("id", "text", "gpus", "sort", "offset", "limit", "usage")
+    # At most all of a machine: a task in line behind a short one holds nothing yet.
+    held = call.core.dispatcher.ledger.by_agent
     sort = params.text("sort")
     if sort is not None and sort not in SORT_NAMES:
         refuse("sort", f"must be one of {', '.join(SORTS)}, with - in front for descending")
     machines = [
-        _Machine(agent, agent.total.vector, _held(call.core, agent))
+        _Machine(agent, total := agent.total.vector, least(held[agent.id], total) if agent.id in held else _NOTHING)
         for agent in _matching(call.core.engine.agents(), params.text("id"), params.text("text"), params.flag("gpus"))
     ]
     if sort is not None:
         machines.sort(key=_key(call.core, sort.removeprefix("-")), reverse=sort.startswith("-"))
     first = params.integer("offset", 0, 0, MAX_OFFSET)
-    window = machines[first : first + params.integer("limit", len(machines) or 1, 1, max(MAX_LIMIT, len(machines)))]
+    window = machines[first : first + params.integer("limit", len(machines), 1, MAX_LIMIT)]
     views = [_view(call, machine) for machine in window]
     if params.flag("usage"):
         await _measure(call.core, views)
     return json_of(AgentList(views, len(machines), _sum(machines)))
-
-
-def _held(core: Core, agent: Agent) -> Vector:
-    # At most all of it: a task in line behind a short one holds nothing yet.
-    held = core.dispatcher.ledger.by_agent.get(agent.id)
-    return _NOTHING if held is None else least(held, agent.total.vector)
 
 
 def _matching(every: Sequence[Agent], agent_id: str | None, text: str | None, gpus: bool | None) -> Iterable[Agent]:
@@ -138,18 +135,16 @@ def _view(call: Call, machine: _Machine) -> AgentView:
 
 
 def _sum(machines: Sequence[_Machine]) -> AgentSum:
-    total = used = largest = _NOTHING
-    states: dict[str, int] = {}
-    for machine in machines:
-        total, used = add(total, machine.total), add(used, machine.used)
-        largest = _most(largest, machine.total)
-        states[machine.agent.state] = states.get(machine.agent.state, 0) + 1
-    shown = [resources_of(from_vector(vector)) for vector in (total, used, largest)]
-    return AgentSum(shown[0], shown[1], shown[2], states)
+    totals = [machine.total for machine in machines]
+    held = [machine.used for machine in machines if machine.used is not _NOTHING]
+    states: Counter[str] = Counter(machine.agent.state for machine in machines)
+    return AgentSum(_columns(sum, totals), _columns(sum, held), _columns(max, totals), dict(states))
 
 
-def _most(a: Vector, b: Vector) -> Vector:
-    return (max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]), max(a[4], b[4]))
+def _columns(function: Callable[[Iterable[int]], int], vectors: Sequence[Vector]) -> ResourcesView:
+    """One amount made of many, resource by resource; columns at C speed, for there may be 10 000."""
+    cpus, mem, disk, gpus, ports = (function(column) for column in zip(*(vectors or (_NOTHING,)), strict=True))
+    return resources_of(from_vector((cpus, mem, disk, gpus, ports)))
 
 
 async def _measure(core: Core, views: Sequence[AgentView]) -> None:
