@@ -12,6 +12,8 @@ from ..errors import ConfigurationError
 if TYPE_CHECKING:  # settings are read where numpy shall not be loaded
     from ..model import History, Kind, Prediction
 
+MAX_INTERVAL = 86_400
+
 
 @dataclass(frozen=True)
 class SolverSettings:
@@ -42,8 +44,8 @@ class SolverSettings:
                 raise ConfigurationError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
         if self.min_runs < 1:
             raise ConfigurationError(f"minJobRuns must be at least 1, not {self.min_runs}")
-        if not 1 <= self.interval <= 86_400:
-            raise ConfigurationError(f"timeInterval must be from 1 to 86400 seconds, not {self.interval}")
+        if not 1 <= self.interval <= MAX_INTERVAL:
+            raise ConfigurationError(f"timeInterval must be from 1 to {MAX_INTERVAL} seconds, not {self.interval}")
         if self.kind not in ("allocated", "used"):
             raise ConfigurationError(f"the kind of skyline is 'allocated' or 'used', not {self.kind!r}")
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InvalidInput
 from ..model import History, Kind, ResourceSkyline
 from ..skyline import FloatArray, IntArray, Skyline, ordered, total
-from .base import SolverSettings
+from .base import MAX_INTERVAL, SolverSettings
 from .kernel import MAX_TOTAL
 
 MAX_CELLS = 20_000_000
@@ -71,6 +71,7 @@ def demands(history: History, settings: SolverSettings) -> Demands:
     ignored = tuple(name for name in merged if name not in runs)
     if len(runs) < settings.min_runs:
         raise InvalidInput(_HISTORY, f"containing less job runs than {settings.min_runs}", _thin(ignored, settings))
+    refuse_too_long({run: skyline.end - start for run, (skyline, start) in runs.items()}, settings.interval)
     names, samples = _samples(list(runs.values()), settings.interval)
     containers = [job.container for run, jobs in history.items() if run.run in runs for job in jobs]
     return Demands(tuple(runs), ignored, tuple(_problems(names, samples, containers)))
@@ -95,6 +96,25 @@ def merge(jobs: Sequence[ResourceSkyline], kind: Kind = "allocated") -> tuple[Sk
     return used, min(starts, default=0)
 
 
+def refuse_too_long(durations: Mapping[str, int], interval: int) -> None:
+    """Check that runs of so many seconds can be looked at interval by interval.
+
+    Raises:
+        InvalidInput: runs x intervals are more than :data:`MAX_CELLS`; the text says what would help.
+    """
+    longest = max(durations, key=durations.__getitem__)
+    number = -(-durations[longest] // interval)
+    if number * len(durations) <= MAX_CELLS:
+        return
+    fitting = interval * -(-number * len(durations) // MAX_CELLS)
+    longer = f"raise timeInterval from {interval} s to at least {fitting} s, or " if fitting <= MAX_INTERVAL else ""
+    raise InvalidInput(
+        _HISTORY,
+        f"too long ({len(durations)} runs x {number} intervals)",
+        f"{longer}delete runs; the longest is {longest[:80]!r} with {durations[longest]} s",
+    )
+
+
 def _thin(ignored: Sequence[str], settings: SolverSettings) -> str:
     why = "held nothing" if settings.kind == "allocated" else "have no measured use"
     found = f"{len(ignored)} runs {why}; " if ignored else ""
@@ -104,13 +124,6 @@ def _thin(ignored: Sequence[str], settings: SolverSettings) -> str:
 def _samples(runs: Sequence[tuple[Skyline, int]], interval: int) -> tuple[tuple[str, ...], FloatArray]:
     """Names of ``r`` resources, and ``float64[r, n, N]``: peak of each run in each interval."""
     number = max(-(-(skyline.end - start) // interval) for skyline, start in runs)
-    if number * len(runs) > MAX_CELLS:
-        fitting = interval * -(-number * len(runs) // MAX_CELLS)
-        raise InvalidInput(
-            _HISTORY,
-            f"too long ({len(runs)} runs x {number} intervals)",
-            f"raise timeInterval from {interval} s to at least {fitting} s, or delete old runs",
-        )
     names = ordered(name for skyline, _ in runs for name in skyline.resources)
     samples = np.zeros((len(names), len(runs), number))
     for row, (skyline, start) in enumerate(runs):

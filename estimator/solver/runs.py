@@ -8,7 +8,7 @@ from ..errors import InvalidInput
 from ..model import History, Kind, ResourceSkyline
 from ..skyline import Skyline
 from .base import SolverSettings
-from .demand import merge
+from .demand import merge, refuse_too_long
 
 
 def run_skyline(jobs: Sequence[ResourceSkyline], kind: Kind) -> Skyline:
@@ -24,7 +24,8 @@ def usable_runs(history: History, settings: SolverSettings) -> tuple[dict[str, S
     """The runs that held something, by run id in the order of the history, and the ids of those that held nothing.
 
     Raises:
-        InvalidInput: the history is empty, or fewer than ``min_runs`` runs held something.
+        InvalidInput: the history is empty, fewer than ``min_runs`` runs held something, or they are too long to be
+            looked at interval by interval.
     """
     if not history:
         raise InvalidInput("Job ResourceSkyline history", "invalid", "no run is known; parse a log first")
@@ -37,4 +38,5 @@ def usable_runs(history: History, settings: SolverSettings) -> tuple[dict[str, S
             f"containing less job runs than {settings.min_runs}",
             f"{len(runs)} of {len(skylines)} runs {measured}; wait for more runs, or lower minJobRuns",
         )
+    refuse_too_long({run: skyline.end for run, skyline in runs.items()}, settings.interval)
     return runs, tuple(run for run in skylines if run not in runs)

@@ -90,7 +90,7 @@ def test_hadoops_xml_is_read_as_it_is(file: Path) -> None:
     loaded = load(file)
     assert loaded.config == EstimatorConfig(
         settings=SolverSettings(alpha=0.3, min_runs=3, interval=10),
-        solver="lp",
+        solver="fast",
         line_parser="rm",
         log_parser="base",
         store="memory",
@@ -191,7 +191,7 @@ def test_classes_are_loaded_by_short_name_hadoops_name_or_dotted_path() -> None:
     names = ["max", "estimator.solver.baselines.MaxSolver"]
     assert len({load_class(name, Solver) for name in names}) == 1  # type: ignore[type-abstract]
     hadoop = "org.apache.hadoop.resourceestimator.solver.impl.LpSolver"
-    assert load_class(hadoop, Solver) is load_class("lp", Solver)  # type: ignore[type-abstract]
+    assert load_class(hadoop, Solver) is load_class("fast", Solver)  # type: ignore[type-abstract]
     assert {load_class(name, Solver).name for name in SOLVERS} == set(SOLVERS)  # type: ignore[type-abstract]
 
 

@@ -125,6 +125,14 @@ def test_a_thin_history_is_refused(runs: History) -> None:
         PeakSolver().solve("p", runs, PLAIN)
 
 
+def test_a_run_of_millions_of_years_is_refused_by_name() -> None:
+    """Its figures could not be computed interval by interval."""
+    endless = [ResourceSkyline("j", Skyline.interval(0, 2**50, {"memory": 1}))]
+    runs = {**history([100, 100]), RecurrenceId("p", "endless"): endless}
+    with pytest.raises(InvalidInput, match="delete runs; the longest is 'endless' with 1125899906842624 s"):
+        PeakSolver().solve("p", runs, SolverSettings())
+
+
 def test_it_says_how_far_to_trust_it() -> None:
     confidence = PeakSolver().solve("p", history([1000.0, 1300.0, 1200.0]), SolverSettings()).confidence
     assert confidence is not None
