@@ -174,14 +174,12 @@ class Block:
             row = low.copy()
             row[column[cheaper]] = rank[cheaper] + 1  # of several pieces of a column the last one stays
             ranks.append(row)
-        return Block.make(
-            problem,
-            self.start,
-            self.end,
-            np.concatenate([self.slopes, new]),
-            np.vstack([self.ranks, ranks]),
-            np.concatenate([self.idle, np.zeros(len(new), dtype=np.int64)]),
-        )
+        slopes = np.concatenate([self.slopes, new])
+        order = np.argsort(slopes, kind="stable")
+        # Pieces without length were left out above but are counted in ranks that were searched for.
+        together = np.maximum.accumulate(np.vstack([self.ranks, ranks])[order], axis=0)
+        idle = np.concatenate([self.idle, np.zeros(len(new), dtype=np.int64)])[order]
+        return Block.make(problem, self.start, self.end, slopes[order], together, idle)
 
     def _overfill(self, problem: Problem, amount: float, plan: FloatArray) -> Block:
         """Spend more than the pieces below the last tangent, which are all; the rest goes to the last column."""

@@ -46,7 +46,10 @@ class FastSolver(MatrixSolver):
         if plan.gap <= kernel.TOLERANCE or counts.size > _LP_CELLS:
             return plan
         other = LpSolver().plan(counts, alpha, beta, None)
-        return other if other.gap < plan.gap else plan
+        cost = min(plan.objective, other.objective)
+        # The bound stays the proven one: that of HiGHS is only as good as its tolerances, which are absolute.
+        better = other.counts if other.objective < plan.objective else plan.counts
+        return Plan(better, cost, bound, kernel.gap(cost, bound), plan.warm)
 
 
 def _order(counts: IntArray) -> list[int]:

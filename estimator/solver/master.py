@@ -23,6 +23,9 @@ _METHODS = ("highs-ds", "highs-ipm")
 _RANGES = (1e4, 1e2)
 """HiGHS is given sums up to this size, larger ones scaled down; and if it fails up to the next."""
 
+_TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+"""The tightest that HiGHS takes: a bound from multipliers is as good as they are."""
+
 
 @dataclass(frozen=True)
 class Cuts:
@@ -124,7 +127,7 @@ def _minimise(
     for allowed in _RANGES:
         scale = max(1.0, largest / allowed)
         for method in _METHODS:
-            result = minimise(costs, A_ub=matrix, b_ub=upper / scale, bounds=limits, method=method)
+            result = minimise(costs, A_ub=matrix, b_ub=upper / scale, bounds=limits, method=method, options=_TIGHT)
             if result.status == 0:
                 return result, scale
             messages.append(f"{method}: {result.message}")

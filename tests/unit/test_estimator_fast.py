@@ -333,6 +333,16 @@ def test_hints_of_any_other_history(seed: int) -> None:
     assert best(counts, 0.1, 0.1, warm).objective == pytest.approx(reference, rel=EXACT)
 
 
+def test_hints_where_many_runs_hold_the_same() -> None:
+    """Many pieces have no length there; tangents near to one another must still agree on which they count."""
+    rows = ["220", "011", "102", "012", "222", "212", "112", "102", "022", "001", "221", "102"]
+    counts = np.array([[int(digit) for digit in row] for row in rows])
+    reference = best(counts, 0.5, 0.1).objective
+    for total in range(8):
+        found = best(counts, 0.5, 0.1, {"starts": [0], "sums": [float(total)]})
+        assert found.objective == pytest.approx(reference, rel=EXACT)
+
+
 # -- when the block method does not get there -------------------------------------------------------------------------
 
 
