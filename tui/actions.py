@@ -14,7 +14,7 @@ from retz.model.job import MAX_PRIORITY, MIN_PRIORITY
 from .columns import title_of
 from .dialogs import Confirm, Prompt
 from .states import look_of
-from .text import amount, count, fit
+from .text import amount, count, fit, printable
 
 if TYPE_CHECKING:
     from .app import RetzApp
@@ -111,9 +111,8 @@ def named(jobs: Sequence[Job], total: int) -> list[str]:
     lines = []
     for job in jobs[:SHOWN]:
         look = look_of(job)
-        lines.append(
-            f"{job.id:>7}  {look.glyph} {fit(look.word, 8)}  {fit(job.owner, 8)}  {fit(title_of(job), 28)}".rstrip()
-        )
+        state, owner = fit(look.word, 8), fit(printable(job.owner), 8)
+        lines.append(f"{job.id:>7}  {look.glyph} {state}  {owner}  {fit(title_of(job), 28)}".rstrip())
     if total > len(lines):
         lines.append(f"{'…':>7}  and {count(total - len(lines))} more")
     return lines
@@ -150,7 +149,7 @@ def _reason(job_id: int, error: str) -> str:
 
 def tell(app: RetzApp, action: str, results: Results) -> None:
     """A notice of what became of them."""
-    text = summary(action, results)
+    text = printable(summary(action, results))
     app.notify(text, severity="warning" if results.failed else "information", timeout=6, markup=False)
     if app.pages:
         app.pages[-1].reload(now=True)

@@ -126,8 +126,10 @@ class Page(Screen[None]):
 
     def link_changed(self) -> None:
         """The connection was lost, or is back."""
-        self.query_one(TopLine).refresh()
-        self.query_one(Banner).update()
+        # Not query_one: the connection may be lost while the page is being closed.
+        self.query(TopLine).refresh()
+        for banner in self.query(Banner):
+            banner.update()
         for widget in self.query(".ages"):
             widget.set_class(self.session.link == "lost", "stale")
             if hasattr(widget, "stale"):
@@ -156,6 +158,8 @@ class Page(Screen[None]):
             self._wanted.set()
             return RETRY_S
         except Exception as error:  # noqa: BLE001 (a fault on one page must not close the window)
+            if not self.is_attached:
+                return self.every_s  # closed meanwhile: its widgets are gone
             _log.exception("%s could not be loaded", self.crumb)
             self.retz.tell_fault(f"{self.crumb} could not be shown", error)
         self.loaded.set()

@@ -140,7 +140,14 @@ def predicate(conditions: tuple[Condition, ...]) -> Predicate:
     checks = [_check(condition) for condition in conditions]
     if len(checks) == 1:
         return checks[0]
-    return lambda job, now: all(check(job, now) for check in checks)
+
+    def every(job: Job, now: float) -> bool:
+        for check in checks:  # noqa: SIM110 (all() takes half as long again, for each of 100 000 jobs)
+            if not check(job, now):
+                return False
+        return True
+
+    return every
 
 
 def _check(condition: Condition) -> Predicate:

@@ -73,28 +73,27 @@ class QueuePage(Page):
         super().__init__()
         self.filter = Filter()
         self.sort = "-id"
+        self.counts = Counts()
+        self.bar = FilterBar()
+        self.why = Message(id="why")
+        self.table: Table[Job]
         self._status_at = self._history_at = 0.0
 
     def content(self) -> ComposeResult:
         """Counts, filter, table, the sentence about the selected job."""
-        yield Counts()
-        yield FilterBar()
-        table = Table[Job](columns_of(self.session), lambda job: job.id, id="jobs", empty=EMPTY)
-        table.add_class("ages")
-        table.sorted_by = self.sort
-        yield table
-        yield Message(id="why")
+        yield self.counts
+        yield self.bar
+        self.table = Table[Job](columns_of(self.session), lambda job: job.id, id="jobs", empty=EMPTY)
+        self.table.add_class("ages")
+        self.table.sorted_by = self.sort
+        yield self.table
+        yield self.why
 
     def on_mount(self) -> None:
         """Begin; durations count by themselves."""
         super().on_mount()
         self.table.focus()
         self.set_interval(1.0, self.tick)
-
-    @property
-    def table(self) -> Table[Job]:
-        """The table of jobs."""
-        return self.query_one("#jobs", Table)
 
     # -- loading -----------------------------------------------------------------------------------------------
 
@@ -107,18 +106,18 @@ class QueuePage(Page):
 
     async def load(self) -> None:
         """The window around the screen."""
-        bar = self.query_one(FilterBar)
         try:
             window = await self._window()
         except ApiError as error:
             if error.status not in (400, 403) or not self.filter:
                 raise
-            bar.wrong = error.detail
+            self.bar.wrong = error.detail
             return
-        bar.wrong = ""
-        bar.tell(self.sort, window.total, len(self.table.marked))
+        if self.bar.input.value.strip() == self.filter.text:
+            self.bar.wrong = ""  # what has been typed since may be wrong in another way
+        self.bar.tell(self.sort, window.total, len(self.table.marked))
         if self.retz.moment is None:
-            self.query_one(Counts).show_counts(dict(window.counts))
+            self.counts.show_counts(dict(window.counts))
         self.say_why()
         self._load_numbers()
 
@@ -142,7 +141,7 @@ class QueuePage(Page):
     @work(group="numbers")
     async def _load_numbers(self) -> None:
         """Utilisation and its history, now and then, after the list."""
-        now, counts = time.monotonic(), self.query_one(Counts)
+        now, counts = time.monotonic(), self.counts
         try:
             if now - self._status_at > STATUS_EVERY_S:
                 self._status_at = now
@@ -171,7 +170,7 @@ class QueuePage(Page):
     def say_why(self) -> None:
         """The sentence about the selected row."""
         job = self.table.selected
-        self.query_one("#why", Message).say("" if job is None else sentence(job))
+        self.why.say("" if job is None else sentence(job))
 
     def on_table_wanted(self, event: Table.Wanted) -> None:
         """Rows came into sight."""
@@ -181,7 +180,7 @@ class QueuePage(Page):
     def on_table_moved(self, event: Table.Moved) -> None:
         """Another row is selected, or one more marked."""
         event.stop()
-        self.query_one(FilterBar).tell(self.sort, self.table.total, len(self.table.marked))
+        self.bar.tell(self.sort, self.table.total, len(self.table.marked))
         self.say_why()
         if self.table.selected is not None:
             self.retz.job = self.table.selected.id
@@ -198,7 +197,7 @@ class QueuePage(Page):
 
     def action_filter(self) -> None:
         """Edit the filter."""
-        self.query_one(FilterBar).input.focus()
+        self.bar.input.focus()
 
     def action_leave_filter(self) -> None:
         """Back to the list."""
@@ -212,15 +211,15 @@ class QueuePage(Page):
     def on_input_changed(self, event: Input.Changed) -> None:
         """Apply it as it is typed; while it means nothing the list stays."""
         event.stop()
-        bar = self.query_one(FilterBar)
         try:
             wanted = parse(event.value)
         except FilterError as error:
-            bar.wrong = str(error)
+            self.bar.wrong = str(error)
             return
-        bar.wrong = ""
-        if wanted.parameters != self.filter.parameters:
-            self.filter = wanted
+        self.bar.wrong = ""
+        changed = wanted.parameters != self.filter.parameters
+        self.filter = wanted
+        if changed:
             self._from_the_top()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -230,17 +229,16 @@ class QueuePage(Page):
 
     def escape(self) -> bool:
         """Take the marks away, then the filter."""
-        bar = self.query_one(FilterBar)
         if self.table.unmark():
-            bar.tell(self.sort, self.table.total, 0)
+            self.bar.tell(self.sort, self.table.total, 0)
             return True
-        had = bool(bar.input.value)
-        bar.input.value = ""
+        had = bool(self.bar.input.value)
+        self.bar.input.value = ""
         return had
 
     def set_filter(self, text: str) -> None:
         """Show only what a filter means."""
-        self.query_one(FilterBar).input.value = text
+        self.bar.input.value = text
         self.table.focus()
 
     def _from_the_top(self) -> None:
