@@ -85,17 +85,24 @@ def stack_of(found: Aggregates, name: str) -> Stack:
     )
 
 
-def rows_of(found: Aggregates, index: int | None) -> list[Row]:
-    """Queue, waiting times and throughput; the texts are those of one point."""
+def rows_of(found: Aggregates, index: int | None, present: tuple[int, int] | None = None) -> list[Row]:
+    """Queue, waiting times and throughput; the texts are those of one point.
+
+    Args:
+        present: How many are queued and running now; they are told instead.
+    """
     points, at = found.points, None if index is None else found.points[index]
     hours = found.step_s / 3600
     half = "–" if at is None or at.wait_p50_s is None else duration(at.wait_p50_s)
     most = "–" if at is None or at.wait_p90_s is None else duration(at.wait_p90_s)
     ended = "–" if at is None else f"{count(round(at.ended / hours))}/h"
     failed = "–" if at is None else f"{count(round(at.failed / hours))}/h"
+    if present is None and at is not None:
+        present = round(at.queued), round(at.running)
+    queued, running = ("–", "–") if present is None else (count(present[0]), count(present[1]))
     return [
-        Row("queued", [p.queued for p in points], "–" if at is None else count(round(at.queued)), "dim"),
-        Row("running", [p.running for p in points], "–" if at is None else count(round(at.running)), "started"),
+        Row("queued", [p.queued for p in points], queued, "dim"),
+        Row("running", [p.running for p in points], running, "started"),
         Row("waited", [p.wait_p50_s for p in points], f"p50 {half:>8}", "dim"),
         Row("", [p.wait_p90_s for p in points], f"p90 {most:>8}", "dim"),
         Row("ended", [p.ended for p in points], ended, "finished"),

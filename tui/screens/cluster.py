@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.strip import Strip
 
-from retz.client.types import Aggregates, Event, Point, Status
+from retz.client.types import Aggregates, Point, Status
 from retz.model.resources import Resources
 
 from ..cluster_series import (
@@ -75,9 +75,11 @@ class Rows(Painted):
 
     def show(self, rows: Sequence[Row], stack: Stack, since: float, until: float, moment: float, marked: bool) -> None:
         """Draw these; ``stack`` has their times."""
-        self.rows, self.stack = rows, stack
-        self.since, self.until, self.moment, self.marked = since, until, moment, marked
-        self.refresh()
+        before = (self.rows, self.stack, self.since, self.until, self.moment, self.marked)
+        if before != (rows, stack, since, until, moment, marked):
+            self.rows, self.stack = rows, stack
+            self.since, self.until, self.moment, self.marked = since, until, moment, marked
+            self.refresh()
 
     def render_line(self, y: int) -> Strip:
         """Name, bars, value."""
@@ -119,12 +121,18 @@ class Happened(Painted):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = STYLES
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.shown: list[tuple[float, str, str]] = []
+
     def render_line(self, y: int) -> Strip:
         """One event."""
         page = self.screen
         assert isinstance(page, ClusterPage)
         base, width = self.paint("base"), self.size.width
-        shown = page.happened[-self.size.height :] if self.size.height else []
+        if y == 0:
+            self.shown = page.happened(self.size.height)
+        shown = self.shown
         if not shown and y == 0:
             return Strip([Segment(fit(" nothing has happened yet since this window was opened", width),
                                   base + self.paint("dim"))])  # fmt: skip
@@ -174,6 +182,7 @@ class ClusterPage(Page):
         self.playing = False
         self._stack = Stack()
         self._asked: object = None
+        self._newest: object = None
 
     def content(self) -> ComposeResult:
         """Levels, plot, rows, slider, events."""
@@ -187,7 +196,7 @@ class ClusterPage(Page):
         """The window moves on with the time."""
         self.call_after_refresh(self.draw)
         self.set_interval(LOOK_EVERY_S, self._look)
-        self.set_interval(PLAY_EVERY_S, self._play)
+        self.set_interval(PLAY_EVERY_S, self._tick)
 
     def on_resize(self) -> None:
         """A low screen has no blank lines; another width has other points."""
@@ -215,7 +224,11 @@ class ClusterPage(Page):
         if self.seen and self.session.link == "live":
             self.reload()
 
-    def _play(self) -> None:
+    def _tick(self) -> None:
+        newest = self.session.recent[-1] if self.session.recent else None
+        if newest is not self._newest and self.seen:
+            self._newest = newest
+            self.query_one(Happened).refresh()
         if self.retz.moment is None:
             self.playing = False
         if self.playing and self.retz.moment is not None:
@@ -284,17 +297,16 @@ class ClusterPage(Page):
                 measured = sum(each.cpus for each in known), sum(each.mem for each in known)
         self.measured = measured
 
-    def events(self, batch: list[Event]) -> None:
-        """Show them; how things stand is asked for again."""
-        self.query_one(Happened).refresh()
-        super().events(batch)
-
-    @property
-    def happened(self) -> list[tuple[float, str, str]]:
+    def happened(self, most: int) -> list[tuple[float, str, str]]:
         """(time, text, style) of the latest events; while the past is looked at, those until then."""
-        until = self.retz.moment
-        told_ones = ((time, told(event)) for time, event in list(self.session.recent))
-        return [(time, *text) for time, text in told_ones if text is not None and (until is None or time <= until)]
+        until, found = self.retz.moment, list[tuple[float, str, str]]()
+        for time, event in reversed(self.session.recent):
+            text = told(event) if until is None or time <= until else None
+            if text is not None:
+                found.append((time, *text))
+            if len(found) >= most:
+                break
+        return found[::-1]
 
     # -- showing ---------------------------------------------------------------------------------------------------
 
@@ -317,12 +329,19 @@ class ClusterPage(Page):
         plot = self.query_one(AreaPlot)
         plot.amount = RESOURCES[self.resource][2]
         read = self._stack.times[index] if index is not None else moment
-        plot.show(self._stack, since, until, moment if marked else read, marked)
-        self.query_one(Rows).show(rows_of(self.found, index), self._stack, since, until, moment, marked)
+        at = moment if marked else read
+        plot.show(self._stack, since, until, at, marked)
+        self.query_one(Rows).show(rows_of(self.found, index, self._present()), self._stack, since, until, at, marked)
         self.query_one(Slider).show(since, until, self.session.now(), self.retz.moment)
         self.query_one("#title", Title).say(f"{RESOURCES[self.resource][0]} held by user, last {SPAN_NAMES[self.span]}")
         self.query_one(Meters).show(self._levels())
         self.query_one(Happened).refresh()
+
+    def _present(self) -> tuple[int, int] | None:
+        """Jobs that are queued and running, while the present is looked at."""
+        if self.status is None or self.retz.moment is not None:
+            return None
+        return self.status.queued, self.status.starting + self.status.started
 
     def _levels(self) -> list[tuple[Kind, Level]]:
         at = self.at()

@@ -27,6 +27,9 @@ from ..widgets.stepplot import StepPlot
 MOST_RUNS = 100
 """Runs whose skylines are fetched: what the server gives at once."""
 
+SETTLED_S = 0.1
+"""A key that is held down asks for its last step, not for each."""
+
 ALPHA_STEP = 0.05
 SOLVERS = (
     ("", "as the server is configured"),
@@ -164,6 +167,8 @@ class PipelinePage(Page):
         try:
             self.history = await self.session.client.pipeline(self.pipeline, user=self.user, skylines=MOST_RUNS)
         except ApiError as error:
+            if error.status == 404:  # forgotten, or not ours
+                self.history = self.prediction = None
             self._refuse(str(error))
             return
         if self.resource not in resources_of(self.history, "allocated"):
@@ -182,6 +187,7 @@ class PipelinePage(Page):
         self._asked += 1
         mine, wished, self.solving = self._asked, self._wished(), True
         self.draw()
+        await asyncio.sleep(SETTLED_S)
         try:
             prediction, refusal = await self._predict(), ""
         except ApiError as error:

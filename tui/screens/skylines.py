@@ -24,7 +24,7 @@ from ..widgets.stepplot import StepPlot
 from ..widgets.table import Column, Table
 from .pipeline import PipelinePage
 
-EMPTY = "no pipelines yet: mark jobs with 'retz run --pipeline NAME'"
+EMPTY = "no pipelines yet: mark jobs with 'retz run --pipeline NAME', and their runs are recorded"
 PREVIEWED = 12
 """Runs that the preview draws."""
 
@@ -58,7 +58,7 @@ class SkylinesPage(Page):
         """List and preview side by side."""
         with Horizontal():
             with Vertical(id="list"):
-                table = Table[Pipeline](COLUMNS, lambda each: each.name, id="pipelines", empty=EMPTY)
+                table = Table[Pipeline](COLUMNS, lambda each: each.name, id="pipelines", empty="no pipelines yet")
                 table.add_class("ages")
                 yield table
             with Vertical(id="preview"):
@@ -120,7 +120,7 @@ class SkylinesPage(Page):
     def _show(self, history: History | None) -> None:
         plot, about = self.query_one(StepPlot), self.query_one("#about", Message)
         name = "" if history is None else f" {printable(history.name)}: allocated memory of its runs"
-        series, unit, text = [], "MB", ""
+        series, unit, text = [], "MB", EMPTY
         if history is not None:
             resource = resources_of(history, "allocated")[0]
             picture = Picture(history, None, resource, "allocated")

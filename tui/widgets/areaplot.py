@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, NamedTuple
 
@@ -81,7 +81,6 @@ class Stack:
     layers: Sequence[Layer] = ()
     total: Sequence[float] = ()
     unit: str = ""
-    notes: Sequence[tuple[str, str]] = field(default_factory=tuple)
 
     def index(self, time: float) -> int | None:
         """The point that holds at a time; None where nothing was observed."""
@@ -105,11 +104,15 @@ class AreaPlot(Painted):
         self.since, self.until, self.moment, self.marked = 0.0, 1.0, 0.0, False
         self.amount: Callable[[float], str] = str
         self._cells: list[list[tuple[str, str]]] = []
+        self._labels: dict[int, str] = {}
         self._drawn_for: object = None
 
     def show(self, stack: Stack, since: float, until: float, moment: float, marked: bool) -> None:
         """Draw this."""
-        if (stack is not self.stack) or (since, until) != (self.since, self.until):
+        before = (self.stack, self.since, self.until, self.moment, self.marked)
+        if before == (stack, since, until, moment, marked):
+            return
+        if before[:3] != (stack, since, until):
             self._drawn_for = None
         self.stack, self.since, self.until, self.moment, self.marked = stack, since, until, moment, marked
         self.refresh()
@@ -129,23 +132,20 @@ class AreaPlot(Painted):
         base = self.paint("base")
         if self._drawn_for != self.size:
             self._drawn_for = self.size
-            self._cells = _areas(self.stack, self.span, self.size.height, self.top())
+            top = self.top()
+            self._cells = _areas(self.stack, self.span, self.size.height, top)
+            self._labels = _labels(self.size.height, top, self.stack.unit)
         cells = list(self._cells[y]) if y < len(self._cells) else []
         at = self.span.column(self.moment)
         if self.marked and 0 <= at < len(cells):
             cells[at] = ("│", "accent")
-        label = self._labels().get(y, "")
+        label = self._labels.get(y, "")
         parts = [(fit(label, GUTTER - 1, right=True) + ("┤" if label else "│"), "dim"), *cells, *self._legend(y)]
         segments = [Segment(text, base + self.paint(name)) for text, name in parts]
         return Strip(segments).simplify().extend_cell_length(self.size.width, base).crop(0, self.size.width)
 
-    def _labels(self) -> dict[int, str]:
-        height, top = self.size.height, self.top()
-        ticks = amount_ticks(0.0, top, max(2, height // 3), self.stack.unit)
-        return {round((height - 1) * (1 - tick.value / top)): tick.label.replace(" ", "") for tick in ticks}
-
     def _legend(self, y: int) -> list[tuple[str, str]]:
-        """Layers from top to bottom as they lie, each with its amount at the moment; then notes."""
+        """Layers from top to bottom as they lie, each with its amount at the moment."""
         layers = list(enumerate(self.stack.layers))[::-1]
         index = self.stack.index(self.moment)
         if y < len(layers):
@@ -156,9 +156,13 @@ class AreaPlot(Painted):
                 (fit(layer.name, MARGIN - 14), ""),
                 (fit(text, 8, right=True), "dim"),
             ]
-        place = y - len(layers) - 1
-        return [(f"  {self.stack.notes[place][0]}", self.stack.notes[place][1])] if 0 <= place < len(
-            self.stack.notes) else []  # fmt: skip
+        return []
+
+
+def _labels(height: int, top: float, unit: str) -> dict[int, str]:
+    """Line -> what the upright axis says there."""
+    ticks = amount_ticks(0.0, top, max(2, height // 3), unit)
+    return {round((height - 1) * (1 - tick.value / top)): tick.label.replace(" ", "") for tick in ticks}
 
 
 def sample(number: int) -> str:
