@@ -29,6 +29,8 @@ POLL_S = 3.0
 """Telemetry brings no events."""
 MOST_JOBS = 5
 """Jobs that the sentence about an agent names."""
+OWNER = 8
+"""Characters of an access key that tell who it is."""
 SORTS = {
     "host": "host", "state": "state", "jobs": "jobs that run there", "cpus": "free cpus", "mem": "free memory",
     "gpus": "free GPUs", "disk": "free disk", "ports": "free ports",
@@ -129,7 +131,9 @@ def rewound_text(holding: Holding, admin: bool) -> str:
 
 def names_of(jobs: Sequence[Job], admin: bool) -> str:
     """``48201 train-vit (bo), 48190 sweep``."""
-    return ", ".join(f"{job.id} {title_of(job)[:30]}" + (f" ({printable(job.owner)})" if admin else "") for job in jobs)
+    return ", ".join(
+        f"{job.id} {title_of(job)[:30]}" + (f" ({printable(job.owner)[:OWNER]})" if admin else "") for job in jobs
+    )
 
 
 async def open_job(page: Page, job: int) -> None:

@@ -20,7 +20,7 @@ from ..widgets.gpugrid import VIEWS, GpuGrid, value_of
 from ..widgets.meter import counted
 from ..widgets.sparks import Histories, spark
 from ..widgets.table import Cell
-from .agents import AgentPage, Watching, open_job, rewound_text
+from .agents import OWNER, AgentPage, Watching, open_job, rewound_text
 
 IDS = 500
 """Jobs asked for by id in one request: their text fits the request line."""
@@ -256,7 +256,7 @@ def holder_text(gpu: Gpu, job: Job | None, now: float) -> str:
         return f"held by {gpu.job}"
     begun = seconds(job.started)
     since = "" if begun is None else f" for {duration(now - begun)}"
-    return f"held by {job.id} {title_of(job)[:40]} ({printable(job.owner)}){since}"
+    return f"held by {job.id} {title_of(job)[:40]} ({printable(job.owner)[:OWNER]}){since}"
 
 
 def telemetry_parts(gpu: Gpu) -> list[Cell]:
@@ -313,9 +313,9 @@ def aside_of(agent: Agent, jobs: dict[int, Job]) -> list[Cell]:
     here = sorted({gpu.job for gpu in agent.gpus if gpu.job is not None})
     if len(here) == 1 and here[0] in jobs:
         job = jobs[here[0]]
-        parts.append((f"{job.id} {title_of(job)} {printable(job.owner)}", "dim"))
+        parts.append((f"{job.id} {title_of(job)} {printable(job.owner)[:OWNER]}", "dim"))
     elif here:
-        owners = sorted({printable(jobs[job_id].owner) for job_id in here if job_id in jobs})
+        owners = sorted({printable(jobs[job_id].owner)[:OWNER] for job_id in here if job_id in jobs})
         parts.append((f"{' '.join(map(str, here))}  {' '.join(owners)}", "dim"))
     elif any(gpu.held for gpu in agent.gpus):
         parts.append(("other users", "dim"))
