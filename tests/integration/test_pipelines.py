@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema_rs
@@ -67,8 +69,7 @@ class FakeLanes:
 
 
 def _unpacked(packed: Any) -> Any:
-    load, (data,) = packed.__reduce__()
-    return load(data)
+    return pickle.loads(pickle.dumps(packed))
 
 
 @asynccontextmanager
@@ -313,6 +314,23 @@ async def test_a_failing_estimator_stops_nothing_and_is_told_once(
         lanes.failure = None
         await site.until(lambda: sorted(lanes.runs()) == ["a", "b"])
         await site.until(lambda: skylines.failure is None)
+
+
+def test_what_is_sent_to_workers_is_packed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pickling in one piece would hold the event loop, in whichever thread it happens."""
+    sizes: list[int] = []
+
+    def watched(items: list[int], protocol: int) -> bytes:
+        sizes.append(len(items))
+        return pickle.dumps(items, protocol=protocol)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recorder, "pickle", SimpleNamespace(dumps=watched, loads=pickle.loads))
+        patched.setattr(recorder, "PACKED_AT_ONCE", 3)
+        packed = recorder.Packed(list(range(7)))
+        assert pickle.loads(pickle.dumps(packed)) == list(range(7))
+    assert sizes == [3, 3, 1]
+    assert _unpacked(recorder.Packed([])) == []
 
 
 async def test_one_run_that_cannot_be_written_is_not_in_the_way_of_others(tmp_path: Path) -> None:
