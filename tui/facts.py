@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from retz.client.types import Job
@@ -16,8 +17,9 @@ def facts_of(job: Job) -> list[tuple[str, str]]:
 
 
 def _all(job: Job) -> Iterator[tuple[str, str]]:
-    yield "command", job.command if isinstance(job.command, str) else " ".join(job.command)
+    yield "command", job.command if isinstance(job.command, str) else shlex.join(job.command)
     yield "asks", _asks(job)
+    yield "time limit", duration(job.timeout_s) if job.timeout_s is not None else ""
     yield "holds", ", ".join([*job.gpus, *(f"port {port}" for port in job.ports)])
     yield "directory", job.directory or "its sandbox"
     yield "application", job.application
@@ -36,8 +38,6 @@ def _asks(job: Job) -> str:
     parts = [resources_text(job.resources)]
     if job.attributes:
         parts.append(f"agents with {job.attributes}")
-    if job.timeout_s is not None:
-        parts.append(f"at most {duration(job.timeout_s)}")
     return "   ".join(parts)
 
 

@@ -21,7 +21,7 @@ def sentence(job: Job, why: Why | None, used: Series | None, now: float) -> str:
         return waiting(job, why)
     if job.state == "STARTING":
         return (
-            f"On its way to {printable(job.agent or 'its machine')}: its files are fetched and the command is started."
+            f"On its way to {printable(job.agent or 'its machine')}: its files are fetched and its command is started."
         )
     return running(job, used)
 

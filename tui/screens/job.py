@@ -137,10 +137,10 @@ class JobPage(Page):
         Binding("y", "copy('id')", "copy id", show=False, id="job.copy_id"),
         Binding("Y", "copy('command')", "copy command", show=False, id="job.copy_command"),
         Binding("K", "kill", "kill", id="job.kill", tooltip="End it, after a question."),
-        Binding("r", "resubmit", "resubmit", show=False, id="job.resubmit", tooltip="A new job like this one."),
+        Binding("r", "resubmit", "resubmit", id="job.resubmit", tooltip="A new job like this one."),
         Binding("p", "priority", "priority", show=False, id="job.priority"),
         Binding("h", "hold", "hold", show=False, id="job.hold"),
-        Binding("u", "release", "release", show=False, id="job.release"),
+        Binding("u", "release", "release", id="job.release"),
     ]  # fmt: skip
 
     def __init__(self, job_id: int | None = None) -> None:
@@ -285,6 +285,7 @@ class JobPage(Page):
         self.query_one(TopLine).refresh()
         self._show_times()
         self._show_output(job)
+        self.refresh_bindings()
 
     def _show_times(self) -> None:
         job = self.job
@@ -344,6 +345,15 @@ class JobPage(Page):
         """The viewer has something to say."""
         event.stop()
         self.query_one(LogHead).refresh()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what can be done to the job as it stands."""
+        job = self.job
+        if job is not None and action in self.changing:
+            fits = {"kill": not job.over, "resubmit": job.over, "release": job.held}
+            if not fits.get(action, job.state == "QUEUED"):
+                return False
+        return super().check_action(action, parameters)
 
     # -- keys ------------------------------------------------------------------------------------------------------
 

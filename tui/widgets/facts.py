@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -49,7 +50,7 @@ class Facts(Painted, ScrollView, can_focus=True):
         width = max(8, self.size.width - NAMES - 3)
         self._lines = []
         for name, value in self._facts:
-            rows = [row for line in value[:LONGEST].split("\n") for row in folded(printable(line), width)]
+            rows = [row for line in value[:LONGEST].split("\n") for row in _rows(printable(line), width)]
             self._lines += [(name if index == 0 else "", row) for index, row in enumerate(rows)]
         self.virtual_size = Size(0, len(self._lines))
         self.refresh()
@@ -70,3 +71,8 @@ class Facts(Painted, ScrollView, can_focus=True):
     def on_resize(self, _event: events.Resize) -> None:
         """Fold anew."""
         self._fold()
+
+
+def _rows(text: str, width: int) -> list[str]:
+    """Folded between words, where that can be told cheaply."""
+    return (textwrap.wrap(text, width, break_on_hyphens=False) or [""]) if text.isascii() else folded(text, width)

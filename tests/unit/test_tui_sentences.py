@@ -1,0 +1,90 @@
+"""What the window says of a job."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from retz.client.types import Attempt, Job, Series, Usage, Why
+from retz.model.resources import Resources
+from tui.facts import facts_of
+from tui.sentences import sentence
+
+T0 = 1_800_000_000.0
+
+
+def at(after_s: float) -> datetime:
+    """A moment of the test."""
+    return datetime.fromtimestamp(T0 + after_s, UTC)
+
+
+def job(**fields: Any) -> Job:
+    """A job that was submitted at zero."""
+    return Job(**{"id": 7, "state": "QUEUED", "submitted": at(0), "resources": Resources(2, 2048), **fields})
+
+
+def ended(reason: str | None = None, **fields: Any) -> Job:
+    """A job that ran from 10 to 75."""
+    state = "FINISHED" if reason is None else "KILLED" if reason == "user" else "FAILED"
+    return job(state=state, reason=reason, started=at(10), ended=at(75), **fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (ended(), "It ended well after 01:05."),
+        (ended(usage=Usage(max_rss_mb=512)),
+         "It ended well after 01:05, with 512M of its 2.0G memory used at most."),
+        (ended("exit", exit_code=3), "Its command gave up after 01:05 with exit code 3: its stderr may say why."),
+        (ended("signal", signal=11), "Signal 11 (SIGSEGV) ended it after 01:05; it was not sent by Retz."),
+        (ended("signal", signal=99), "Signal 99 ended it after 01:05; it was not sent by Retz."),
+        (ended("oom"), "It used more memory than the 2.0G it asked for after 01:05: submit it with more."),
+        (ended("timeout", timeout_s=60),
+         "It ran into its time limit of 01:00: submit it with a longer one, or with less to do."),
+        (ended("start", message="no such file: x\x1b"), "Its command could not be started: no such file: x␛."),
+        (ended("image", message="no such image"),
+         "What it needs could not be fetched: no such image. Then submit it again."),
+        (ended("user", message="killed by an admin"), "It was killed by an admin after 01:05."),
+        (ended("lost", losses=6, message="the machine burnt"),
+         "It was lost 6 times, more often than it may be tried again (the machine burnt)."),
+        (job(state="KILLED", reason="user", ended=at(5)), "It was killed by a user before it was started."),
+        (job(held=True), "It is held: it does not start before it is released (u)."),
+        (job(state="STARTING", agent="n1"), "On its way to n1: its files are fetched and its command is started."),
+        (job(state="STARTED", kill_requested=at(80)),
+         "It was told to end 00:20 ago; what runs 0 s after that is ended by force."),
+        (job(why="no room"), "no room"),
+        (job(), "It waits for its turn."),
+        (job(state="STARTED", started=at(1)), "It runs; what it uses has not been measured yet."),
+    ],
+)  # fmt: skip
+def test_sentences(given: Job, text: str) -> None:
+    assert sentence(given, None, None, T0 + 100) == text
+
+
+def test_who_is_ahead() -> None:
+    why = Why(id=7, state="QUEUED", summary="All cpus are taken.", ahead=9, ahead_ids=(1, 2, 3, 4, 5, 6))
+    assert sentence(job(), why, None, T0) == "All cpus are taken. Ahead of it: 1, 2, 3, 4, 5 and others."
+    few = Why(id=7, state="QUEUED", summary="All cpus are taken.", ahead=1, ahead_ids=(3,))
+    assert sentence(job(), few, None, T0) == "All cpus are taken. Ahead of it: 3."
+
+
+def test_what_it_uses_and_that_it_was_lost() -> None:
+    running = job(state="STARTED", started=at(50), losses=2, max_retries=5,
+                  attempts=(Attempt(number=1, reason="lost", message="burnt"),))  # fmt: skip
+    used = Series(interval_s=1, max_rss_mb=1536, series=((1.5, 1024.0),))
+    assert sentence(running, None, used, T0 + 60) == (
+        "It was lost twice before; 5 times are borne. "
+        "It uses 1.5 of 2 cpus and 1.0G of 2.0G memory, at most 1.5G so far."
+    )
+    waiting = job(losses=1, attempts=running.attempts)
+    assert sentence(waiting, None, None, T0) == "It waits for its turn. It was lost once before (burnt)."
+
+
+def test_facts_leave_out_what_says_nothing() -> None:
+    facts = dict(facts_of(job(command=("a", "b c"), environment={"B": "2", "A": "1"}, timeout_s=90, gpus=("GPU-1",))))
+    assert facts["command"] == "a 'b c'"
+    assert facts["asks"] == "2 cpus  2.0G" and facts["time limit"] == "01:30"
+    assert facts["environment"] == "A=1" and facts["holds"] == "GPU-1"
+    assert not {"tags", "pipeline", "priority", "repeats", "used"} & facts.keys()
