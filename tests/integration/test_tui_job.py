@@ -177,7 +177,7 @@ async def test_only_what_is_shown_is_fetched(site: Site) -> None:
         await it.until(lambda: it.rows()[0] == "000250000")
         await it.press("percent_sign", *"12345", "enter")
         await it.until(lambda: it.rows()[0] == "000012344")
-        assert sum(length or -offset for offset, length in asked) < 1_500_000
+        assert sum(length or -offset for offset, length in asked) < 2_500_000
 
 
 async def test_searching_up_and_down(site: Site) -> None:
