@@ -20,6 +20,7 @@ from ..commands import Command
 from ..dialogs import Checklist, Chooser
 from ..filters import Filter, FilterError, parse
 from ..page import Page
+from ..sentences import sentence
 from ..widgets.bars import Message
 from ..widgets.filterbar import FilterBar
 from ..widgets.queuebar import Counts
@@ -170,7 +171,7 @@ class QueuePage(Page):
     def say_why(self) -> None:
         """The sentence about the selected row."""
         job = self.table.selected
-        self.why.say("" if job is None else sentence(job))
+        self.why.say("" if job is None else said(job, self.session.now()))
 
     def on_table_wanted(self, event: Table.Wanted) -> None:
         """Rows came into sight."""
@@ -374,10 +375,11 @@ class QueuePage(Page):
         actions.begin(self.retz, actions.kill_matching(self.retz, wanted))
 
 
-def sentence(job: Job) -> str:
-    """Why a job waits, or why it ended."""
-    said = job.why or job.message or ""
-    return f"{job.id}  {title_of(job)}: {said}" if said else f"{job.id}  {command_text(job)}"
+def said(job: Job, now: float) -> str:
+    """Why a job waits, or why it ended; of a running one what it runs."""
+    if job.state == "STARTED" and job.kill_requested is None:
+        return f"{job.id}  {command_text(job)}"
+    return f"{job.id}  {title_of(job)}: {sentence(job, None, None, now)}"
 
 
 def _filter_words() -> list[str]:

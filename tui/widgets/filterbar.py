@@ -79,7 +79,10 @@ class FilterBar(Horizontal):
         """The facts about the list."""
         arrow = "↓" if sort.startswith("-") else "↑"
         self._facts = [(f" {count(marked)} marked ", "accent")] if marked else []
-        self._facts += [(f"  by {sort.removeprefix('-')} {arrow}  ", "dim"), (f"{count(total):>7} jobs ", "")]
+        self._facts += [
+            (f"  by {sort.removeprefix('-')} {arrow}  ", "dim"),
+            (f"{count(total):>7} {'job ' if total == 1 else 'jobs'} ", ""),
+        ]
         self._show()
 
     def _show(self) -> None:
