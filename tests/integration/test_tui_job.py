@@ -17,6 +17,7 @@ from tests.tui_frames import assert_golden, frame
 from tui.app import RetzApp
 from tui.screens.files import FilesPage
 from tui.screens.job import JobPage
+from tui.screens.pipeline import PipelinePage
 from tui.widgets.facts import Facts
 from tui.widgets.logview import LogView
 from tui.widgets.usageplot import UsagePlot
@@ -376,6 +377,20 @@ def timeless(text: str) -> str:
     """A frame without what is different each time: clocks, durations, and how they share the bar."""
     text = re.sub(r"\d\d:\d\d(:\d\d)?", lambda found: "0" * 2 + ":00" * (found[0].count(":")), text)
     return re.sub("[┄▒▓]+", lambda found: "▓" * len(found[0]), text)
+
+
+async def test_its_pipelines_skylines_are_one_key_away(site: Site) -> None:
+    job_id, other = await site.running(pipeline="etl"), await site.submit(held=True)
+    async with window(site) as it:
+        await it.open(other)
+        await it.press("s")
+        await it.until(lambda: any("part of no pipeline" in notice.message for notice in it.app._notifications))
+        await it.app.command(f"open {job_id}")
+        await it.until(lambda: it.page.job is not None and it.page.job.id == job_id)
+        await it.press("s")
+        await it.until(lambda: isinstance(it.app.page, PipelinePage) and it.app.page.pipeline == "etl")
+        await it.press("escape")
+        await it.until(lambda: isinstance(it.app.page, JobPage))
 
 
 async def test_a_server_that_goes_away_takes_nothing_along(site: Site) -> None:

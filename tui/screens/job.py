@@ -23,7 +23,6 @@ from ..dialogs import Prompt
 from ..facts import facts_of
 from ..logsearch import Read
 from ..page import Page
-from ..places import PLACES
 from ..sentences import sentence
 from ..states import look_of, state_text
 from ..text import duration, printable, size_text
@@ -434,9 +433,12 @@ class JobPage(Page):
         """Its pipeline's skylines."""
         if self.job is None or not self.job.pipeline:
             self.notify("this job is part of no pipeline: 'retz run --pipeline NAME' makes one", timeout=4)
-        elif any(place.name == "skylines" for place in PLACES):
-            self.retz.pipeline = self.job.pipeline
-            await self.retz.action_go("skylines")
+            return
+        from .pipeline import PipelinePage
+
+        status = self.session.status
+        mine = status is not None and status.user.key == self.job.owner
+        await self.retz.drill(PipelinePage(self.job.pipeline, None if mine else self.job.owner))
 
     def action_copy(self, what: str) -> None:
         """Id or command into the clipboard."""
