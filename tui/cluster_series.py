@@ -35,12 +35,17 @@ OTHERS = "others"
 
 
 class Row(NamedTuple):
-    """A line of little bars: a value for each point of time, and how one is written."""
+    """A line of little bars: a value for each point of time, and how one is written.
+
+    Attributes:
+        like: The bars are as high as if these were drawn: two lines of one scale. None are the values themselves.
+    """
 
     name: str
     values: Sequence[float | None]
     text: str
     style: str = ""
+    like: Sequence[float | None] | None = None
 
 
 def step_of(span_s: float, columns: int) -> int:
@@ -95,18 +100,19 @@ def rows_of(found: Aggregates, index: int | None, present: tuple[int, int] | Non
     hours = found.step_s / 3600
     half = "–" if at is None or at.wait_p50_s is None else duration(at.wait_p50_s)
     most = "–" if at is None or at.wait_p90_s is None else duration(at.wait_p90_s)
-    ended = "–" if at is None else f"{count(round(at.ended / hours))}/h"
+    over = "–" if at is None else f"{count(round(at.ended / hours))}/h"
     failed = "–" if at is None else f"{count(round(at.failed / hours))}/h"
     if present is None and at is not None:
         present = round(at.queued), round(at.running)
     queued, running = ("–", "–") if present is None else (count(present[0]), count(present[1]))
+    ended, waits = [p.ended for p in points], [p.wait_p90_s for p in points]
     return [
         Row("queued", [p.queued for p in points], queued, "dim"),
         Row("running", [p.running for p in points], running, "started"),
-        Row("waited", [p.wait_p50_s for p in points], f"p50 {half:>8}", "dim"),
-        Row("", [p.wait_p90_s for p in points], f"p90 {most:>8}", "dim"),
-        Row("ended", [p.ended for p in points], ended, "finished"),
-        Row("failed", [p.failed for p in points], failed, "failed"),
+        Row("waited", [p.wait_p50_s for p in points], f"p50 {half:>8}", "dim", waits),
+        Row("", waits, f"p90 {most:>8}", "dim"),
+        Row("ended", ended, over, "finished"),
+        Row("failed", [p.failed for p in points], failed, "failed", ended),
     ]
 
 

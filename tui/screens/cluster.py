@@ -9,6 +9,7 @@ from typing import ClassVar
 from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.reactive import reactive
 from textual.strip import Strip
 
 from retz.client.types import Aggregates, Point, Status
@@ -66,6 +67,7 @@ class Rows(Painted):
     """Lines of little bars on the time axis of the plot above, each with its value at the moment."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = STYLES
+    stale: reactive[bool] = reactive(False)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -84,22 +86,30 @@ class Rows(Painted):
     def render_line(self, y: int) -> Strip:
         """Name, bars, value."""
         base, width = self.paint("base"), self.size.width
+        fade = self.paint("free") if self.stale else self.paint("")
         if y >= len(self.rows):
             return Strip.blank(width, base)
         row = self.rows[y]
         span = Span(self.since, self.until, columns_of(width))
-        cells = _bars(row.values, self.stack, span)
+        cells = _bars(row, self.stack, span)
         at = span.column(self.moment)
         parts = [(fit(row.name, GUTTER - 1, right=True) + " ", "dim"), (cells, row.style)]
         if self.marked and 0 <= at < len(cells):
             parts[1:] = [(cells[:at], row.style), ("│", "accent"), (cells[at + 1 :], row.style)]
         parts.append((fit(row.text, MARGIN - 2, right=True), ""))
-        segments = [Segment(text, base + self.paint(name)) for text, name in parts]
+        segments = [Segment(text, base + self.paint(name) + fade) for text, name in parts]
         return Strip(segments).extend_cell_length(width, base).crop(0, width)
 
 
-def _bars(values: Sequence[float | None], stack: Stack, span: Span) -> str:
-    """A little bar for each column: the most of the points in it, against the most of all."""
+def _bars(row: Row, stack: Stack, span: Span) -> str:
+    """A little bar for each column: the most of the points in it."""
+    most = _most(row.values, stack, span)
+    scale = most if row.like is None else _most(row.like, stack, span)
+    top = max((value for value in scale if value is not None), default=0.0)
+    return "".join(" " if value is None else _level(value, top) for value in most)
+
+
+def _most(values: Sequence[float | None], stack: Stack, span: Span) -> list[float | None]:
     most: list[float | None] = [None] * span.columns
     for column in range(span.columns):
         index = stack.index(span.time(column))
@@ -108,8 +118,7 @@ def _bars(values: Sequence[float | None], stack: Stack, span: Span) -> str:
         column = span.column(time)
         if 0 <= column < span.columns and value is not None:
             most[column] = max(value, most[column] or 0.0)
-    top = max((value for value in most if value is not None), default=0.0)
-    return "".join(" " if value is None else _level(value, top) for value in most)
+    return most
 
 
 def _level(value: float, top: float) -> str:

@@ -91,6 +91,7 @@ class PipelinePage(Page):
                 tooltip="What if reserving too much cost more?"),
         Binding("S", "solver", "solver", id="pipeline.solver", tooltip="Choose how the prediction is made."),
         Binding("space", "runs", "runs", id="pipeline.runs", tooltip="Choose the past runs that are drawn."),
+        Binding("enter", "jobs", "jobs", id="pipeline.jobs", tooltip="All jobs of the pipeline, in the queue."),
         Binding("p", "png", "PNG", id="pipeline.png", tooltip="Write the picture into the current directory."),
     ]  # fmt: skip
 
@@ -333,6 +334,13 @@ class PipelinePage(Page):
         if runs is not None:
             self.chosen = runs
             self.draw()
+
+    async def action_jobs(self) -> None:
+        """The pipeline's jobs, in the queue."""
+        await self.retz.action_go("queue")
+        quoted = f'"{self.pipeline}"' if " " in self.pipeline else self.pipeline
+        whose = f"user:{self.user} " if self.user else ""
+        await self.retz.command(f"filter {whose}state:all pipeline:{quoted}")
 
     def action_png(self) -> None:
         """Write the server's picture into the current directory."""

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
+from textual.reactive import reactive
 from textual.strip import Strip
 
 from estimator.units import amount_ticks, nice_top
@@ -93,10 +94,12 @@ class AreaPlot(Painted):
 
     Attributes:
         span: The time that is shown; its columns are the widget's own.
+        stale: Drawn dim: it is old.
         moment: What the legend reads, and an upright line if ``marked``.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = STYLES
+    stale: reactive[bool] = reactive(False)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -141,7 +144,8 @@ class AreaPlot(Painted):
             cells[at] = ("│", "accent")
         label = self._labels.get(y, "")
         parts = [(fit(label, GUTTER - 1, right=True) + ("┤" if label else "│"), "dim"), *cells, *self._legend(y)]
-        segments = [Segment(text, base + self.paint(name)) for text, name in parts]
+        fade = self.paint("free") if self.stale else self.paint("")
+        segments = [Segment(text, base + self.paint(name) + fade) for text, name in parts]
         return Strip(segments).simplify().extend_cell_length(self.size.width, base).crop(0, self.size.width)
 
     def _legend(self, y: int) -> list[tuple[str, str]]:
