@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -52,21 +53,12 @@ class DemoFailed(Exception):
     """The demo could not be started; the text says why."""
 
 
-def run(*, readonly: bool = False, theme: str = "retz-dark") -> None:
-    """Show the window on a demo server until it is closed.
-
-    Raises:
-        DemoFailed: the server did not start.
-    """
-    from .app import RetzApp
-
-    with serving() as config:
-        RetzApp(config, readonly=readonly, theme=theme).run()
-
-
 @contextlib.contextmanager
-def serving() -> Iterator[ClientConfig]:
+def serving(config: ClientConfig | None = None) -> Iterator[ClientConfig]:
     """A demo server for as long as the context lasts; how to reach it as its administrator.
+
+    Args:
+        config: What else is configured (keys, for one) stays as it is there.
 
     Raises:
         DemoFailed: it did not start.
@@ -86,7 +78,8 @@ def serving() -> Iterator[ClientConfig]:
             keeper.stdin.close()
             raise DemoFailed(f"the demo did not start:\n{keeper.stderr.read().decode(errors='replace').strip()}")
         said = json.loads(line)
-        yield ClientConfig(server_uri=said["uri"], access_key=ADMIN, access_secret=said["secret"])
+        there = {"server_uri": said["uri"], "access_key": ADMIN, "access_secret": said["secret"]}
+        yield replace(config or ClientConfig(), authentication=True, **there)
     finally:
         with contextlib.suppress(BrokenPipeError):
             keeper.stdin.close()

@@ -45,9 +45,10 @@ class Keyboard(App[None]):
         target: DOMNode = self.focused or self.screen
         await super().on_event(event)
         asyncio.get_running_loop().call_later(PATIENCE_S, self._done, number)
-        # The same way that the key takes, behind it: from the widget through its parents to the application, ...
+        # The same way that the key takes, behind it: from the widget through its parents to the application; and again,
+        # for what the widget then tells its parents (a line was submitted), ...
         way: list[MessagePump] = [node for node in target.ancestors_with_self if isinstance(node, DOMNode)]
-        self._pass_on([*way, self], number)
+        self._pass_on([*way, self, *way, self], number)
 
     def _pass_on(self, way: list[MessagePump], number: int) -> None:
         for place, node in enumerate(way):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ import click
 from retz import __version__
 
 if TYPE_CHECKING:
+    from retz.config import ClientConfig
+
     from .app import RetzApp
 
 
@@ -49,32 +53,48 @@ def main(
     demo: bool,
 ) -> None:
     """Look at a Retz server in the terminal, and look after it."""
-    if demo:
-        from .demo import run
-
-        run(readonly=readonly, theme=theme)
-        return
-    app = _app(config_file, server, readonly, theme)
-    if once is not None:
-        from .once import OnceError, print_once
-
-        columns, lines = size or shutil.get_terminal_size((120, 40))
-        try:
-            print_once(app, once, (columns, lines))
-        except OnceError as error:
-            raise click.ClickException(str(error)) from None
-        return
-    app.run()
-    sys.exit(app.return_code)
+    with contextlib.ExitStack() as stack:
+        config = _configuration(config_file, server)
+        if demo:
+            config = stack.enter_context(_demo(config))
+        app = _app(config, readonly, theme)
+        if once is not None:
+            _print_once(app, once, size or shutil.get_terminal_size((120, 40)))
+            return
+        app.run()
+        sys.exit(app.return_code)
 
 
-def _app(config_file: str | None, server: str | None, readonly: bool, theme: str) -> RetzApp:
+def _print_once(app: RetzApp, screen: str, size: tuple[int, int]) -> None:
+    from .once import OnceError, print_once
+
+    try:
+        print_once(app, screen, size)
+    except OnceError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@contextlib.contextmanager
+def _demo(config: ClientConfig) -> Iterator[ClientConfig]:
+    from .demo import DemoFailed, serving
+
+    try:
+        with serving(config) as there:
+            yield there
+    except DemoFailed as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _configuration(config_file: str | None, server: str | None) -> ClientConfig:
     from retz.config import ConfigError, load_client
 
     try:
-        config = load_client({"retz.server.uri": server}, file=None if config_file is None else Path(config_file))
+        return load_client({"retz.server.uri": server}, file=None if config_file is None else Path(config_file))
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _app(config: ClientConfig, readonly: bool, theme: str) -> RetzApp:
     from .app import RetzApp
     from .keymap import KeymapError
     from .themes import known
