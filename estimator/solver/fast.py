@@ -12,6 +12,7 @@ from .blocks import Problem
 from .greedy import applies, greedy
 from .kernel import Plan
 from .matrix import MatrixSolver
+from .segments import segments
 
 _AIM = 1e-10
 _LP_CELLS = 20_000
@@ -27,29 +28,32 @@ class FastSolver(MatrixSolver):
         """See :meth:`MatrixSolver.plan`. For few runs it is the lexicographically smallest optimum."""
         kernel.check(counts)
         if applies(len(counts), alpha):
-            plan = greedy(counts, alpha, beta)
-            cost = kernel.objective(plan, counts, alpha, beta)
-            return Plan(plan, cost, cost, 0.0)
-        return self._lazily(counts, alpha, beta, warm)
+            return _certain(greedy(counts, alpha, beta), counts, alpha, beta)
+        if alpha == 1:  # backlogs cost nothing: each interval is planned for itself
+            pieces = segments(counts, alpha, beta * kernel.run_weights(counts))
+            return _certain(pieces.at(pieces.ranks(0)), counts, alpha, beta)
+        return self._lazily(counts[_order(counts)], alpha, beta, warm)
 
     def _lazily(self, counts: IntArray, alpha: float, beta: float, warm: Mapping[str, Any] | None) -> Plan:
-        from .lazy import lazy  # they load scipy, which takes longer than a prediction from few runs does
+        from .lazy import by_programme, lazy  # they load scipy, which takes longer than a prediction from few runs does
         from .lp import LpSolver
 
-        n = len(counts)
         try:
-            found = lazy(Problem(counts[_order(counts)], alpha, beta), warm, _AIM)
+            problem = Problem(counts, alpha, beta)
+            found = lazy(problem, warm, _AIM)
+            if not found.closed(kernel.TOLERANCE) and counts.size <= _LP_CELLS:
+                by_programme(problem, found)
         except SolverError:
             return LpSolver().plan(counts, alpha, beta, None)
+        n = len(counts)
         cost, bound = found.cost / n, min(found.bound, found.cost) / n
-        plan = Plan(found.plan, cost, bound, kernel.gap(cost, bound), found.hint)
-        if plan.gap <= kernel.TOLERANCE or counts.size > _LP_CELLS:
-            return plan
-        other = LpSolver().plan(counts, alpha, beta, None)
-        cost = min(plan.objective, other.objective)
-        # The bound stays the proven one: that of HiGHS is only as good as its tolerances, which are absolute.
-        better = other.counts if other.objective < plan.objective else plan.counts
-        return Plan(better, cost, bound, kernel.gap(cost, bound), plan.warm)
+        return Plan(found.plan, cost, bound, kernel.gap(cost, bound), found.hint)
+
+
+def _certain(plan: IntArray, counts: IntArray, alpha: float, beta: float) -> Plan:
+    """A plan that needs no proof."""
+    cost = kernel.objective(plan, counts, alpha, beta)
+    return Plan(plan, cost, cost, 0.0)
 
 
 def _order(counts: IntArray) -> list[int]:

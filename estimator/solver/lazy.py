@@ -16,6 +16,7 @@ import numpy as np
 from ..skyline import FloatArray, IntArray
 from .blocks import Block, Problem
 from .kernel import objective, whole
+from .lp import LpSolver
 from .master import Cuts, Solution, solve
 from .segments import search
 
@@ -84,7 +85,7 @@ def lazy(problem: Problem, warm: Mapping[str, Any] | None, tolerance: float) -> 
         stuck = not grown and len(fresh.runs) == len(cuts.runs)
         last = stuck or found.rounds == _ROUNDS
         if last or cost - (solution.value + problem.nothing) <= _CLOSE * cost:
-            _certify(problem, found, plan, cuts, solution)
+            _improve(problem, found, np.repeat(plan, problem.lengths), cuts, solution.multipliers)
             if last or found.closed(tolerance):
                 found.hint = _hint(problem, solution, starts, cuts)
                 break
@@ -93,14 +94,24 @@ def lazy(problem: Problem, warm: Mapping[str, Any] | None, tolerance: float) -> 
     return found
 
 
-def _certify(problem: Problem, found: Found, plan: FloatArray, cuts: Cuts, solution: Solution) -> None:
+def by_programme(problem: Problem, found: Found) -> None:
+    """Improve what was found by the whole linear programme; its prices prove a bound as those of cuts do.
+
+    The programme's own value proves little: it is only as good as HiGHS' tolerances, which are absolute.
+    """
+    plan, _, prices = LpSolver().optimum(problem.original, problem.alpha, problem.beta)
+    multipliers = np.maximum(np.diff(prices, axis=1, prepend=0.0), 0.0)[:, problem.starts]
+    runs, columns = (each.ravel() for each in np.indices(multipliers.shape))
+    _improve(problem, found, plan, Cuts(runs, columns), multipliers.ravel())
+
+
+def _improve(problem: Problem, found: Found, plan: FloatArray, cuts: Cuts, multipliers: FloatArray) -> None:
     """Take the plan in whole numbers if it is better than what was found, and the bound if it is."""
-    n = len(problem.counts)
-    plan_in_full = whole(np.repeat(plan, problem.lengths))
-    cost = objective(plan_in_full, problem.original, problem.alpha, problem.beta) * n
+    rounded = whole(plan)
+    cost = objective(rounded, problem.original, problem.alpha, problem.beta) * len(problem.counts)
     if cost < found.cost:
-        found.plan, found.cost = plan_in_full, cost
-    found.bound = max(found.bound, lower_bound(problem, cuts, solution.multipliers))
+        found.plan, found.cost = rounded, cost
+    found.bound = max(found.bound, lower_bound(problem, cuts, multipliers))
 
 
 def _hint(problem: Problem, solution: Solution, starts: IntArray, cuts: Cuts) -> dict[str, Any]:

@@ -41,15 +41,26 @@ class LpSolver(MatrixSolver):
     def plan(self, counts: IntArray, alpha: float, beta: float, warm: Mapping[str, Any] | None) -> Plan:
         """See :meth:`MatrixSolver.plan`. Of several optima this is any one."""
         kernel.check(counts)
+        x, value, _ = self.optimum(counts, alpha, beta)
+        return kernel.certified(x, counts, alpha, beta, value / len(counts))
+
+    def optimum(self, counts: IntArray, alpha: float, beta: float) -> tuple[FloatArray, float, FloatArray]:
+        """An optimal plan ``[N]`` with fractions, its cost times ``n``, and the prices of the backlogs, ``[n, N]``.
+
+        Raises:
+            SolverError: HiGHS fails.
+        """
         n, number = counts.shape
         scale = max(1.0, float(counts.max()))
         costs = np.concatenate([np.zeros(number), _costs(counts, alpha, beta)])
         matrix, bounds = _constraints(counts / scale)
-        x, value = self._minimise(costs, matrix, bounds)
-        return kernel.certified(x[:number] * scale, counts, alpha, beta, value * scale / n)
+        x, value, prices = self._minimise(costs, matrix, bounds)
+        return x[:number] * scale, value * scale, prices[-n * number :].reshape(n, number)
 
-    def _minimise(self, costs: FloatArray, matrix: sparse.csr_array, bounds: FloatArray) -> tuple[FloatArray, float]:
-        """Solution and value; by the dual simplex, and if that fails by the interior point method.
+    def _minimise(
+        self, costs: FloatArray, matrix: sparse.csr_array, bounds: FloatArray
+    ) -> tuple[FloatArray, float, FloatArray]:
+        """Solution, value and prices of the rows; by the dual simplex, and if that fails by the interior point method.
 
         Raises:
             SolverError: neither succeeds; with what HiGHS says.
@@ -65,7 +76,8 @@ class LpSolver(MatrixSolver):
         for method in ("highs-ds", "highs-ipm"):
             result = minimise(costs, A_ub=matrix, b_ub=bounds, method=method, options=options)
             if result.status == 0:
-                return np.asarray(result.x, dtype=np.float64), float(result.fun)
+                prices = -np.asarray(result.ineqlin.marginals, dtype=np.float64)
+                return np.asarray(result.x, dtype=np.float64), float(result.fun), prices
             messages.append(f"{method}: {result.message}")
             if result.status == 1:  # out of time: another method would take as long again
                 break

@@ -211,6 +211,23 @@ def test_free_backlogs_plan_little(beta: float) -> None:
     assert (found.counts <= counts.min(axis=0)).all()
 
 
+@pytest.mark.parametrize("beta", [1e-12, 1e-9, 1e-6])
+def test_free_backlogs_and_hardly_any_price_of_missing(beta: float) -> None:
+    assert best(histories(21, many=True)[0] + 10, 1.0, beta).gap == 0.0
+
+
+@pytest.mark.parametrize("counts", [[[1, 10**6, 1], [10**6, 1, 1], [1, 1, 1]] * 2, [[5, 0, 9], [10**6, 3, 2]] * 8])
+@pytest.mark.parametrize("alpha", [1 / 3, 0.5, 1 - 1e-6])
+@pytest.mark.parametrize("beta", [0.1, 0.5, 1.0])
+def test_bounds_hold_without_trust_in_the_linear_programme(
+    monkeypatch: pytest.MonkeyPatch, counts: list[list[int]], alpha: float, beta: float
+) -> None:
+    """Whatever HiGHS says: a bound that is no bound would call a bad plan optimal."""
+    monkeypatch.setattr(lazy, "_ROUNDS", 1)
+    found = best(np.array(counts), alpha, beta)
+    assert found.lower_bound <= LpSolver().plan(np.array(counts), alpha, beta, None).objective
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.1, 0.9, 1.0])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (30, 1), (30, 5)])
 def test_nothing_held_nothing_planned(shape: tuple[int, int], alpha: float) -> None:
