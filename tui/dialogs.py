@@ -79,7 +79,7 @@ class Prompt(Dialog[str]):
     def __init__(self, title: str, value: str = "", check: Callable[[str], str] = lambda text: "") -> None:
         super().__init__()
         self.title_ = title
-        self.keys = "enter take it · esc leave it"
+        self.keys = "enter take it · esc leave"
         self._value = value
         self._check = check
 
@@ -111,7 +111,7 @@ class Chooser(Dialog[str]):
     def __init__(self, title: str, options: Sequence[tuple[str, str]], chosen: str = "") -> None:
         super().__init__()
         self.title_ = title
-        self.keys = "enter take it · esc leave it"
+        self.keys = "enter take it · esc leave"
         self._options = options
         self._chosen = chosen
 
@@ -147,7 +147,7 @@ class Checklist(Dialog[frozenset[str]]):
     def __init__(self, title: str, options: Sequence[tuple[str, str]], ticked: Collection[str]) -> None:
         super().__init__()
         self.title_ = title
-        self.keys = "space tick · enter take it · esc leave it"
+        self.keys = "space tick · enter take it · esc leave"
         self._options = options
         self._ticked = ticked
 

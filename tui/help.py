@@ -19,7 +19,8 @@ from .widgets.table import Table
 if TYPE_CHECKING:
     from .commands import Command
 
-BLOCK_WIDTH = 58
+BLOCK_WIDTHS = 58, 84
+"""Cells that a column of keys takes: at least, and at most."""
 
 
 class Entry(NamedTuple):
@@ -73,16 +74,18 @@ class Help(ModalScreen[None]):
         """A scrolling box."""
         with VerticalScroll(classes="help") as box:
             box.border_title = Text(" keys and commands ")
-            box.border_subtitle = Text(" esc close · keys are remapped by the grey names, in [retz.tui.keys] ")
+            box.border_subtitle = Text(" esc close · [retz.tui.keys] remaps the grey names ")
             yield Static(id="keys")
 
     def on_resize(self) -> None:
         """In as many columns as there is room for."""
-        self.query_one("#keys", Static).update(self.text(max(1, (self.size.width - 10) // BLOCK_WIDTH)))
+        self.query_one("#keys", Static).update(self.text(int(self.size.width * 0.9) - 8))
 
-    def text(self, columns: int) -> Text:
+    def text(self, room: int) -> Text:
         """All blocks, in columns of about equal height."""
-        blocks = [_block(name, entries) for name, entries in self.blocks]
+        columns = max(1, room // BLOCK_WIDTHS[0])
+        width = min(room // columns, BLOCK_WIDTHS[1])
+        blocks = [_block(name, entries, width) for name, entries in self.blocks]
         stacks: list[list[Text]] = [[] for _ in range(columns)]
         for block in blocks:
             min(stacks, key=len).extend(block)
@@ -91,7 +94,7 @@ class Help(ModalScreen[None]):
             line = Text(no_wrap=True)
             for stack in stacks:
                 cell = stack[row] if row < len(stack) else Text()
-                line.append_text(cell).append(" " * max(0, BLOCK_WIDTH - cell.cell_len))
+                line.append_text(cell).append(" " * max(0, width - cell.cell_len))
             lines.append(line)
         return Text("\n", no_wrap=True).join(lines)
 
@@ -104,12 +107,12 @@ class Help(ModalScreen[None]):
         self.query_one(VerticalScroll).scroll_relative(y=1 if way == "down" else -1, animate=False)
 
 
-def _block(name: str, entries: Sequence[Entry]) -> list[Text]:
+def _block(name: str, entries: Sequence[Entry], width: int) -> list[Text]:
     lines = [Text(name, "bold underline")]
     wide = 14 if all(len(entry.keys) < 15 for entry in entries) else 20
     for entry in entries:
         line = Text(" ").append(fit(entry.keys, wide), "bold").append(" ")
-        room = BLOCK_WIDTH - 4 - wide - (len(entry.id) + 1 if entry.id else 0)
+        room = width - 4 - wide - (len(entry.id) + 1 if entry.id else 0)
         line.append(fit(entry.text, room))
         lines.append(line.append(f" {entry.id}", "dim") if entry.id else line)
     return [*lines, Text()]

@@ -77,12 +77,9 @@ class FilterBar(Horizontal):
 
     def tell(self, sort: str, total: int, marked: int) -> None:
         """The facts about the list."""
-        arrow = "↓" if sort.startswith("-") else "↑"
+        arrow, noun = "↓" if sort.startswith("-") else "↑", "job " if total == 1 else "jobs"
         self._facts = [(f" {count(marked)} marked ", "accent")] if marked else []
-        self._facts += [
-            (f"  by {sort.removeprefix('-')} {arrow}  ", "dim"),
-            (f"{count(total):>7} {'job ' if total == 1 else 'jobs'} ", ""),
-        ]
+        self._facts += [(f"  by {sort.removeprefix('-')} {arrow}  ", "dim"), (f"{count(total):>7} {noun} ", "")]
         self._show()
 
     def _show(self) -> None:
