@@ -32,6 +32,7 @@ from .config import ALIASES, EstimatorConfig
 from .errors import EstimatorError
 from .lanes import Lanes
 from .service import PREFIX, build_app
+from .service.guard import guard
 
 PID_FILE, LOG_FILE = "service.pid", "service.log"
 NOT_RUNNING = 3
@@ -110,7 +111,7 @@ async def _runner(config: EstimatorConfig, place: Path) -> web.AppRunner:
     async def closing(app: web.Application) -> None:
         await lanes.close()
 
-    app = web.Application()
+    app = web.Application(middlewares=[guard(config.bind)])
     app.add_subapp(PREFIX, build_app(lanes, store_for, config))
     app.on_shutdown.append(closing)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_ENDING_S)

@@ -304,6 +304,29 @@ def test_no_such_route(client: Client) -> None:
     assert (refused.status, refused.exception) == (405, "NotAllowedException")
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403), ({"Host": "evil.example:9998"}, 403),
+        ({"Host": "localhost.evil.example"}, 403),
+        ({"Host": "10.0.0.1"}, 403), ({"Host": "127.0.0.1@evil.example"}, 403), ({"Host": "[::2]:80"}, 403),
+        ({"Host": "[::1"}, 403), ({"Host": ""}, 403), ({"Host": "localhost", "Origin": "http://evil.example"}, 403),
+        ({"Host": "localhost:1", "Origin": "http://localhost:2"}, 403), ({"Origin": "null"}, 403),
+        ({"Host": "localhost"}, 200), ({"Host": "LocalHost:1"}, 200), ({"Host": "127.5.5.5:9998"}, 200),
+        ({"Host": "[::1]:9998"}, 200), ({"Host": "localhost:1", "Origin": "http://localhost:1"}, 200),
+    ],
+)  # fmt: skip
+def test_web_pages_are_kept_out(client: Client, headers: dict[str, str], status: int) -> None:
+    """By DNS rebinding any page can reach what listens on loopback; it comes with its own host's name."""
+    reply = client.ask("GET", "pipelines", headers=headers)
+    assert reply.status == status
+    if status == 403:
+        assert reply.exception == "ForbiddenException"
+        posted = client.ask("POST", "translator", TWO_RUNS.encode(), headers)
+        assert posted.status == 403
+        assert client.get("skylinestore/history/tpch_q12/*").body == b"null"
+
+
 def test_health_and_metrics(client: Client) -> None:
     health = client.get("health").json
     assert health["status"] == "ok" and psutil.pid_exists(health["pid"])
@@ -313,6 +336,7 @@ def test_health_and_metrics(client: Client) -> None:
     client.get("pipelines")
     assert client.metric(name) == before + 1
     client.ask("NONSENSE", "x/y/z")
+    assert client.get("x/y/z").status == 404
     page = client.get("metrics").body.decode()
     assert 'method="none",route="none",status="404"' in page and "NONSENSE" not in page
 
