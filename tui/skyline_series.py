@@ -73,15 +73,15 @@ class Picture:
         return [each for each in drawn if each.points or each.upper]
 
     def reading(self, series: Sequence[Series], at: float) -> list[tuple[str, str]]:
-        """(what, amount) of the prediction, of the past runs and of the fixed request at a second of the run."""
+        """(what, amount) of the prediction, the fixed request and the past runs at a second of the run."""
         found = dict[str, list[float]]()
         for each, value in zip(series, values_at(series, at), strict=True):
             found.setdefault(each.style, []).append(value or 0.0)
         texts = [("predicted", _amounts(found.get("bold"), self.unit))] if "bold" in found else []
-        if "thin" in found:
-            texts.append(("past runs", _amounts(found["thin"], self.unit)))
         if "dashed" in found:
             texts.append(("fixed", _amounts(found["dashed"], self.unit)))
+        if "thin" in found:
+            texts.append(("past", _amounts(found["thin"], self.unit)))
         return texts
 
     def peaks(self) -> list[tuple[str, str]]:
@@ -90,10 +90,9 @@ class Picture:
         if self.prediction is not None:
             steps = self.prediction.skyline.steps.values()
             texts.append(("predicted", amount(max((s.get(self.resource, 0.0) for s in steps), default=0.0), self.unit)))
+        texts.append(("fixed", amount(self.asked[0], self.unit)))
         peaks = [_peak(run, self.kind).get(self.resource, 0.0) for run in self.runs]
-        if peaks:
-            texts.append(("past runs", _amounts(peaks, self.unit)))
-        return [*texts, ("fixed", amount(self.asked[0], self.unit))]
+        return [*texts, ("past", _amounts(peaks, self.unit))] if peaks else texts
 
     def saving(self) -> str:
         """What the prediction saves against a request of constant size, in a sentence."""

@@ -109,7 +109,7 @@ async def test_from_the_list_to_a_prediction_and_what_if(tmp_path: Path) -> None
         assert isinstance(page, PipelinePage) and page.prediction is not None
         # The cursor reads values, esc puts it away, and then the page.
         await it.press("right")
-        await it.says("at 2 min 18 s", "predicted 2.", "past runs 2.")
+        await it.says("at 2 min 18 s", "predicted 2.", "past 2.")
         await it.press("tab")
         await it.says("vcores, allocated")
         # Many keys: the newest wish is solved, and keys went on meanwhile.

@@ -88,9 +88,9 @@ def test_no_saving_is_told_where_nothing_is_known() -> None:
 def test_what_the_cursor_reads() -> None:
     shown = picture(prediction((0, 1024), (60, 0)))
     reading = dict(shown.reading(shown.series(), 45.0))
-    assert reading == {"predicted": "1 GB", "past runs": "1.5 GB – 2 GB", "fixed": "2 GB"}
-    assert dict(shown.reading(shown.series(), 55.0))["past runs"] == "0 MB – 2 GB"
-    assert dict(shown.peaks()) == {"predicted": "1 GB", "past runs": "1.5 GB – 2 GB", "fixed": "2 GB"}
+    assert reading == {"predicted": "1 GB", "past": "1.5 GB – 2 GB", "fixed": "2 GB"}
+    assert dict(shown.reading(shown.series(), 55.0))["past"] == "0 MB – 2 GB"
+    assert dict(shown.peaks()) == {"predicted": "1 GB", "past": "1.5 GB – 2 GB", "fixed": "2 GB"}
 
 
 def test_resources_and_amounts() -> None:

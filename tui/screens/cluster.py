@@ -330,6 +330,8 @@ class ClusterPage(Page):
 
     def draw(self) -> None:
         """Show what is known."""
+        if not self.query(Happened):
+            return  # the window was closed meanwhile
         since, until = self.window
         moment, marked = self.moment, self.retz.moment is not None
         index = self._stack.index(moment)

@@ -221,8 +221,8 @@ class PipelinePage(Page):
 
     def draw(self) -> None:
         """Show what is known."""
-        if not self.is_mounted:
-            return
+        if not self.query(StepPlot):
+            return  # the page was closed meanwhile
         picture = self.picture()
         series = picture.series() if picture is not None else []
         refusal = self.query_one("#refusal", Static)
@@ -259,7 +259,7 @@ class PipelinePage(Page):
         where = "at most" if at is None else f"at {duration(round(at))}"
         left = [(f" {where:<14}", "accent" if at is not None else "dim")]
         for what, text in reading:
-            left += [(f"{what} ", "dim"), (f"{text:<24}", "plan" if what == "predicted" else "")]
+            left += [(f"{what} ", "dim"), (f"{text:<10} ", "plan" if what == "predicted" else "")]
         self.query_one(Reading).say(left, [])
 
     def on_step_plot_read(self, event: StepPlot.Read) -> None:

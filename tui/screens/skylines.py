@@ -53,6 +53,7 @@ class SkylinesPage(Page):
         super().__init__()
         self.user: str | None = None
         self._pipelines: tuple[Pipeline, ...] = ()
+        self._loaded = False
 
     def content(self) -> ComposeResult:
         """List and preview side by side."""
@@ -99,6 +100,7 @@ class SkylinesPage(Page):
     async def load(self) -> None:
         """The list, then what is under the cursor."""
         self._pipelines = await self.session.client.pipelines(user=self.user)
+        self._loaded = True
         self.table.show(0, self._pipelines, len(self._pipelines))
         self.query_one(TopLine).refresh()
         self._preview()
@@ -110,27 +112,27 @@ class SkylinesPage(Page):
     async def _preview(self) -> None:
         selected = self.table.selected
         if selected is None:
-            self._show(None)
+            self._show(None, EMPTY if self._loaded else "")
             return
         try:
-            self._show(await self.session.client.pipeline(selected.name, user=self.user, skylines=PREVIEWED))
+            history = await self.session.client.pipeline(selected.name, user=self.user, skylines=PREVIEWED)
         except RetzError as error:
-            self.query_one("#about", Message).say(printable(str(error)))
+            self._show(None, printable(str(error)))
+        else:
+            self._show(history, about_history(history))
 
-    def _show(self, history: History | None) -> None:
-        plot, about = self.query_one(StepPlot), self.query_one("#about", Message)
-        name = "" if history is None else f" {printable(history.name)}: allocated memory of its runs"
-        series, unit, text = [], "MB", EMPTY
+    def _show(self, history: History | None, text: str) -> None:
+        if not self.query(StepPlot):
+            return  # the window was closed meanwhile
+        plot, title = self.query_one(StepPlot), self.query_one("#name", Static)
+        plot.display = history is not None
+        title.update("")
         if history is not None:
             resource = resources_of(history, "allocated")[0]
             picture = Picture(history, None, resource, "allocated")
-            series, unit = picture.series(), picture.unit
-            name = name.replace("memory", resource) if resource != "memory" else name
-            text = about_history(history)
-        plot.display = bool(series)
-        plot.show(series, unit)
-        self.query_one("#name", Static).update(name)
-        about.say(text)
+            plot.show(picture.series(), picture.unit)
+            title.update(f" {printable(history.name)}: allocated {printable(resource)} of its runs")
+        self.query_one("#about", Message).say(text)
 
     def on_table_moved(self, event: Table.Moved) -> None:
         """Another one is selected."""
@@ -153,7 +155,7 @@ class SkylinesPage(Page):
 
     def _take_owner(self, key: str) -> None:
         self.user = key.strip() or None
-        self._pipelines = ()
+        self._pipelines, self._loaded = (), False
         self.table.show(0, (), 0)
         self.reload(now=True)
 
