@@ -248,6 +248,7 @@ class _Worker:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._killed = False
 
     @classmethod
     async def start(cls) -> _Worker:
@@ -274,7 +275,8 @@ class _Worker:
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None
+        """Whether it may be asked: one that was killed a moment ago has not always ended yet."""
+        return self._process.returncode is None and not self._killed
 
     async def ask(self, frame: bytes) -> Answer:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -289,7 +291,8 @@ class _Worker:
         return answer
 
     def kill(self) -> None:
-        if self.alive:
+        self._killed = True
+        if self._process.returncode is None:
             self._process.kill()
 
     async def stop(self) -> None:

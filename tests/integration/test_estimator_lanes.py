@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -157,6 +158,25 @@ def test_what_nobody_waits_for_is_killed_and_the_line_goes_on(play: Callable[[Te
         os.close(reader)
         assert pid is not None and not psutil.pid_exists(pid)
         assert _solve(lanes).pid != pid and _solve(lanes).cancelled == 1 and _solve(lanes).failed == 0
+
+    play(test)
+
+
+def test_who_is_next_does_not_get_a_worker_that_was_just_killed(play: Callable[[Test], None]) -> None:
+    async def test(lanes: Lanes, gate: Gate, place: Path) -> None:
+        abandoned = _asking(lanes, place)
+        reader = await gate.somebody()
+        next_one = _asking(lanes, place, "quick")
+        await _until(lambda: _solve(lanes).waiting == 1)
+        worker = lanes._lanes[1]._worker
+        assert worker is not None and worker._process.stdout is not None
+        pipe = worker._process._transport.get_pipe_transport(1).get_extra_info("pipe")  # type: ignore[attr-defined]
+        os.close(reader)
+        # Its answer is there, and this process has not looked yet: the loop stands still here.
+        assert select.select([pipe], [], [], DEADLINE_S)[0]
+        abandoned.cancel()
+        assert b"resourceAllocation" in (await next_one).body
+        assert abandoned.cancelled() and _solve(lanes).failed == 0
 
     play(test)
 
