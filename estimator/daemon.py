@@ -7,6 +7,7 @@ the store's directory.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import pickle
@@ -154,22 +155,45 @@ def start(config: EstimatorConfig, *, echo: Echo = _say) -> int:
         EstimatorError: it could not be started; the text says why.
     """
     directory = _made(config.directory)
-    running = find(directory)
-    if running is not None:
-        echo(f"running already at {running.address} (pid {running.pid})")
-        return 0
     logs = tuple(each.absolute() for each in config.log_directories)
-    first = _first_line(replace(config, directory=directory, log_directories=logs), directory / LOG_FILE)
+    with _one_at_a_time(directory):
+        running = find(directory)
+        if running is not None:
+            echo(f"running already at {running.address} (pid {running.pid})")
+            return 0
+        first = _first_line(replace(config, directory=directory, log_directories=logs), directory / LOG_FILE)
     if not first.startswith("listening"):
         raise EstimatorError(f"{first or 'the service ended at once'}; its log is {directory / LOG_FILE}")
     echo(f"{first}; its log is {directory / LOG_FILE}")
     return 0
 
 
+@contextmanager
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    """Until the service has left its pid file: of two started at once, ``stop`` would know only one."""
+    with _appending(directory / LOG_FILE) as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _appending(path: Path) -> Iterator[int]:
+    """A descriptor for a log; it is not handed down to other processes."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise EstimatorError(
+            f"{path}: cannot be written: {error.strerror}; choose another store with --store"
+        ) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _first_line(config: EstimatorConfig, log: Path) -> str:
     """Start the process; what it says first: where it listens, or why it does not."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
+    with _appending(log) as descriptor:
         process = subprocess.Popen(
             command("estimator.daemon"),
             stdin=subprocess.PIPE,
@@ -179,8 +203,6 @@ def _first_line(config: EstimatorConfig, log: Path) -> str:
             cwd="/",
             start_new_session=True,
         )
-    finally:
-        os.close(descriptor)
     assert process.stdin is not None and process.stdout is not None
     with process.stdin, process.stdout:
         process.stdin.write(pickle.dumps(config))

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,6 +123,23 @@ def test_a_port_that_is_taken_is_explained(config: EstimatorConfig) -> None:
         with pytest.raises(EstimatorError, match=f"cannot listen on 127.0.0.1, port {port}: .*choose another port"):
             daemon.start(replace(config, port=port))
     assert daemon.find(config.directory) is None
+
+
+def test_of_two_starts_at_once_one_starts(config: EstimatorConfig) -> None:
+    """On any free port nothing else would keep the second one from starting, and from being forgotten."""
+    with ThreadPoolExecutor(4) as pool:
+        said = sorted(text for _, text in pool.map(lambda _: _said(daemon.start, config), range(4)))
+    running = _running(config)
+    assert said[0].startswith(f"listening on {running.address}; ")
+    assert said[1:] == [f"running already at {running.address} (pid {running.pid})"] * 3
+    daemon.stop(config)
+    _reap(running.pid)
+
+
+def test_a_log_that_cannot_be_written_is_explained(config: EstimatorConfig) -> None:
+    (config.directory / daemon.LOG_FILE).mkdir(parents=True)
+    with pytest.raises(EstimatorError, match=r"service\.log: cannot be written: Is a directory; choose another store"):
+        daemon.start(config)
 
 
 def test_a_directory_that_cannot_be_made_is_explained(config: EstimatorConfig, tmp_path: Path) -> None:
