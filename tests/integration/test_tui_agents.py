@@ -228,7 +228,11 @@ async def test_enter_opens_the_job_that_holds_it(eight: Site) -> None:
         await it.shows("held by 1 vit")
         await it.press("enter")
         await it.until(lambda: isinstance(it.app.page, JobPage) and "vit" in it.text)
-        await it.press("escape", "end", "enter")
+        await it.press("escape")
+        await it.until(lambda: isinstance(it.app.page, GpusPage))
+        await it.press("end")
+        await it.shows("n08:7")
+        await it.press("enter")
         await it.shows("nobody holds it")
 
 
@@ -241,9 +245,9 @@ async def test_the_cursor_goes_everywhere(eight: Site) -> None:
             ("j", (7, 7)), ("k", (6, 7)), ("g", (0, 0)), ("k", (0, 0)),
         ):  # fmt: skip
             await it.press(*keys)
-            assert it.gpus.grid.place == place, keys
+            await it.until(lambda: it.gpus.grid.place == place)  # noqa: B023 (awaited at once)
         await it.pilot.click("#grid", offset=(30, 3))
-        assert it.gpus.grid.place == (2, 2)
+        await it.until(lambda: it.gpus.grid.place == (2, 2))
 
 
 async def test_gpus_without_telemetry_say_why(tmp_path: Path) -> None:
