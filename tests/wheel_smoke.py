@@ -57,10 +57,11 @@ def main(binaries: Path) -> None:
 
 def estimate(binaries: Path, home: Path, environment: dict[str, str]) -> None:
     """From a log to a picture with the installed estimator."""
-    program = [binaries / "retz-estimator", "--store", home / "skylines"]
+    program: list[str | Path] = [binaries / "retz-estimator", "--store", home / "skylines"]
     log, picture = home / "tpch.log", home / "skyline.png"
     log.write_bytes(subprocess.run([*program, "sample"], env=environment, check=True, stdout=subprocess.PIPE).stdout)
-    for arguments in (["parse", log], ["plot", "tpch_q12", "-o", picture]):
+    steps: list[list[str | Path]] = [["parse", log], ["plot", "tpch_q12", "-o", picture]]
+    for arguments in steps:
         subprocess.run([*program, *arguments], env=environment, check=True, capture_output=True, timeout=60)
     assert picture.read_bytes().startswith(b"\x89PNG"), "no picture"
 
