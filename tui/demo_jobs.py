@@ -63,10 +63,10 @@ class Kind(NamedTuple):
 
 
 KINDS = (
-    Kind("bo", "train-vit", "train.py", Resources(4, 6144, 0, 2), (30, 80), 60, 1.6, 60, 4, -5, "vision", ("gpu",)),
-    Kind("bo", "train-resnet", "train.py", Resources(4, 4096, 0, 1), (20, 50), 50, 1.6, 50, 6, 0, "vision", ("gpu",)),
-    Kind("cy", "sweep", "sweep.py", Resources(2, 2048, 0, 1), (8, 20), 40, 17.0, 30, 8, 0, "default", ("sweep",)),
-    Kind("dee", "render", "render.py", Resources(1, 1024), (3, 9), 25, 45.0, 20, 2, 5, "film"),
+    Kind("bo", "train-vit", "train.py", Resources(2, 6144, 0, 2), (30, 80), 60, 2.2, 60, 4, -5, "vision", ("gpu",)),
+    Kind("bo", "train-resnet", "train.py", Resources(2, 4096, 0, 1), (20, 50), 50, 2.4, 50, 6, 0, "vision", ("gpu",)),
+    Kind("cy", "sweep", "sweep.py", Resources(2, 2048, 0, 1), (8, 20), 40, 19.0, 30, 8, 0, "default", ("sweep",)),
+    Kind("dee", "render", "render.py", Resources(1, 1024), (3, 9), 25, 75.0, 20, 2, 5, "film"),
     Kind("dee", "encode", "encode.py", Resources(3, 2048), (5, 12), 30, 12.0, 20, 0, 5, "film"),
     Kind("cy", "notebook", "notebook.py", Resources(1, 1024), (10, 30), 30, 4.0, 25, 15),
 )

@@ -66,6 +66,8 @@ class Load:
         for name in ("paper-figures", "retrain-all"):
             cy.submit(command("notebook.py", 20, 20), name=name, held=True, cpus=2, mem="2g", **spec)
         rack = "python train.py 60 40"
+        while self._top_up() == AT_ONCE:
+            continue
         cy.submit(rack, name="train-on-rack-r9", attributes="rack=r9", cpus=4, mem="4g", gpus=1, **spec)
 
     def tick(self) -> None:
@@ -81,11 +83,13 @@ class Load:
             except RetzError:
                 return  # the connection broke: the next second finds out more
 
-    def _top_up(self) -> None:
-        lacking = min(AT_ONCE, QUEUE - self._clients[ADMIN].status().queued)
-        kinds = self._dice.choices(KINDS, weights=[kind.hourly for kind in KINDS], k=max(0, lacking))
+    def _top_up(self) -> int:
+        """Submit some of what is lacking; how many."""
+        lacking = max(0, min(AT_ONCE, QUEUE - self._clients[ADMIN].status().queued))
+        kinds = self._dice.choices(KINDS, weights=[kind.hourly for kind in KINDS], k=lacking)
         for user in {kind.owner for kind in kinds}:
             self._clients[user].submit_many([self._spec(kind) for kind in kinds if kind.owner == user])
+        return lacking
 
     def _spec(self, kind: Kind) -> dict[str, object]:
         self._made += 1

@@ -35,6 +35,17 @@ TARGETS = (
     ("idle_rss_mb", "<=", 80, "idle, server + launcher, MB"),
     ("version_ratio", "<=", 9, "retz --version against python -c pass"),
     ("list_ratio", "<=", 9, "retz list against python -c pass"),
+    ("start_beyond_ms", "<=", 200, "retz-tui, 100 000 jobs: start to the list, beyond importing Textual, ms"),
+    ("key_p95_ms_500_events", "<=", 50, "… key to repainted frame, p95, while 500 events/s arrive, ms"),
+    ("page_down_ms", "<=", 100, "… page down, ms"),
+    ("end_ms", "<=", 100, "… to the end of the list, ms"),
+    ("sort_ms", "<=", 100, "… the list turned around, ms"),
+    ("filter_ms", "<=", 100, "… filtered, ms"),
+    ("memory_mb", "<=", 120, "… memory, MB"),
+    ("cpu_percent_quiet", "<=", 1, "… quiet queue, per cent of a core"),
+    ("cpu_percent_100_events", "<=", 15, "… 100 events/s, per cent of a core"),
+    ("log_2gb_ms", "<=", 200, "… opening 2 GB of output at its end, ms"),
+    ("kb_per_s_100_events", "<=", 100, "… to the terminal with 100 events/s, kB/s"),
     ("highs_100x100", ">=", 5, "FastSolver against HiGHS, 100 runs x 100 intervals"),
     ("highs_10x1000", ">=", 40, "the same, 10 x 1 000"),
     ("highs_100x1000", ">=", 100, "the same, 100 x 1 000 (HiGHS is stopped after 30 s: at least)"),
@@ -75,6 +86,7 @@ def collect() -> dict[str, Any]:
         figures.update(json.loads(line))
     figures["submit_full_to_empty"] = round(figures["submit_ms_full"] / figures["submit_ms_empty"], 2)
     figures.update(json.loads(run("bench_cli")))
+    figures.update(json.loads(run("bench_tui")))
     for each in json.loads(run("bench_scheduler"))["nothing_fits"]:
         name = f"pass_ms_{each['shapes']}_shapes"
         whole = each["prepare_ms"] + each["solve_ms"] + each["check_ms"]
