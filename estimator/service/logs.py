@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from ..errors import BadArgument
 from .replies import Forbidden, LogNotFound, TooLarge
 
 _CHUNK = 1 << 20
@@ -76,13 +77,17 @@ async def body(request: web.Request, limit_mb: int) -> AsyncIterator[bytes]:
 
     Raises:
         TooLarge: it is larger than the limit.
+        BadArgument: it cannot be unpacked.
     """
     if request.content.at_eof():
         yield await request.read()
         return
     size = 0
-    async for chunk in request.content.iter_chunked(_CHUNK):
-        size += len(chunk)
-        if size > limit_mb * MB:
-            raise TooLarge(f"the body is larger than {limit_mb} MB; see resourceestimator.upload-limit")
-        yield chunk
+    try:
+        async for chunk in request.content.iter_chunked(_CHUNK):
+            size += len(chunk)
+            if size > limit_mb * MB:
+                raise TooLarge(f"the body is larger than {limit_mb} MB; see resourceestimator.upload-limit")
+            yield chunk
+    except web.RequestPayloadError as error:
+        raise BadArgument("the body is damaged: it is not packed as its Content-Encoding says") from error

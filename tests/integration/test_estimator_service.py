@@ -248,6 +248,13 @@ def test_too_much_is_refused(client: Client) -> None:
         assert (refused.status, refused.exception) == (413, "ClientErrorException")
 
 
+@pytest.mark.parametrize("path", ["translator", "skylinestore/history"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_body_that_is_not_packed_as_it_says_is_refused(client: Client, path: str, encoding: str) -> None:
+    refused = client.ask("POST", path, b"this is no gzip", {"Content-Encoding": encoding})
+    assert (refused.status, refused.exception) == (400, "IllegalArgumentException")
+
+
 def test_predictions_by_other_means(client: Client) -> None:
     client.ask("POST", "translator", TWO_RUNS.encode())
     whole = client.get("estimator/tpch_q12?solver=max&alpha=0.5&full=true").json
