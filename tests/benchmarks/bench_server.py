@@ -326,14 +326,19 @@ FIGURES: tuple[Callable[[], dict[str, Any]], ...] = (
 )
 
 
+def clean_up() -> None:
+    """Remove what the servers left."""
+    for home in _LEFT:
+        shutil.rmtree(home, ignore_errors=True)
+
+
 def main() -> None:
     """Run all figures, or those named on the command line."""
     wanted = sys.argv[1:]
     for figure in FIGURES:
         if not wanted or figure.__name__ in wanted:
             print(json.dumps({"figure": figure.__name__, **figure()}), flush=True)
-    for home in _LEFT:
-        shutil.rmtree(home, ignore_errors=True)
+    clean_up()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 
 from tests.acceptance.window import Window
-from tests.benchmarks.bench_server import server, set_mode, submit_many, wire
+from tests.benchmarks.bench_server import clean_up, server, set_mode, submit_many, wire
 from tests.server_process import ServerProcess
 
 COLUMNS, ROWS = 120, 40
@@ -257,6 +257,7 @@ def main() -> None:
                     figures |= FIGURES[name](running)
     if "big_log" in options.figures:
         figures |= big_log()
+    clean_up()
     print(json.dumps({"cores": os.cpu_count(), "jobs": options.jobs, **figures}))
 
 
