@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import hmac
 import logging
 import time
+import zlib
 from base64 import b64encode
 
 import aiohttp
 import pytest
+from aiohttp.compression_utils import ZLibDecompressor
 from msgspec.structs import replace
 
 from retz.auth import authorization, content_md5
@@ -204,6 +207,24 @@ async def test_compressed_bodies_are_refused(site: Site) -> None:
     reply = await site.ask("POST", "/api/v2/jobs", body=b"x", headers={"Content-Encoding": "gzip"})
     assert reply.status in (400, 401)
     assert (await site.get("/jobs")).json["total"] == 0
+
+
+@pytest.mark.parametrize("path", ["/api/v2/jobs", "/resourceestimator/translator", "/nowhere"])
+@pytest.mark.parametrize("user", [None, ANN])
+async def test_compressed_bodies_are_not_even_unpacked(
+    site: Site, monkeypatch: pytest.MonkeyPatch, path: str, user: User | None
+) -> None:
+    """Not to be thrown away either: a megabyte becomes a gigabyte, and the loop does nothing else meanwhile."""
+    unpacked: list[int] = []
+
+    def unpack(self: object, data: bytes, max_length: int = 0) -> bytes:
+        unpacked.append(len(data))
+        raise zlib.error("unpacked")
+
+    monkeypatch.setattr(ZLibDecompressor, "decompress_sync", unpack)
+    reply = await site.ask("POST", path, user, gzip.compress(b"x" * 1_000_000), {"Content-Encoding": "gzip"})
+    assert reply.status == (404 if path == "/nowhere" else 401 if user is None else 400)
+    assert unpacked == []
 
 
 async def test_our_own_mistakes_tell_nothing_and_are_logged_once(

@@ -22,6 +22,7 @@ from retz.config_server import load_server
 from retz.server.core import Core
 from retz.server.housekeeping import Housekeeping
 from retz.server.http.openapi import build
+from retz.server.http.submission import MAX_BODY
 from retz.server.http.table import ROUTES
 from retz.server.skylines import recorder, runs
 from retz.store.database import Change
@@ -286,6 +287,8 @@ async def test_the_estimators_own_routes_are_signed(tmp_path: Path) -> None:
         assert (await site.ask("POST", f"{prefix}/translator/etc%2Fpasswd")).status == 403
         changed = await site.ask("POST", f"{prefix}/translator", body=LOG, headers={"Content-MD5": content_md5(b"x")})
         assert changed.status == 401
+        large = await site.ask("POST", f"{prefix}/translator", body=b"x" * (MAX_BODY + 1))
+        assert large.status == 413 and "64 MiB" in large.json["detail"]
         assert (await site.ask("GET", "/nowhere")).json["type"] == "urn:retz:not-found"
 
 

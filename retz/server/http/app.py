@@ -62,6 +62,9 @@ def build_runner(core: Core, shutdown_timeout_s: float = 2.0) -> web.AppRunner:
         shutdown_timeout=shutdown_timeout_s,
         keepalive_timeout=KEEPALIVE_S,
         max_line_size=MAX_LINE,
+        # Compressed bodies are refused. Even so aiohttp would unpack what is left of one, to throw it away: a megabyte
+        # from anybody, signed or not, would hold the loop for seconds.
+        auto_decompress=False,
         logger=quiet_logger(),
     )
 

@@ -60,8 +60,7 @@ async def read(request: web.Request, limit: int) -> Body:
         _too_large(limit)
     if not request.body_exists:
         return NO_BODY
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise Problem("bad-request", "send the body without Content-Encoding: compressed bodies are not accepted")
+    refuse_compressed(request)
     content = request.content
     if content.is_eof() and length is not None:
         data = content.read_nowait(-1)
@@ -71,6 +70,12 @@ async def read(request: web.Request, limit: int) -> Body:
             return await _read_slowly(content, limit)
     except TimeoutError:
         raise Problem("bad-request", "the body did not arrive in time; send it again") from None
+
+
+def refuse_compressed(request: web.Request) -> None:
+    """Raises Problem ``bad-request`` for a body with a Content-Encoding: the server unpacks none."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise Problem("bad-request", "send the body without Content-Encoding: compressed bodies are not accepted")
 
 
 async def _read_slowly(content: Any, limit: int) -> Body:

@@ -18,6 +18,7 @@ from ..problem import Problem
 from . import body as bodies
 from .api import Api
 from .responses import problem_of
+from .submission import MAX_BODY
 
 if TYPE_CHECKING:
     from estimator.lanes import Lanes
@@ -51,8 +52,14 @@ async def _signer(api: Api, request: web.Request) -> str:
     try:
         # The signature covers the digest that the client announces, so a stranger's body is never read.
         key = api.verifier.check(request.method, request.raw_path, request.headers, body_md5=announced)
+        bodies.refuse_compressed(request)
         if api.core.config.authentication:
             await _check_body(request, announced)
+    except Problem as problem:
+        raise _refusal(problem) from problem
+    except web.HTTPRequestEntityTooLarge:
+        detail = f"a body may have at most {MAX_BODY // bodies.MIB} MiB: send it in several requests"
+        raise _refusal(Problem("too-large", detail)) from None
     except AuthError as error:
         raise _refusal(Problem("forbidden" if error.status == 403 else "unauthorized", error.detail)) from error
     except TimeoutError:
@@ -73,7 +80,9 @@ async def _check_body(request: web.Request, announced: str) -> None:
 
 def _refusal(problem: Problem) -> web.HTTPException:
     response = problem_of(problem)
-    kinds: dict[int, type[web.HTTPException]] = {400: web.HTTPBadRequest, 403: web.HTTPForbidden}
-    kind = kinds.get(problem.status, web.HTTPUnauthorized)
     headers = {name: value for name, value in response.headers.items() if not name.startswith("Content-")}
-    return kind(text=response.text, content_type=response.content_type, headers=headers)
+    headers["Content-Type"] = response.content_type
+    if problem.status == web.HTTPRequestEntityTooLarge.status_code:
+        return web.HTTPRequestEntityTooLarge(MAX_BODY, text=response.text, headers=headers)
+    kinds: dict[int, type[web.HTTPException]] = {400: web.HTTPBadRequest, 403: web.HTTPForbidden}
+    return kinds.get(problem.status, web.HTTPUnauthorized)(text=response.text, headers=headers)
