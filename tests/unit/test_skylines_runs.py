@@ -180,6 +180,16 @@ def test_only_a_run_that_began_here_is_known_as_a_whole() -> None:
     assert [popped(runs).whole for _ in range(3)] == [True, False, False]
 
 
+def test_after_a_start_other_jobs_of_a_run_may_be_in_the_archive_already() -> None:
+    """Also of one whose first job still lives: they would be missing in what is written at its end."""
+    runs, clock = made()
+    fresh = job(7, fresh_run(5.0, 7))
+    runs.load([fresh])
+    runs.left(ended(fresh))
+    clock.now += QUIET_S
+    assert not popped(runs).whole
+
+
 def test_names_of_fresh_runs_are_readable() -> None:
     assert fresh_run(1_795_166_697.9, 17) == "20261120-092457-17"
 

@@ -107,11 +107,14 @@ class Runs:
     def load(self, jobs: Iterable[Job]) -> None:
         """Take the jobs that are there at the start: runs with an ended one among them are to be written."""
         for job in jobs:
-            if job.pipeline is None:
+            run = self._enter(job)
+            if run is None:
                 continue
+            # Even one that began with this job: others of it may have ended and been archived by now.
+            run.whole = False
             if job.state in LIVE_STATES:
-                self.entered(job)
-            elif (run := self._enter(job)) is not None:
+                run.live += 1
+            else:
                 self._ended(run, job)
 
     def entered(self, job: Job) -> None:
