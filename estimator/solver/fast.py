@@ -44,6 +44,8 @@ class FastSolver(MatrixSolver):
             if not found.closed(kernel.TOLERANCE) and counts.size <= _LP_CELLS:
                 by_programme(problem, found)
         except SolverError:
+            if counts.size > _LP_CELLS:  # the whole programme would fill the memory
+                raise
             return LpSolver().plan(counts, alpha, beta, None)
         n = len(counts)
         cost, bound = found.cost / n, min(found.bound, found.cost) / n

@@ -19,12 +19,15 @@ from ..errors import SolverError
 from ..skyline import FloatArray, IntArray
 from .blocks import Block, Problem
 
-_METHODS = ("highs-ds", "highs-ipm")
 _RANGES = (1e4, 1e2)
 """HiGHS is given sums up to this size, larger ones scaled down; and if it fails up to the next."""
 
 _TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 """The tightest that HiGHS takes: a bound from multipliers is as good as they are."""
+_TIGHT_ROWS = 5_000
+"""Programmes with more constraints often fail that way (status 4), after as long as a solve takes."""
+
+_METHODS: tuple[tuple[str, dict[str, float]], ...] = (("highs-ds", _TIGHT), ("highs-ds", {}), ("highs-ipm", {}))
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,8 @@ def _minimise(
     messages = []
     for allowed in _RANGES:
         scale = max(1.0, largest / allowed)
-        for method in _METHODS:
-            result = minimise(costs, A_ub=matrix, b_ub=upper / scale, bounds=limits, method=method, options=_TIGHT)
+        for method, options in _METHODS[matrix.shape[0] > _TIGHT_ROWS :]:
+            result = minimise(costs, A_ub=matrix, b_ub=upper / scale, bounds=limits, method=method, options=options)
             if result.status == 0:
                 return result, scale
             messages.append(f"{method}: {result.message}")
