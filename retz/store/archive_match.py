@@ -18,7 +18,7 @@ from retz.model.job import LIVE_STATES
 
 from .archive_columns import STATE_NUMBER, name_number
 from .archive_segment import ActiveSegment, SealedSegment, Summary, View, decode_job, record_of
-from .job_query import JobQuery, view_of
+from .job_query import JobQuery, viewer
 
 _ROWS_PER_TURN = 500
 _SAFE_TEXT = re.compile(r"[!#-\[\]-~]+")
@@ -123,6 +123,7 @@ def _match_records(rows: Sequence[int], view: View, query: JobQuery) -> Sequence
     words = [word for word in (query.text, query.agent) if word]
     probes = [part.encode() for word in words for part in _SAFE_TEXT.findall(word.lower())]
     matched = []
+    wanted = viewer(query)
     places = sorted(rows, key=view.columns.offset.__getitem__)
     # Expired meanwhile: no lines.
     for count, (row, line) in enumerate(zip(places, view.lines(places), strict=False)):
@@ -131,7 +132,7 @@ def _match_records(rows: Sequence[int], view: View, query: JobQuery) -> Sequence
         if probes and not _may_hold(line, probes):
             continue
         record = record_of(line)
-        if record is not None and view_of(query, decode_job(record)) is not None:
+        if record is not None and wanted(decode_job(record)) is not None:
             matched.append(row)
     return sorted(matched, key=view.columns.id.__getitem__)
 

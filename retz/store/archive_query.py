@@ -17,7 +17,7 @@ from .archive import Archive
 from .archive_columns import STATE_NUMBER
 from .archive_match import may_match, summary_count
 from .archive_segment import SealedSegment, View
-from .job_query import JobQuery, Position, SortKey, pipeline_key, sort_key, view_of
+from .job_query import JobQuery, Position, SortKey, pipeline_key, sort_key, viewer
 
 _COLUMN_OF_SORT = {"user": "owner", "application": "application", "priority": "priority", "state": "state"}
 
@@ -123,9 +123,9 @@ def _by_key(archive: Archive, query: JobQuery, views: Sequence[View]) -> Iterato
 def _grouped(view: View, rows: Sequence[int], query: JobQuery) -> dict[SortKey, list[int]]:
     field, groups = query.sort_field, defaultdict[SortKey, list[int]](list)
     if field == "state" and query.at is not None:
-        key_of = sort_key(field)
+        key_of, shown_as = sort_key(field), viewer(query)
         for row, job in zip(rows, view.jobs(rows), strict=True):
-            past = None if job is None else view_of(query, job)
+            past = None if job is None else shown_as(job)
             if past is not None:
                 groups[key_of(past)].append(row)
         return groups

@@ -6,6 +6,7 @@ import base64
 import binascii
 from bisect import bisect_right
 from collections.abc import Callable
+from operator import attrgetter
 
 import msgspec
 from msgspec import Struct
@@ -13,7 +14,7 @@ from msgspec.structs import force_setattr
 
 from retz.model.job import ENDED_STATES, LIVE_STATES, STATES, Job, State
 
-from .job_where import AGES, MAX_CONDITIONS, Condition, predicate
+from .job_where import AGES, MAX_CONDITIONS, Check, Condition, check_of
 from .past import as_of
 
 SORTS = ("id", "state", "user", "application", "priority", "pipeline")
@@ -204,34 +205,64 @@ def parse_states(text: str) -> tuple[State, ...]:
 
 def view_of(query: JobQuery, job: Job) -> Job | None:
     """The job as the query shows it (as it stood at ``at``), or None if the query does not want it."""
-    if query.ids is not None and not _in_ranges(job.id, query.ids):
-        return None
-    if query.owner is not None and job.owner != query.owner:
-        return None
-    if query.application is not None and job.application != query.application:
-        return None
-    if query.pipeline is not None and job.pipeline != query.pipeline:
-        return None
-    if query.name is not None and job.name != query.name:
-        return None
-    if query.tags and not all(tag in job.tags for tag in query.tags):
-        return None
-    if query.since is not None and job.submitted < query.since:
-        return None
-    if query.until is not None and job.submitted >= query.until:
-        return None
-    if query.at is not None:
-        past = as_of(job, query.at)
-        if past is None:
+    return viewer(query)(job)
+
+
+def viewer(query: JobQuery) -> Callable[[Job], Job | None]:
+    """:func:`view_of` for many jobs: it looks only at what the query asks for."""
+    lasting, passing, at = _lasting_checks(query), _passing_checks(query), query.at
+
+    def view(job: Job) -> Job | None:
+        for check in lasting:
+            if not check(job):
+                return None
+        shown = job if at is None else as_of(job, at)
+        if shown is None:
             return None
-        job = past
-    if job.state not in query.states or (query.held is not None and job.held != query.held):
-        return None
-    if query.where and not predicate(query.where)(job, query.at or query.now or 0.0):
-        return None
-    if query.agent is not None and (not job.attempts or job.attempts[-1].agent != query.agent):
-        return None
-    return job if query.text is None or _has_text(job, query.text.lower()) else None
+        for check in passing:
+            if not check(shown):
+                return None
+        return shown
+
+    return view
+
+
+def _lasting_checks(query: JobQuery) -> list[Check]:
+    """On what never changes in a job's life."""
+    checks: list[Check] = []
+    ids, tags, since, until = query.ids, query.tags, query.since, query.until
+    if ids is not None:
+        checks.append(lambda job: _in_ranges(job.id, ids))
+    for field in ("owner", "application", "pipeline", "name"):
+        if getattr(query, field) is not None:
+            checks.append(_equals(field, getattr(query, field)))
+    if tags:
+        checks.append(lambda job: all(tag in job.tags for tag in tags))
+    if since is not None:
+        checks.append(lambda job: job.submitted >= since)
+    if until is not None:
+        checks.append(lambda job: job.submitted < until)
+    return checks
+
+
+def _passing_checks(query: JobQuery) -> list[Check]:
+    """On what depends on the time that is looked at."""
+    states, held, agent = query.states, query.held, query.agent
+    checks: list[Check] = [lambda job: job.state in states]
+    if held is not None:
+        checks.append(lambda job: job.held == held)
+    checks += [check_of(condition, query.at or query.now or 0.0) for condition in query.where]
+    if agent is not None:
+        checks.append(lambda job: bool(job.attempts) and job.attempts[-1].agent == agent)
+    if query.text is not None:
+        text = query.text.lower()
+        checks.append(lambda job: _has_text(job, text))
+    return checks
+
+
+def _equals(field: str, value: str) -> Check:
+    get = attrgetter(field)
+    return lambda job: bool(get(job) == value)
 
 
 def _in_ranges(job_id: int, ranges: Ranges) -> bool:

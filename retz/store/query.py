@@ -25,7 +25,18 @@ from retz.model.job import ENDED_STATES, STATES, Job
 
 from . import archive_query
 from .archive import Archive
-from .job_query import JobQuery, Position, Ranges, SortKey, parse_ids, parse_states, pipeline_key, sort_key, view_of
+from .job_query import (
+    JobQuery,
+    Position,
+    Ranges,
+    SortKey,
+    parse_ids,
+    parse_states,
+    pipeline_key,
+    sort_key,
+    view_of,
+    viewer,
+)
 from .past import as_of
 
 __all__ = ["JobIndex", "JobQuery", "Window", "as_of", "parse_ids", "parse_states", "select_ids", "window"]
@@ -248,9 +259,10 @@ def _quick_page(jobs: JobIndex, query: JobQuery, conditions: Sequence[_Condition
     if not checked:
         return list(islice(walk, want)) if want <= _MAX_STEPS else None
     found: list[Position] = []
+    view = viewer(query)
     for step, place in enumerate(walk):
         job = jobs.record(place[1])
-        if job is not None and view_of(query, job) is not None:
+        if job is not None and view(job) is not None:
             found.append(place)
             if len(found) == want:
                 return found
@@ -370,11 +382,10 @@ async def _matching(jobs: JobIndex, lists: Iterable[Any], query: JobQuery) -> As
     # Whole lists at C speed: walking 100 000 ids in ranges would alone hold the loop for 5 ms.
     parts = lists if query.ids is None else _streams(lists, replace(query, sort="id", cursor=None), None)
     ids = sorted(chain.from_iterable(parts))
-    since = time.perf_counter()
+    since, view = time.perf_counter(), viewer(query)
     for start in range(0, len(ids), _CHUNK):
         records = map(jobs.record, ids[start : start + _CHUNK])
-        views = (view_of(query, job) for job in records if job is not None)
-        yield [view for view in views if view is not None]
+        yield [shown for job in records if job is not None and (shown := view(job)) is not None]
         if time.perf_counter() - since > _SLICE_S:
             await asyncio.sleep(0)
             since = time.perf_counter()

@@ -6,7 +6,7 @@ import pytest
 
 from retz.model.job import Attempt, Job
 from retz.model.resources import Resources
-from retz.store.job_where import parse_condition, predicate
+from retz.store.job_where import check_of, parse_condition
 
 WAITING = Job(id=1, owner="ann", command="sleep 1", resources=Resources(4, 8192, gpus=1), submitted=100.0, name="Sweep")
 ENDED = Job(
@@ -25,8 +25,8 @@ ENDED = Job(
 
 
 def fulfil(*texts: str) -> list[int]:
-    wanted = predicate(tuple(map(parse_condition, texts)))
-    return [job.id for job in (WAITING, ENDED) if wanted(job, 1000.0)]
+    checks = [check_of(parse_condition(text), 1000.0) for text in texts]
+    return [job.id for job in (WAITING, ENDED) if all(check(job) for check in checks)]
 
 
 @pytest.mark.parametrize(
