@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import httpx
 import msgspec
 
 from retz.config import ClientConfig
@@ -18,6 +17,7 @@ from . import calls, types
 from .calls import Call
 from .errors import ApiError, ConnectionLost, RetzError
 from .follow import Follow, Steps
+from .lean import httpx
 from .retry import Backoff, new_key
 from .shared import (
     LONG_POLL_S,

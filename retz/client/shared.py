@@ -9,7 +9,6 @@ from email.utils import parsedate_to_datetime
 from http.client import responses
 from typing import Any, TypeVar
 
-import httpx
 import msgspec
 
 from retz.auth import authorization
@@ -19,6 +18,7 @@ from retz.model.submission import JobSpec
 from . import types
 from .calls import Call
 from .errors import ConnectionLost, NoServer, RetzError, Untrusted, refusal
+from .lean import httpx
 from .sse import RawEvent
 from .transport import credentials, ssl_context
 

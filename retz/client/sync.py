@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import httpx
 import msgspec
 
 from retz.config import ClientConfig
@@ -17,6 +16,7 @@ from . import calls, types
 from .calls import Call
 from .errors import ApiError, ConnectionLost, RetzError
 from .follow import Follow, drive
+from .lean import httpx
 from .retry import Backoff, new_key
 from .shared import (
     LONG_POLL_S,
