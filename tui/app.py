@@ -47,7 +47,17 @@ class RetzApp(Keyboard):
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {CommandPalette}
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(place.key, f"go('{place.name}')", place.name, show=False, id=f"go.{place.name}") for place in PLACES),
+        *(
+            Binding(
+                place.key,
+                f"go('{place.name}')",
+                f"go to {place.name}",
+                show=False,
+                id=f"go.{place.name}",
+                tooltip=place.help,
+            )
+            for place in PLACES
+        ),
         Binding("escape", "back", "back", show=False, id="app.back", tooltip="Close what is open, then the page."),
         Binding("question_mark", "help", "help", id="app.help", key_display="?", tooltip="Every key that works here."),
         Binding("colon", "command_line", "command", id="app.command", key_display=":", tooltip="Type a command."),
@@ -78,6 +88,7 @@ class RetzApp(Keyboard):
         self._heed_signals()
         self.session.on_events = self._events
         self.session.on_link = self._link_changed
+        self.session.on_hosts = self._named
         self.run_worker(self.session.follow(), group="session", exclusive=True)
         await self.action_go("queue")
 
@@ -130,6 +141,11 @@ class RetzApp(Keyboard):
             return
         if len(self.screen_stack) > 2:
             await self.pop_screen()
+
+    @property
+    def now(self) -> float:
+        """The time that is looked at."""
+        return self.session.now() if self.moment is None else self.moment
 
     def rewind(self, moment: float | None) -> None:
         """Look at another time."""
@@ -205,6 +221,10 @@ class RetzApp(Keyboard):
     def _events(self, batch: list[Event]) -> None:
         if self.pages and self.moment is None:
             self.pages[-1].events(batch)
+
+    def _named(self) -> None:
+        if self.pages:
+            self.pages[-1].reload(now=True)
 
     def _link_changed(self) -> None:
         for page in self.pages:

@@ -116,10 +116,10 @@ def rows_of(found: Aggregates, index: int | None, present: tuple[int, int] | Non
     ]
 
 
-def told(event: Event) -> tuple[str, str] | None:
-    """(text, style name) of an event; None if it tells nothing to people."""
+def told(event: Event, host: Callable[[str], str] = str) -> tuple[str, str] | None:
+    """(text, style name) of an event, machines by their names; None if it tells nothing to people."""
     if event.kind == "job" and event.job is not None:
-        return _job_text(event.job), look_of(event.job).style
+        return _job_text(event.job, host), look_of(event.job).style
     data = event.data if isinstance(event.data, dict) else {}
     if event.kind == "queue":
         return f"‖ queue   is {printable(str(data.get('mode', '')))}", "held"
@@ -129,6 +129,6 @@ def told(event: Event) -> tuple[str, str] | None:
     return None
 
 
-def _job_text(job: Job) -> str:
-    where = f" on {printable(job.agent)}" if job.agent and job.state in ("STARTING", "STARTED") else ""
+def _job_text(job: Job, host: Callable[[str], str]) -> str:
+    where = f" on {printable(host(job.agent))}" if job.agent and job.state in ("STARTING", "STARTED") else ""
     return f"{fit(state_text(job), 14)} {job.id:>8}  {fit(printable(job.owner), 10)} {title_of(job)}{where}"

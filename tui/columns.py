@@ -12,7 +12,7 @@ from .text import amount, duration, memory, printable
 from .widgets.table import Cell, Column
 
 if TYPE_CHECKING:
-    from .session import Session
+    from .app import RetzApp
 
 
 def command_text(job: Job) -> str:
@@ -32,18 +32,21 @@ def seconds(moment: datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()
 
 
-def columns_of(session: Session) -> list[Column[Job]]:
-    """All columns, in their order; ages are against the server's clock."""
+def columns_of(retz: RetzApp) -> list[Column[Job]]:
+    """All columns, in their order; ages are as of the time that is looked at, machines go by their host names."""
 
     def waiting(job: Job) -> Cell:
-        until = seconds(job.started) or seconds(job.ended) or session.now()
+        until = seconds(job.started) or seconds(job.ended) or retz.now
         return duration(until - job.submitted.timestamp()), "" if job.state == "QUEUED" else "dim"
 
     def running(job: Job) -> Cell:
         begun = seconds(job.started)
         if begun is None:
             return "", ""
-        return duration((seconds(job.ended) or session.now()) - begun), "dim" if job.over else ""
+        return duration((seconds(job.ended) or retz.now) - begun), "dim" if job.over else ""
+
+    def agent(job: Job) -> Cell:
+        return printable(retz.session.host(job.agent)), "dim"
 
     def exit_text(job: Job) -> Cell:
         if job.exit_code is not None:
@@ -52,14 +55,14 @@ def columns_of(session: Session) -> list[Column[Job]]:
 
     def submitted(job: Job) -> Cell:
         local = job.submitted.astimezone()
-        today = datetime.fromtimestamp(session.now()).date() == local.date()
+        today = datetime.fromtimestamp(retz.now).date() == local.date()
         return local.strftime("%H:%M:%S" if today else "%m-%d %H:%M"), "dim"
 
     return [
         Column("id", "ID", lambda job: (str(job.id), ""), 7, right=True, sort="id"),
-        Column("state", "STATE", lambda job: (state_text(job), look_of(job).style), 13, sort="state"),
+        Column("state", "STATE", lambda job: (state_text(job), look_of(job).style), 13, most=16, sort="state"),
         Column("user", "USER", lambda job: (printable(job.owner)[:8], "dim"), 8, drop=4, sort="user"),
-        Column("name", "NAME", lambda job: (title_of(job), ""), 14, flexible=True, sort="application"),
+        Column("name", "NAME", lambda job: (title_of(job), ""), 20, flexible=True, sort="application"),
         Column("pipeline", "PIPELINE", lambda job: (printable(job.pipeline or ""), ""), 10, drop=5, sort="pipeline"),
         Column("cpus", "CPU", lambda job: (amount(job.resources.cpus), ""), 4, right=True, drop=9),
         Column("mem", "MEM", lambda job: (memory(job.resources.mem), ""), 6, right=True, drop=10),
@@ -68,7 +71,7 @@ def columns_of(session: Session) -> list[Column[Job]]:
         Column("submitted", "SUBMITTED", submitted, 11, right=True, drop=3),
         Column("waiting", "WAITING", waiting, 8, right=True, drop=11),
         Column("running", "RUNNING", running, 8, right=True),
-        Column("agent", "AGENT", lambda job: (printable(job.agent or ""), "dim"), 9, drop=6),
+        Column("agent", "AGENT", agent, 9, most=16, drop=6),
         Column("command", "COMMAND", lambda job: (command_text(job), "dim"), 24, flexible=True, drop=1),
         Column("exit", "EXIT", exit_text, 6, right=True, drop=2),
     ]

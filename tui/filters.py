@@ -21,7 +21,13 @@ NUMBERS = {
     "waiting": "wait", "run": "run", "running": "run",
 }  # fmt: skip
 EXAMPLE = {"mem": "mem>8g", "disk": "disk>8g", "wait": "wait>10m", "run": "run>1h"}
-HINT = "text   state:queued user:ann tag:x app: name: pipeline:   gpu>0 mem>=8g wait>10m run>1h   held   !inverts"
+HINTS = (
+    "state:queued user:ann tag:x gpu>0 wait>10m !not",
+    "text  state:queued user:ann tag:x app: name: pipeline:  gpu>0 mem>8g wait>10m  held  !not",
+    "text  state:queued user:ann tag:x app: name: command: pipeline: id:12-19  "
+    "cpu>1 gpu>0 mem>=8g pri<0 exit>0 wait>10m run>1h  held  !not",
+)
+"""What can be typed: as much as there is room for."""
 
 _TERM = re.compile(r'(!?)(?:([A-Za-z]+)(<=|>=|!=|<|>|=|:))?("[^"]*"?|\S*)')
 

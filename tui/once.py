@@ -48,6 +48,7 @@ async def _frame(app: RetzApp, screen: str, size: tuple[int, int]) -> str:
         except TimeoutError as error:
             raise OnceError(f"the server did not answer within {PATIENCE_S:.0f} s") from error
         await app.workers.wait_for_complete([w for w in app.workers if w.group == "numbers"])
+        await app.session.named()
         await pilot.pause()
         return frame_text(app)
 

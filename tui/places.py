@@ -24,6 +24,11 @@ class Place(NamedTuple):
     text: str
     words: tuple[str, ...] = ()
 
+    @property
+    def help(self) -> str:
+        """Name and text."""
+        return f"{self.name.capitalize()}: {self.text}."
+
     def make(self) -> Page:
         """A new page."""
         module, _, name = self.path.partition(":")

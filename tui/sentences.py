@@ -31,6 +31,7 @@ def waiting(job: Job, why: Why | None) -> str:
     if job.held:
         return "It is held: it does not start before it is released (u)."
     text = (why.summary if why is not None else job.why) or "It waits for its turn."
+    text = text if text.endswith((".", "!", "?")) else f"{text}."
     if why is not None and why.ahead:
         ids = ", ".join(map(str, why.ahead_ids[:5]))
         text += f" Ahead of it: {ids}{' and others' if why.ahead > min(5, len(why.ahead_ids)) else ''}."
@@ -61,7 +62,7 @@ def ended(job: Job) -> str:
     told = printable(job.message or "")
     match job.reason:
         case "exit":
-            return f"Its command gave up{ran} with exit code {job.exit_code}: its stderr may say why."
+            return f"Its command gave up{ran} with exit code {job.exit_code}: its stderr may say why (o)."
         case "signal":
             return f"{_signal(job.signal)} ended it{ran}; it was not sent by Retz. {told}".rstrip()
         case "oom":

@@ -22,6 +22,9 @@ BATCH_S = 0.05
 RECENT = 200
 """Events that are kept to be shown."""
 
+HOSTS_AT_ONCE = 100
+"""Machines whose names are asked for in one request: a screen shows fewer."""
+
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 
 
@@ -47,6 +50,10 @@ class Session:
         self.recent: deque[tuple[float, Event]] = deque(maxlen=RECENT)
         self.on_events: Callable[[list[Event]], None] = lambda events: None
         self.on_link: Callable[[], None] = lambda: None
+        self.on_hosts: Callable[[], None] = lambda: None
+        self._hosts: dict[str, str] = {}
+        self._nameless: set[str] = set()
+        self._asking: asyncio.Task[None] | None = None
         self._batch: list[Event] = []
         self._flushing: asyncio.TimerHandle | None = None
 
@@ -63,6 +70,36 @@ class Session:
     def now(self) -> float:
         """The time as the server sees it, so that a wrong clock on this side does not show in durations."""
         return time.time() + self.client.clock_offset_s
+
+    def host(self, agent: str | None) -> str:
+        """The host name of a machine; its id until the server has told, and of one that is gone."""
+        if not agent:
+            return ""
+        if agent not in self._hosts and self.link == "live":
+            self._nameless.add(agent)
+            if self._asking is None:
+                self._asking = asyncio.get_running_loop().create_task(self._ask_hosts())
+        return self._hosts.get(agent) or agent
+
+    async def named(self) -> None:
+        """Wait until the names that were asked for are known."""
+        if self._asking is not None:
+            await self._asking
+
+    async def _ask_hosts(self) -> None:
+        """Ask for the names of a frame's machines together."""
+        try:
+            await asyncio.sleep(0)
+            wanted = sorted(self._nameless)[:HOSTS_AT_ONCE]
+            found = {agent.id: agent.host for agent in await self.client.agents(id=",".join(wanted))}
+        except RetzError:
+            return  # whatever is drawn next asks again
+        else:
+            self._nameless.difference_update(wanted)
+            self._hosts.update({each: found.get(each, "") for each in wanted})
+        finally:
+            self._asking = None
+        self.on_hosts()
 
     async def refresh_status(self) -> Status:
         """Ask the server about itself."""
@@ -93,6 +130,8 @@ class Session:
         """Drop the connections."""
         if self._flushing is not None:
             self._flushing.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
         with contextlib.suppress(RetzError):
             await self.client.close()
 

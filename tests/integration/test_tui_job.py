@@ -102,7 +102,7 @@ async def test_from_the_queue_to_a_job_and_back(site: Site) -> None:
         await it.until(lambda: "join" in it.text)
         await it.press("enter")
         await it.until(lambda: isinstance(it.app.page, JobPage) and it.rows() == ["hello"])
-        for expected in (f"queue ▸ {job_id} join", "● started on a1", "python join.py", "pipeline etl", "nightly",
+        for expected in (f"queue ▸ {job_id} join", "● started on host1", "python join.py", "pipeline etl", "nightly",
                          "It uses 1.5 of 1 cpus and 20M of 1.0G memory"):  # fmt: skip
             assert expected in it.text
         await it.press("escape")

@@ -365,3 +365,24 @@ async def test_one_frame(site: Site) -> None:
     app = RetzApp(ClientConfig(server_uri="http://127.0.0.1:1", access_key="a", access_secret="b"))
     with pytest.raises(OnceError, match="no server at"):
         await _frame(app, "queue", (80, 24))
+
+
+async def test_ages_and_numbers_of_the_past_are_of_that_time(site: Site) -> None:
+    await site.submit(name="old", held=True)
+    async with opened(window(site)) as shown:
+        shown.app.rewind(shown.app.session.now() + 3725)
+        await shown.until(lambda: shown.page.counts.past)
+        assert re.search(r"1:02:0\d", frame(shown.app)), "waiting until the time that is looked at"
+        shown.app.rewind(None)
+        await shown.until(lambda: not shown.page.counts.past)
+        assert "◌ 1 queued" in frame(shown.app)
+
+
+async def test_machines_go_by_their_host_names(site: Site) -> None:
+    job = await site.running("serve", name="there")
+    async with opened(window(site), (160, 30)) as shown:
+        await shown.until(lambda: shown.ids == [job] and "host1" in frame(shown.app))
+        assert " a1 " not in frame(shown.app)
+        await shown.press("enter")
+        await shown.until(lambda: "on host1 for" in frame(shown.app))
+        assert shown.app.session.host("gone-for-ever") == "gone-for-ever"

@@ -384,7 +384,7 @@ class AgentPage(Watching):
         yield Message(id="what")
         yield Meters(below=True, id="levels")
         yield Message(id="gpus")
-        columns = [column for column in columns_of(self.session) if column.key != "agent"]
+        columns = [column for column in columns_of(self.retz) if column.key != "agent"]
         table = Table[Job](columns, lambda job: job.id, id="jobs", empty="nobody runs here, as far as you may see")
         table.add_class("ages")
         yield table

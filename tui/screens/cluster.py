@@ -143,7 +143,7 @@ class Happened(Painted):
             self.shown = page.happened(self.size.height)
         shown = self.shown
         if not shown and y == 0:
-            return Strip([Segment(fit(" nothing has happened yet since this window was opened", width),
+            return Strip([Segment(fit(f" {page.silence()}", width),
                                   base + self.paint("dim"))])  # fmt: skip
         if y >= len(shown):
             return Strip.blank(width, base)
@@ -310,12 +310,18 @@ class ClusterPage(Page):
         """(time, text, style) of the latest events; while the past is looked at, those until then."""
         until, found = self.retz.moment, list[tuple[float, str, str]]()
         for time, event in reversed(self.session.recent):
-            text = told(event) if until is None or time <= until else None
+            text = told(event, self.session.host) if until is None or time <= until else None
             if text is not None:
                 found.append((time, *text))
             if len(found) >= most:
                 break
         return found[::-1]
+
+    def silence(self) -> str:
+        """What stands in place of events."""
+        if self.retz.moment is not None:
+            return "what happened then was not seen by this window: 1 shows the jobs of that time"
+        return "nothing has happened yet since this window was opened"
 
     # -- showing ---------------------------------------------------------------------------------------------------
 

@@ -46,11 +46,12 @@ class Status(Line):
     """State, place, attempt, owner, pipeline; exit code."""
 
     job: Job | None = None
+    host: str = ""
     now: float = 0.0
 
-    def show(self, job: Job | None, now: float) -> None:
-        """Show this job as of ``now``."""
-        self.job, self.now = job, now
+    def show(self, job: Job | None, host: str, now: float) -> None:
+        """Show this job, on that machine, as of ``now``."""
+        self.job, self.host, self.now = job, host, now
         self.refresh()
 
     def parts(self) -> tuple[Cells, Cells]:
@@ -59,8 +60,8 @@ class Status(Line):
         if job is None:
             return [], []
         left: Cells = [(f" {state_text(job)}", look_of(job).style)]
-        if job.agent:
-            left += [(" on ", "dim"), (printable(job.agent), "")]
+        if self.host:
+            left += [(" on ", "dim"), (printable(self.host), "")]
         begun = seconds(job.started)
         if begun is not None:
             left += [(" for ", "dim"), (duration((seconds(job.ended) or self.now) - begun), "")]
@@ -125,6 +126,8 @@ class JobPage(Page):
         Binding("percent_sign", "jump", "jump", show=False, id="job.jump", key_display="%",
                 tooltip="To 50%, to line 1200, to byte @65536."),
         Binding("o", "stream", "out⇄err", id="job.stream", tooltip="stdout or stderr."),
+        Binding("K", "kill", "kill", id="job.kill", tooltip="End it, after a question."),
+        Binding("r", "resubmit", "resubmit", id="job.resubmit", tooltip="A new job like this one."),
         Binding("F", "files", "files", id="job.files", tooltip="Any file of the sandbox."),
         Binding("d", "mode('-facts')", "details", id="job.details", tooltip="Everything but the output, or all again."),
         Binding("z", "mode('-log')", "zoom", id="job.zoom", tooltip="Nothing but the output, or all again."),
@@ -135,8 +138,6 @@ class JobPage(Page):
         Binding("s", "skylines", "skylines", id="job.skylines", tooltip="Its pipeline's history and prediction."),
         Binding("y", "copy('id')", "copy id", show=False, id="job.copy_id"),
         Binding("Y", "copy('command')", "copy command", show=False, id="job.copy_command"),
-        Binding("K", "kill", "kill", id="job.kill", tooltip="End it, after a question."),
-        Binding("r", "resubmit", "resubmit", id="job.resubmit", tooltip="A new job like this one."),
         Binding("p", "priority", "priority", show=False, id="job.priority"),
         Binding("h", "hold", "hold", show=False, id="job.hold"),
         Binding("u", "release", "release", id="job.release"),
@@ -180,6 +181,7 @@ class JobPage(Page):
     def on_mount(self) -> None:
         """Begin; the clock moves what counts seconds."""
         self.query_one(LogHead).view = self.view
+        self.query_one(Timeline).host = self.session.host
         self.view.focus()
         super().on_mount()
         self.set_interval(1.0, self._tick)
@@ -289,7 +291,7 @@ class JobPage(Page):
     def _show_times(self) -> None:
         job = self.job
         if job is not None:
-            self.query_one(Status).show(job, self.now)
+            self.query_one(Status).show(job, self.session.host(job.agent), self.now)
             self.query_one(Timeline).show(job, self.now, self._number(job) or 0)
 
     def _show_output(self, job: Job) -> None:
@@ -320,7 +322,7 @@ class JobPage(Page):
 
     def _nothing(self, text: str) -> None:
         self.job = self._shown = None
-        self.query_one(Status).show(None, 0)
+        self.query_one(Status).show(None, "", 0)
         self.query_one(Timeline).show(None, 0, 0)
         self.query_one(Facts).show([])
         self.query_one("#sentence", Message).say(f"{printable(text)}. :open ID shows another job.")

@@ -84,15 +84,15 @@ class PipelinePage(Page):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "resource(1)", "resource", id="pipeline.resource", tooltip="Memory, vcores, gpus in turn."),
         Binding("shift+tab", "resource(-1)", "resource back", show=False, id="pipeline.resource_back"),
-        Binding("u", "kind", "used⇄allocated", id="pipeline.kind", tooltip="What was used, or what was reserved."),
+        Binding("u", "kind", "use⇄held", id="pipeline.kind", tooltip="What was used, or what was reserved."),
         Binding("left_square_bracket", "alpha(-1)", "alpha", id="pipeline.alpha_down", key_display="[]",
                 tooltip="What if reserving too little cost more? Solved again in the background."),
         Binding("right_square_bracket", "alpha(1)", "alpha up", show=False, id="pipeline.alpha_up", key_display="]",
                 tooltip="What if reserving too much cost more?"),
-        Binding("S", "solver", "solver", id="pipeline.solver", tooltip="Choose how the prediction is made."),
-        Binding("space", "runs", "runs", id="pipeline.runs", tooltip="Choose the past runs that are drawn."),
-        Binding("enter", "jobs", "jobs", id="pipeline.jobs", tooltip="All jobs of the pipeline, in the queue."),
         Binding("p", "png", "PNG", id="pipeline.png", tooltip="Write the picture into the current directory."),
+        Binding("space", "runs", "runs", id="pipeline.runs", tooltip="Choose the past runs that are drawn."),
+        Binding("S", "solver", "solver", id="pipeline.solver", tooltip="Choose how the prediction is made."),
+        Binding("enter", "jobs", "jobs", id="pipeline.jobs", tooltip="All jobs of the pipeline, in the queue."),
     ]  # fmt: skip
 
     def __init__(self, name: str, user: str | None = None) -> None:

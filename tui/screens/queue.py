@@ -79,12 +79,13 @@ class QueuePage(Page):
         self.why = Message(id="why")
         self.table: Table[Job]
         self._status_at = self._history_at = 0.0
+        self._numbers_of: float | None = None
 
     def content(self) -> ComposeResult:
         """Counts, filter, table, the sentence about the selected job."""
         yield self.counts
         yield self.bar
-        self.table = Table[Job](columns_of(self.session), lambda job: job.id, id="jobs", empty=EMPTY)
+        self.table = Table[Job](columns_of(self.retz), lambda job: job.id, id="jobs", empty=EMPTY)
         self.table.add_class("ages")
         self.table.sorted_by = self.sort
         yield self.table
@@ -119,6 +120,9 @@ class QueuePage(Page):
         self.bar.tell(self.sort, window.total, len(self.table.marked))
         if self.retz.moment is None:
             self.counts.show_counts(dict(window.counts))
+        if self._numbers_of != self.retz.moment:
+            self._numbers_of = self.retz.moment
+            self._status_at = self._history_at = 0.0
         self.say_why()
         self._load_numbers()
 
@@ -150,10 +154,14 @@ class QueuePage(Page):
                 counts.refresh()
             if now - self._history_at > HISTORY_EVERY_S:
                 self._history_at = now
-                today = datetime.fromtimestamp(self.session.now()).astimezone().replace(hour=0, minute=0, second=0)
-                history = await self.session.client.aggregates(today.isoformat(), None, HISTORY_STEP_S)
-                counts.history = history.points
-                counts.refresh()
+                moment = self.retz.moment
+                until = datetime.fromtimestamp(self.retz.now).astimezone()
+                since = until.replace(hour=0, minute=0, second=0, microsecond=0)
+                end = None if moment is None else until.isoformat()
+                history = await self.session.client.aggregates(since.isoformat(), end, HISTORY_STEP_S)
+                if moment == self.retz.moment:
+                    counts.history, counts.past = history.points, moment is not None
+                    counts.refresh()
         except RetzError:
             # The list's own request says what is wrong with the server.
             self._status_at = self._history_at = 0.0
@@ -171,7 +179,7 @@ class QueuePage(Page):
     def say_why(self) -> None:
         """The sentence about the selected row."""
         job = self.table.selected
-        self.why.say("" if job is None else said(job, self.session.now()))
+        self.why.say("" if job is None else said(job, self.retz.now))
 
     def on_table_wanted(self, event: Table.Wanted) -> None:
         """Rows came into sight."""

@@ -114,7 +114,14 @@ class KeyBar(Line):
             room -= sum(width_of(text) for text, _ in pair)
             if room >= 0:
                 left += pair
-        return left, right
+        places = self._places()
+        return left, [*places, *right] if room >= sum(width_of(text) for text, _ in places) else right
+
+    def _places(self) -> list[tuple[str, str]]:
+        """``1-7 screens``: the keys that lead to them, from the first to the last."""
+        ways = [each.binding for each in self.screen.active_bindings.values() if each.binding.action.startswith("go(")]
+        keys = [self.app.get_key_display(way) for way in ways]
+        return [(f"{keys[0]}-{keys[-1]}", "bold"), (" screens  ", "dim")] if keys else []
 
     def _keys(self) -> dict[str, list[tuple[str, str]]]:
         """Action -> its key and what it does."""

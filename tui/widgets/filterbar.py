@@ -10,7 +10,7 @@ from textual.containers import Horizontal
 from textual.reactive import reactive
 from textual.widgets import Input
 
-from ..filters import HINT
+from ..filters import HINTS
 from ..text import count, printable
 from .bars import Line
 
@@ -65,7 +65,8 @@ class FilterBar(Horizontal):
 
     def on_descendant_focus(self) -> None:
         """Say what can be typed."""
-        self.input.placeholder = HINT
+        room = self.input.size.width - 2
+        self.input.placeholder = max((hint for hint in HINTS if len(hint) <= room), key=len, default="")
 
     def on_descendant_blur(self) -> None:
         """Say how to come here."""

@@ -302,7 +302,7 @@ class LogView(Painted, can_focus=True):
         width = self.size.width
         base = self.paint("base") + (self.paint("dim") if self.stale else Style())
         if self._message or not self._rows:
-            text = self._message or "nothing written (yet)"
+            text = self._message or ("nothing written yet" if self.live else "nothing was written")
             return Strip([Segment(slice_cells(f" {text}" if y == 0 else "", 0, width), base + self.paint("dim"))])
         if y >= len(self._rows):
             return Strip([Segment(" " * width, base)])

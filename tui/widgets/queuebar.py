@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from retz.client.types import Point, Status
 
-from ..text import count
+from ..text import count, width_of
 from .bars import Line
 
 STEPS = "▁▂▃▄▅▆▇█"
-RESOURCES = (("cpus", "cpus"), ("mem", "mem"), ("gpus", "gpus"))
+ALL, FEW = ("cpus", "mem", "gpus"), ("cpus", "gpus")
+WAYS = ((24, ALL), (10, ALL), (5, ALL), (5, FEW), (0, ALL), (0, FEW))
+"""Cells of history, and which resources: the first way that there is room for."""
 
 
 def share(used: float, total: float) -> float:
@@ -28,7 +30,8 @@ class Counts(Line):
 
     Attributes:
         status: For utilisation now.
-        history: Today's steps: how full it was, what ended.
+        history: The day's steps until what is looked at: how full it was, what ended.
+        past: Whether an earlier time is looked at: then all numbers are the history's.
     """
 
     def __init__(self) -> None:
@@ -36,6 +39,7 @@ class Counts(Line):
         self.counts: dict[str, int] = {}
         self.status: Status | None = None
         self.history: Sequence[Point] = ()
+        self.past = False
 
     def show_counts(self, counts: dict[str, int]) -> None:
         """Other numbers of live jobs."""
@@ -44,33 +48,50 @@ class Counts(Line):
             self.refresh()
 
     def parts(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-        """See :class:`Line`."""
-        have = self.counts
-        left = [
-            (f" ◌ {count(have.get('QUEUED', 0))} queued  ", "queued"),
-            (f" ◔ {count(have.get('STARTING', 0))} starting  ", "starting"),
-            (f" ● {count(have.get('STARTED', 0))} started  ", "started"),
-        ]
-        if self.status is not None and self.status.held:
-            left.append((f" ‖ {count(self.status.held)} held  ", "held"))
+        """See :class:`Line`: how full the cluster was gives way to what is in it."""
+        left = self._then() if self.past else self._now()
         if self.history and self.size.width >= 100:
             ended, failed = (
                 int(sum(values)) for values in zip(*((p.ended, p.failed) for p in self.history), strict=True)
             )
             left.append((f" ✔ {count(max(0, ended - failed))} ", "finished"))
-            left.append((f" ✘ {count(failed)} today", "failed" if failed else "finished"))
-        return left, self._utilisation()
+            left.append(
+                (f" ✘ {count(failed)} {'that day' if self.past else 'today'}", "failed" if failed else "finished")
+            )
+        room = self.size.width - sum(width_of(text) for text, _ in left)
+        for width, names in WAYS:
+            right = self._utilisation(width, names)
+            if sum(width_of(text) for text, _ in right) <= room:
+                return left, right
+        return left, []
 
-    def _utilisation(self) -> list[tuple[str, str]]:
-        if self.status is None:
-            return []
-        width = 0 if self.size.width < 100 else 10 if self.size.width < 150 else 24
+    def _now(self) -> list[tuple[str, str]]:
+        have = self.counts
+        held = 0 if self.status is None else self.status.held
+        return [
+            (f" ◌ {count(have.get('QUEUED', 0))} queued  ", "queued"),
+            (f" ◔ {count(have.get('STARTING', 0))} starting  ", "starting"),
+            (f" ● {count(have.get('STARTED', 0))} started  ", "started"),
+            *([(f" ‖ {count(held)} held  ", "held")] if held else []),
+        ]
+
+    def _then(self) -> list[tuple[str, str]]:
+        if not self.history:
+            return [(" nothing is recorded of that time", "dim")]
+        last = self.history[-1]
+        return [
+            (f" ◌ {count(round(last.queued))} queued  ", "queued"),
+            (f" ● {count(round(last.running))} ran  ", "started"),
+        ]
+
+    def _utilisation(self, width: int, names: Sequence[str]) -> list[tuple[str, str]]:
+        of = self.history[-1] if self.past and self.history else None if self.past else self.status
         parts: list[tuple[str, str]] = []
-        for name, title in RESOURCES:
-            total, used = getattr(self.status.total, name), getattr(self.status.used, name)
-            if not total or (self.size.width < 120 and name == "mem"):
+        for name in names:
+            total, used = (getattr(of.total, name), getattr(of.used, name)) if of is not None else (0, 0)
+            if not total:
                 continue
             past = [share(getattr(p.used, name), getattr(p.total, name)) for p in self.history]
             drawn = f"{spark(past, width)} " if width and past else ""
-            parts += [(f"  {title} ", "dim"), (drawn, "allocated"), (f"{share(used, total):>4.0%} ", "")]
+            parts += [(f"  {name} ", "dim"), (drawn, "allocated"), (f"{share(used, total):>4.0%} ", "")]
         return parts

@@ -37,6 +37,7 @@ class Column(Generic[Row]):
         width: Cells; a flexible column gets at least so many.
         right: Right-aligned: numbers.
         flexible: Shares what is left of the width with the other flexible ones.
+        most: Cells that the column may grow to before the flexible ones share the rest; 0 does not grow.
         drop: Columns leave a narrow screen in the order of this rank, 1 first; 0 stays.
         sort: The name by which the server sorts; empty if it cannot.
         parts: Draws a cell of several styles instead, exactly as wide as it is told.
@@ -48,6 +49,7 @@ class Column(Generic[Row]):
     width: int
     right: bool = False
     flexible: bool = False
+    most: int = 0
     drop: int = 0
     sort: str = ""
     parts: Callable[[Row, int], list[Cell]] | None = None
@@ -200,11 +202,16 @@ class Table(Painted, ScrollView, Generic[Row], can_focus=True):
                 break
             shown.remove(min(droppable, key=lambda column: column.drop))
         spare = max(0, width - sum(column.width + 1 for column in shown))
+        grown: dict[str, int] = {}
+        for column in shown:
+            if column.most:
+                grown[column.key] = min(spare, column.most - column.width)
+                spare -= grown[column.key]
         flexible = sum(column.flexible for column in shown)
         self._layout = []
         self._drawn.clear()
         for column in shown:
-            extra = 0
+            extra = grown.get(column.key, 0)
             if column.flexible:
                 extra = spare // flexible
                 spare -= extra

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import ClassVar
 
@@ -37,6 +38,7 @@ class Timeline(Painted):
         self.job: Job | None = None
         self.now = 0.0
         self.chosen = 0
+        self.host: Callable[[str], str] = str
         self._lines: list[Cells] = []
 
     def show(self, job: Job | None, now: float, chosen: int) -> None:
@@ -88,7 +90,7 @@ class Timeline(Painted):
         """``▸1 n17       ┄┄▒▒▓▓▓▓▓    03:54 ● running``."""
         shown = attempt is not None and attempt.number == self.chosen and len(job.attempts) > 1
         number = str(attempt.number) if attempt else "–"
-        left = f" {number} {fit(printable(attempt.agent) if attempt else '', min(20, width // 8))} "
+        left = f" {number} {fit(printable(self.host(attempt.agent)) if attempt else '', min(20, width // 8))} "
         text, style = self._outcome(job, attempt)
         right = f"  {fit(text, min(28, max(14, width // 4)))}"
         room = max(4, width - width_of(left) - width_of(right) - 1)

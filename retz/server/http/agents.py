@@ -78,7 +78,8 @@ async def agents(call: Call) -> web.StreamResponse:
 def _matching(every: Sequence[Agent], agent_id: str | None, text: str | None, gpus: bool | None) -> Iterable[Agent]:
     found: Iterable[Agent] = every
     if agent_id is not None:
-        found = [agent for agent in found if agent.id == agent_id]
+        wanted_ids = set(agent_id.split(","))
+        found = [agent for agent in found if agent.id in wanted_ids]
     if text:
         wanted = text.lower()
         found = [agent for agent in found if _has(agent, wanted)]

@@ -371,7 +371,7 @@ QUEUE = (
         agents.agents,
         "The machines.",
         parameters=(
-            Parameter("id", _WORDS, "Only this one."),
+            Parameter("id", _WORDS, "Only these: ids, a comma between."),
             Parameter("text", _TEXT, "Part of the host, the id or an attribute (name=value), any case."),
             Parameter("gpus", _FLAG, "Only those with GPUs, or without."),
             Parameter("sort", {"type": "string", "enum": list(agents.SORT_NAMES)}, "Resources by what is free."),
