@@ -116,7 +116,7 @@ def refuse_too_long(durations: Mapping[str, int], interval: int) -> None:
 
 
 def _thin(ignored: Sequence[str], settings: SolverSettings) -> str:
-    why = "held nothing" if settings.kind == "allocated" else "have no measured use"
+    why = "held nothing" if settings.kind == "allocated" else "lack measured use"
     found = f"{len(ignored)} runs {why}; " if ignored else ""
     return f"{found}wait for more runs, or lower minJobRuns"
 

@@ -13,7 +13,7 @@ _COMMAND_LINE = "httpx._main"
 if "httpx" not in sys.modules:
     sys.modules[_COMMAND_LINE] = None  # type: ignore[assignment]  # the documented way to make an import fail
 
-import httpx
+import httpx  # noqa: E402  (after what it must not find)
 
 if sys.modules.get(_COMMAND_LINE) is None:
     sys.modules.pop(_COMMAND_LINE, None)

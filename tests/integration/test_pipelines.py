@@ -384,8 +384,9 @@ def test_wrong_settings_are_told_at_the_start(tmp_path: Path, options: dict[str,
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mark is moved at once."""
+    """The mark is moved at once, and what was written is on the disk at once."""
     monkeypatch.setattr(recorder, "MARK_EVERY_S", 0.0)
+    monkeypatch.setattr(recorder, "ON_DISK_AFTER_S", 0.0)
 
 
 def mark_of(core: Core) -> float:
@@ -414,6 +415,19 @@ async def test_what_a_crash_left_unwritten_is_written_at_the_next_start(tmp_path
         await run_job(site, run="new")
         await site.until(lambda: "new" in third.runs())
         assert third.runs() == ["new"], "what was written is not written again"
+
+
+async def test_what_was_written_just_before_is_written_again_for_a_power_cut_may_have_taken_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "MARK_EVERY_S", 0.0)
+    first, second = FakeLanes(), FakeLanes()
+    async with estimating(tmp_path, first) as site:
+        await run_job(site, run="young")
+        await site.until(lambda: first.runs() == ["young"] and mark_of(site.core) > 0)
+        await Housekeeping(site.core).archive_ended()
+    async with estimating(tmp_path, second) as site:
+        await site.until(lambda: second.runs() == ["young"])
 
 
 @pytest.mark.usefixtures("often")

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("retz.skylines")
 
 MARK_EVERY_S = 10.0
+ON_DISK_AFTER_S = 60.0
+"""Histories are not synced: what was written so long before a power cut is on the disk anyway, the rest is redone."""
 PAUSE_S = 0.25
 """Least time between two rounds: ends that come together are looked at together."""
 FIRST_RETRY_S, LAST_RETRY_S = 5.0, 600.0
@@ -232,7 +234,8 @@ class Skylines:
 
     async def _catch_up(self) -> None:
         """Find what ended before a crash and was not written: since the mark, or ever if there are no histories."""
-        since = self._mark if await asyncio.to_thread(self.config.directory.is_dir) else 0.0
+        known = await asyncio.to_thread(self.config.directory.is_dir)
+        since = max(0.0, self._mark - ON_DISK_AFTER_S) if known else 0.0
         found = await asyncio.to_thread(find_ended, self._core.archive, since)
         if found:
             self._late(min(run.earliest for run in found.values()))
