@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
@@ -22,6 +23,9 @@ from .places import PLACES
 from .session import Session
 from .text import printable
 from .themes import FALLBACK, THEMES, known
+
+REFUSED_S, FAULT_S = 8.0, 12.0
+"""Notices stay so long."""
 
 
 class RetzApp(Keyboard):
@@ -74,6 +78,7 @@ class RetzApp(Keyboard):
         self.job: int | None = None
         self.pipeline: str | None = None
         self._history: list[str] = []
+        self._told: dict[str, float] = {}
         for each in THEMES:
             self.register_theme(each)
         self.theme = theme
@@ -232,12 +237,20 @@ class RetzApp(Keyboard):
 
     def tell_error(self, error: RetzError) -> None:
         """A notice that something was refused."""
-        self.notify(printable(str(error)), severity="error", timeout=8, markup=False)
+        self._tell_once(printable(str(error)), "", REFUSED_S)
 
     def tell_fault(self, what: str, error: Exception) -> None:
         """A notice that we made a mistake: the window lives on, and the log has the rest."""
         text = f"{type(error).__name__}: {error}. This is a fault of retz-tui: please report it."
-        self.notify(printable(text), title=what, severity="error", timeout=12, markup=False)
+        self._tell_once(printable(text), what, FAULT_S)
+
+    def _tell_once(self, text: str, title: str, shown_s: float) -> None:
+        """A page asks again and again: what is still on the screen is not told again."""
+        now = time.monotonic()
+        self._told = {each: until for each, until in self._told.items() if until > now}
+        if text not in self._told:
+            self._told[text] = now + shown_s
+            self.notify(text, title=title, severity="error", timeout=shown_s, markup=False)
 
     def copy(self, text: str, what: str) -> None:
         """Into the clipboard of the user's terminal (OSC 52)."""

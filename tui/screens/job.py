@@ -12,6 +12,7 @@ from textual import events as textual_events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.message import Message as TextualMessage
 
 from retz.client import ApiError
 from retz.client.types import Event, FileRange, Job, Series, Why
@@ -25,7 +26,7 @@ from ..logsearch import Read
 from ..page import Page
 from ..sentences import sentence
 from ..states import look_of, state_text
-from ..text import duration, printable, size_text
+from ..text import duration, printable, size_text, width_of
 from ..widgets.bars import Line, Message, TopLine
 from ..widgets.facts import Facts
 from ..widgets.logview import LogView, wrong_jump
@@ -81,6 +82,13 @@ class Status(Line):
 class LogHead(Line):
     """Which file is shown, how much of it, and what the viewer has to say."""
 
+    class Picked(TextualMessage):
+        """The user clicked the name of a file."""
+
+        def __init__(self, path: str) -> None:
+            super().__init__()
+            self.path = path
+
     def __init__(self) -> None:
         super().__init__()
         self.path = "stdout"
@@ -88,12 +96,25 @@ class LogHead(Line):
         self.rewound = False
         self.view: LogView | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What stands on the left: the streams, and the file that is shown if it is neither."""
+        return STREAMS if self.path in STREAMS else (*STREAMS, self.path)
+
+    def on_click(self, event: textual_events.Click) -> None:
+        """The name that was clicked is shown."""
+        left = 1
+        for name in self.names:
+            right = left + width_of(printable(name))
+            if left <= event.x < right:
+                self.post_message(self.Picked(name))
+            left = right + 2
+
     def parts(self) -> tuple[Cells, Cells]:
         """See :class:`Line`."""
         view = self.view
-        names = STREAMS if self.path in STREAMS else (*STREAMS, self.path)
         left: Cells = [(" ", "")]
-        for name in names:
+        for name in self.names:
             left += [(printable(name), "bold" if name == self.path else "dim"), ("  ", "")]
         left.append((self.attempt, "dim"))
         if view is None:
@@ -346,6 +367,11 @@ class JobPage(Page):
         """The viewer has something to say."""
         event.stop()
         self.query_one(LogHead).refresh()
+
+    def on_log_head_picked(self, event: LogHead.Picked) -> None:
+        """Show that file."""
+        event.stop()
+        self.show_file(event.path)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what can be done to the job as it stands."""
