@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SHOWN = 8
 """Jobs that a question names one by one."""
 
+NONE_RUNS = "none of them runs: they just leave the queue"
+
 DONE = {"kill": "killed", "hold": "held", "release": "released", "update": "changed", "resubmit": "submitted again"}
 
 
@@ -120,9 +122,10 @@ def named(jobs: Sequence[Job], total: int) -> list[str]:
 
 def grace_text(jobs: Iterable[Job]) -> str:
     """What killing means to these jobs."""
+    jobs = list(jobs)
     graces = sorted({job.kill_grace_s for job in jobs if job.state in ("STARTING", "STARTED")})
     if not graces:
-        return "none of them runs: they just leave the queue"
+        return "it does not run: it just leaves the queue" if len(jobs) == 1 else NONE_RUNS
     low, high = amount(graces[0]), amount(graces[-1])
     return f"running ones get SIGTERM, and SIGKILL {low if low == high else f'{low} to {high}'} s later"
 

@@ -53,6 +53,7 @@ async def test_filters_and_the_sums_of_what_matches(many: Site) -> None:
     assert await hosts(many, "text=RACK=r1&sort=host") == ["n1", "n4", "n7", "n10"]
     assert await hosts(many, "text=ssd&gpus=false&limit=2") == ["n0", "n2"]
     assert await hosts(many, "id=id-7") == ["n7"]
+    assert await hosts(many, "id=id-7,id-9,gone") == ["n7", "n9"]
     found = (await many.get("/agents?gpus=true&limit=1")).json
     assert (found["total"], found["sum"]["total"]["gpus"], found["sum"]["largest"]["cpus"]) == (6, 6, 15)
     assert found["sum"]["states"] == {"active": 5, "unreachable": 1}

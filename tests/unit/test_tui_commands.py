@@ -72,7 +72,8 @@ def test_questions_say_what_is_at_stake() -> None:
     lines = named([job(number, name=f"n{number}", owner="ann") for number in range(1, 12)], 11)
     assert "n1" in lines[0]
     assert lines[-1].endswith("and 3 more")
-    assert grace_text([job(1)]) == "none of them runs: they just leave the queue"
+    assert grace_text([job(1)]) == "it does not run: it just leaves the queue"
+    assert grace_text([job(1), job(2)]) == "none of them runs: they just leave the queue"
     running = [job(1, "STARTED", kill_grace_s=5.0), job(2, "STARTED", kill_grace_s=0.5)]
     assert grace_text(running) == "running ones get SIGTERM, and SIGKILL 0.5 to 5 s later"
 

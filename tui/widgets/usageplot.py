@@ -14,7 +14,7 @@ from ..text import amount, fit, memory, width_of
 from .paint import STYLES, Painted
 
 Kind = Literal["cpus", "memory"]
-LOOKS = {"thin": "used", "dashed": "warn", "axis": "dim", "label": "dim"}
+LOOKS = {"thin": "used", "dashed": "fixed", "axis": "dim", "label": "dim"}
 
 
 class UsagePlot(Painted):
