@@ -61,6 +61,8 @@ def main(
         if once is not None:
             _print_once(app, once, size or shutil.get_terminal_size((120, 40)))
             return
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise click.ClickException("there is no terminal to draw on: '--once' prints one frame as text")
         app.run()
         sys.exit(app.return_code)
 
@@ -95,6 +97,8 @@ def _configuration(config_file: str | None, server: str | None) -> ClientConfig:
 
 
 def _app(config: ClientConfig, readonly: bool, theme: str) -> RetzApp:
+    from retz.client import RetzError
+
     from .app import RetzApp
     from .keymap import KeymapError
     from .themes import known
@@ -103,7 +107,7 @@ def _app(config: ClientConfig, readonly: bool, theme: str) -> RetzApp:
         raise click.ClickException(f"there is no theme {theme!r}: say one of {', '.join(known())}")
     try:
         return RetzApp(config, readonly=readonly, theme=theme)
-    except KeymapError as error:
+    except (KeymapError, RetzError) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 from msgspec.structs import replace
 from textual.pilot import Pilot
 from yarl import URL
@@ -21,6 +22,7 @@ from retz.model.user import User
 from retz.store.tables import Change
 from tests.tui_frames import frame
 from tui.app import RetzApp
+from tui.main import main
 from tui.screens.job import JobPage
 
 from .http_site import ANN, ROOT, PuppetEngine, Site, running_site
@@ -214,3 +216,14 @@ async def test_a_click_on_the_name_of_a_stream_shows_it(tmp_path: Path) -> None:
             await until(pilot, lambda: "what went wrong" in frame(app))
             await pilot.click("LogHead", offset=(2, 0))
             await until(pilot, lambda: "nothing written yet" in frame(app))
+
+
+def test_without_a_key_or_a_terminal_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    keyless = CliRunner().invoke(main, ["--server", "http://127.0.0.1:1"])
+    assert (keyless.exit_code, "start 'retz-server' as this user once" in keyless.output) == (1, True)
+    (tmp_path / "own.toml").write_text('[retz.access]\nkey = "a"\nsecret = "b"\n')
+    (tmp_path / "own.toml").chmod(0o600)
+    blind = CliRunner().invoke(main, ["--server", "http://127.0.0.1:1", "--config", str(tmp_path / "own.toml")])
+    assert (blind.exit_code, "no terminal to draw on: '--once'" in blind.output) == (1, True), blind.output
