@@ -55,6 +55,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], No
     monkeypatch.setenv(VARIABLE, str(tmp_path))
 
     def run(test: Test, idle_s: float = 60.0) -> None:
+        before = set(psutil.Process().children(recursive=True))  # of other tests in this process
+
         async def main() -> None:
             lanes = Lanes(EstimatorConfig(store=NAME, solver="max", workers_idle_s=idle_s))
             try:
@@ -64,7 +66,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], No
                     await test(lanes, Gate(tmp_path), tmp_path)
             finally:
                 await lanes.close()
-            assert not psutil.Process().children(recursive=True)
+            assert not set(psutil.Process().children(recursive=True)) - before
 
         asyncio.run(main())
 

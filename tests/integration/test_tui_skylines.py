@@ -256,7 +256,7 @@ async def test_the_cluster_over_time(site: Site) -> None:
         await it.press("plus", "plus")
         await it.says("last hour")
         job_id = await site.running(name="new")
-        await it.says(f"{job_id:>8}  ann        new on a1", "● started", "◌ queued")
+        await it.says(f"{job_id:>8}  ann        new on host1", "● started", "◌ queued")
     async with window(site) as it:  # another user is not named to ann
         await it.press("6")
         await it.says("⣿⣿ ann", "⢕⢕ others")

@@ -110,7 +110,7 @@ def test_used_is_on_the_clock_of_the_run() -> None:
 
 
 def test_nobody_measured_use() -> None:
-    with pytest.raises(InvalidInput, match="have no measured use"):
+    with pytest.raises(InvalidInput, match="lack measured use"):
         demands(history([job(held(0, 20))]), SolverSettings(min_runs=1, kind="used"))
 
 
