@@ -17,6 +17,8 @@ from ..skyline import FloatArray, IntArray
 
 _SLOPE_BITS = 61
 """Slopes use so many bits: some 2e-19 of the largest, beyond double precision."""
+_LEAST_EXPONENT = -1021
+"""Smaller powers of two are not normal numbers: dividing by them overflows, or is dividing by zero."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ def search(slopes: IntArray, thresholds: IntArray) -> IntArray:
 
 
 def _unit(largest: float) -> float:
-    """A power of two of which ``largest`` is about 2^61."""
-    return math.ldexp(1.0, math.frexp(largest)[1] - _SLOPE_BITS) if largest > 0 else 1.0
+    """A power of two of which ``largest`` is about 2^61, at least the smallest that divides without loss."""
+    return math.ldexp(1.0, max(math.frexp(largest)[1] - _SLOPE_BITS, _LEAST_EXPONENT)) if largest > 0 else 1.0
 
 
 def _whole(weights: FloatArray, unit: float) -> IntArray:

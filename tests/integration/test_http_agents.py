@@ -8,6 +8,7 @@ import pytest
 
 from retz.model.agent import Agent, Gpu, GpuProcess
 from retz.model.resources import Resources
+from retz.server.http.views import time_of
 
 from .http_site import BOB, ROOT, Site
 
@@ -100,7 +101,10 @@ async def test_gpus_say_whether_they_are_held_and_who_else_is_there(site: Site) 
 async def test_jobs_of_one_agent(site: Site) -> None:
     job_id = await site.running()
     await site.submit(resources={"cpus": 4})
-    for at in ("", f"&at={(await site.get(f'/jobs/{job_id}')).json['attempts'][0]['started']}"):
+    job = site.core.find(job_id)
+    assert job is not None and job.started is not None
+    # A little later: times in answers are cut to whole milliseconds.
+    for at in ("", f"&at={time_of(job.started + 0.001)}"):
         found = (await site.get(f"/jobs?agent=a1{at}")).json["jobs"]
         assert [job["id"] for job in found] == [job_id]
         assert (await site.get(f"/jobs?agent=elsewhere{at}")).json["jobs"] == []

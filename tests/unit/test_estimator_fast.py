@@ -286,6 +286,15 @@ def test_any_multipliers_give_a_lower_bound(counts: IntArray, alpha: float, beta
     assert bound <= cost * (1 + 1e-9) + 1e-9
 
 
+@pytest.mark.parametrize("alpha", [0.0, 5e-324])
+@pytest.mark.parametrize("beta", [5e-324, 2.3e-308, 1e-300])
+@pytest.mark.parametrize("runs", [1, 30])
+def test_parameters_that_are_hardly_a_number(alpha: float, beta: float, runs: int) -> None:
+    counts = np.array([[1, 0, 3]] * runs)
+    plan = best(counts, alpha, beta)
+    assert plan.counts.sum() == 4 and plan.objective <= 1e-299 and plan.gap <= 1e-9
+
+
 # -- starting from the solve before -----------------------------------------------------------------------------------
 
 
