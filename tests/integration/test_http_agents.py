@@ -107,6 +107,7 @@ async def test_jobs_of_one_agent(site: Site) -> None:
     for at in ("", f"&at={time_of(job.started + 0.001)}"):
         found = (await site.get(f"/jobs?agent=a1{at}")).json["jobs"]
         assert [job["id"] for job in found] == [job_id]
+        assert (await site.get(f"/jobs?agent=host1{at}")).json["jobs"] == found, "the host's name will do"
         assert (await site.get(f"/jobs?agent=elsewhere{at}")).json["jobs"] == []
     site.engine.ended(f"{job_id}.1")
     await site.core.settled()

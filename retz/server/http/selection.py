@@ -66,7 +66,7 @@ def from_params(call: Call) -> JobQuery:
         name=params.text("name"),
         pipeline=params.text("pipeline"),
         held=params.flag("held"),
-        agent=params.text("agent"),
+        agent=_agent(call, params.text("agent")),
         text=params.text("text"),
         where=_conditions("where", params.texts("where")),
         now=float(int(call.core.clock())),
@@ -95,7 +95,7 @@ def from_filter(call: Call, wanted: Filter, action: Action) -> JobQuery:
         name=wanted.name,
         pipeline=wanted.pipeline,
         held=wanted.held,
-        agent=wanted.agent,
+        agent=_agent(call, wanted.agent),
         text=wanted.text,
         where=_conditions("filter.where", wanted.where or ()),
         now=float(int(call.core.clock())),
@@ -109,6 +109,15 @@ def _conditions(name: str, texts: Sequence[str]) -> tuple[Condition, ...]:
     if len(texts) > MAX_CONDITIONS:
         refuse(name, f"{len(texts)} conditions are too many; at most {MAX_CONDITIONS} are checked")
     return tuple(_said(name, parse_condition, text) for text in texts)
+
+
+def _agent(call: Call, name: str | None) -> str | None:
+    """The id of an agent named by its id, or by its host if it is the only one there."""
+    if name is None:
+        return None
+    agents = call.core.agents()
+    there = [agent.id for agent in agents if agent.host == name]
+    return there[0] if len(there) == 1 and all(agent.id != name for agent in agents) else name
 
 
 def _said(name: str, parse: Callable[[str], T], text: str) -> T:

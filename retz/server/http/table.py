@@ -59,7 +59,7 @@ _LIST = (
     Parameter("name", _WORDS),
     Parameter("pipeline", _WORDS),
     Parameter("held", _FLAG),
-    Parameter("agent", _WORDS, "The latest attempt's agent, by id."),
+    Parameter("agent", _WORDS, "The latest attempt's agent, by id, or by host if no other agent is there."),
     Parameter("text", _TEXT, "Part of the name or the command, any case."),
     Parameter("where", _WORDS, "A condition: gpus>0, wait>=10m, !user=ann. All must hold.", repeatable=True),
     Parameter("since", _TIME, "Submitted at or after."),
