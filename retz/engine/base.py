@@ -24,6 +24,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from retz.model.agent import Agent, Offer
+from retz.model.container import Container
 from retz.model.job import Reason, Usage
 from retz.model.resources import Resources
 
@@ -33,6 +34,17 @@ class Assignment(Struct, frozen=True):
 
     gpus: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+
+
+class Uri(Struct, frozen=True):
+    """A file to fetch into the sandbox before the command starts.
+
+    Attributes:
+        cache: Keep a copy on the agent for other tasks.
+    """
+
+    value: str
+    cache: bool = False
 
 
 class Task(Struct, frozen=True, kw_only=True):
@@ -48,6 +60,8 @@ class Task(Struct, frozen=True, kw_only=True):
         mem_limit_mb: Memory above which the task is ended with reason ``oom``; None means no limit.
         timeout_s: Time limit, enforced even while the server is down.
         kill_grace_s: Seconds between SIGTERM and SIGKILL, for a kill and for the time limit.
+        files, user, container: Only what the engine says it :attr:`~Engine.honours`. Archives among the files are
+            unpacked.
     """
 
     id: str
@@ -60,6 +74,9 @@ class Task(Struct, frozen=True, kw_only=True):
     mem_limit_mb: int | None = None
     timeout_s: float | None = None
     kill_grace_s: float = 5.0
+    files: tuple[Uri, ...] = ()
+    user: str | None = None
+    container: Container = Container()
 
 
 class KnownTask(Struct, frozen=True, kw_only=True):
@@ -117,6 +134,10 @@ class FileRefused(Exception):
     """The path leaves the sandbox, is a link or is not a plain file; the text says which."""
 
 
+class FilesUnavailable(Exception):
+    """The machine that has the files cannot be asked; the text says why, and whether trying later helps."""
+
+
 class FileReader(Protocol):
     """An open sandbox file. Reads happen outside the event loop."""
 
@@ -161,6 +182,12 @@ class Engine(Protocol):
 
     name: str
 
+    honours: frozenset[str]
+    """Features of applications that it can do: some of ``files``, ``user``, ``container``."""
+
+    shared: bool
+    """Whether others want the same machines: room that no job needs is declined, not held."""
+
     async def start(self, listener: Listener, known: Sequence[KnownTask]) -> None:
         """Adopt ``known``, then begin to offer. Returns when adoption is complete and the first offers are out.
 
@@ -189,6 +216,12 @@ class Engine(Protocol):
     def decline(self, offer_ids: Sequence[str]) -> None:
         """Give offers back unused. The engine offers them again when something may have changed."""
 
+    def revive(self) -> None:
+        """A job waits that was not tried on everything declined so far: offer that again, soon. Only if shared."""
+
+    def suppress(self) -> None:
+        """No job waits, or none may start: offer nothing until :meth:`revive`. Only if shared."""
+
     def kill(self, task_id: str, grace_s: float) -> None:
         """End it: SIGTERM to the whole tree, SIGKILL after the grace. An ``ended`` or ``lost`` update follows."""
 
@@ -198,15 +231,19 @@ class Engine(Protocol):
     async def usage(self, task_ids: Sequence[str]) -> dict[str, Usage]:
         """Present usage, series included, of running tasks; unknown ones are left out."""
 
-    async def list_files(self, task_id: str, path: str) -> list[FileEntry]:
+    async def list_files(self, task_id: str, path: str, agent: str = "") -> list[FileEntry]:
         """Entries of a directory of the sandbox, in name order; one entry if ``path`` is a file.
 
+        Args:
+            agent: Where the task ran, for engines of several machines.
+
         Raises:
+            FilesUnavailable: see there.
             FileNotFoundError: no such sandbox or path.
             FileRefused: see there.
         """
 
-    async def open_file(self, task_id: str, path: str) -> FileReader:
+    async def open_file(self, task_id: str, path: str, agent: str = "") -> FileReader:
         """Open a file of the sandbox for reading. Raises as :meth:`list_files`."""
 
     def collect(self, task_ids: Sequence[str]) -> None:

@@ -26,6 +26,8 @@ class NullEngine:
     """
 
     name = "null"
+    honours: frozenset[str] = frozenset()
+    shared = False
 
     def __init__(self, slots: int = 64, total: Resources | None = None) -> None:
         self._total = total or Resources(cpus=float(slots), mem=slots << 20, disk=slots << 20, ports=1000)
@@ -115,6 +117,12 @@ class NullEngine:
         if self._book.close(offer_ids):
             self._loop.call_later(1.0, self._make_offer)
 
+    def revive(self) -> None:
+        """What is offered stays offered: nobody else wants it."""
+
+    def suppress(self) -> None:
+        """Nobody else wants the room."""
+
     def kill(self, task_id: str, grace_s: float) -> None:
         """Too late by definition: its end is on its way."""
 
@@ -127,11 +135,11 @@ class NullEngine:
         """Nothing runs, nothing is used."""
         return {}
 
-    async def list_files(self, task_id: str, path: str) -> list[FileEntry]:
+    async def list_files(self, task_id: str, path: str, agent: str = "") -> list[FileEntry]:
         """There are no sandboxes."""
         raise FileNotFoundError(f"the null engine keeps no files for {task_id}")
 
-    async def open_file(self, task_id: str, path: str) -> FileReader:
+    async def open_file(self, task_id: str, path: str, agent: str = "") -> FileReader:
         """There are no sandboxes."""
         raise FileNotFoundError(f"the null engine keeps no files for {task_id}")
 

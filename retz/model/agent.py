@@ -12,6 +12,9 @@ AttributeValue = str | float | bool
 """An agent attribute: text, a number, or True for one that is merely present."""
 
 
+AgentState = Literal["active", "unreachable", "draining", "deactivated"]
+
+
 class GpuProcess(Struct, frozen=True):
     """A process that computes on a GPU. ``mem_mb`` is None where the driver does not tell."""
 
@@ -49,7 +52,10 @@ class Agent(Struct, frozen=True, kw_only=True, omit_defaults=True):
         id: The engine's id for it, stable over restarts of the server.
         host: Host name, for people.
         total: Everything it offers to Retz when idle.
-        state: ``active``; ``unreachable`` while the engine cannot talk to it.
+        state: ``active``; ``unreachable`` while the engine cannot talk to it; ``draining``: it shall run nothing soon;
+            ``deactivated``: an operator keeps it from getting tasks.
+        others: Held by other users of the same machines, other frameworks of a cluster.
+        offered: On offer to somebody at this moment, us included.
     """
 
     id: str
@@ -57,7 +63,9 @@ class Agent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     total: Resources
     attributes: dict[str, AttributeValue] = {}
     gpus: tuple[Gpu, ...] = ()
-    state: Literal["active", "unreachable"] = "active"
+    state: AgentState = "active"
+    others: Resources = Resources()
+    offered: Resources = Resources()
 
 
 class Offer(Struct, frozen=True, kw_only=True):

@@ -78,7 +78,7 @@ class Core:
         self.started_at = clock()
         self.counters = Counters()
         self.collector = MinuteCollector()
-        self.admission = Admission(config, engine.agents, lambda key: db.applications.record(key))
+        self.admission = Admission(config, engine.agents, lambda key: db.applications.record(key), engine.honours)
         self.skylines = Skylines(self)
         self.dispatcher = Dispatcher(
             db,

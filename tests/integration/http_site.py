@@ -63,6 +63,8 @@ class PuppetEngine:
     """Runs nothing: tests say what happens to tasks, and what their sandboxes hold."""
 
     name = "puppet"
+    honours: frozenset[str] = frozenset()
+    shared = False
 
     def __init__(self, agents: Sequence[Agent] | None = None) -> None:
         self._agents = agents or [
@@ -111,6 +113,12 @@ class PuppetEngine:
     def decline(self, offer_ids: Sequence[str]) -> None:
         return
 
+    def revive(self) -> None:
+        return
+
+    def suppress(self) -> None:
+        return
+
     def kill(self, task_id: str, grace_s: float) -> None:
         self.killed.append(task_id)
 
@@ -120,13 +128,13 @@ class PuppetEngine:
     async def usage(self, task_ids: Sequence[str]) -> dict[str, Usage]:
         return {task: Usage(cpu_s=1.5, max_rss_mb=20.0, interval_s=1.0, series=((150, 20),)) for task in task_ids}
 
-    async def list_files(self, task_id: str, path: str) -> list[FileEntry]:
+    async def list_files(self, task_id: str, path: str, agent: str = "") -> list[FileEntry]:
         here = self._sandbox(task_id, path)
         if path in ("", "."):
             return [_entry(name, data) for name, data in sorted(here.items())]
         return [_entry(path, here[path])] if path in here else self._missing(path)
 
-    async def open_file(self, task_id: str, path: str) -> Reader:
+    async def open_file(self, task_id: str, path: str, agent: str = "") -> Reader:
         here = self._sandbox(task_id, path)
         return Reader(self, here[path]) if path in here else self._missing(path)
 

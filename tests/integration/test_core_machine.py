@@ -75,6 +75,8 @@ class Puppet:
     """The engine of one life of the server; deaf and dumb once that life is over."""
 
     name = "puppet"
+    honours: frozenset[str] = frozenset()
+    shared = False
 
     def __init__(self, world: Machines) -> None:
         self.world = world
@@ -134,6 +136,12 @@ class Puppet:
     def decline(self, offer_ids: Sequence[str]) -> None:
         return
 
+    def revive(self) -> None:
+        return
+
+    def suppress(self) -> None:
+        return
+
     def kill(self, task_id: str, grace_s: float) -> None:
         if not self.dead:
             self.world.kills.add(task_id)
@@ -146,10 +154,10 @@ class Puppet:
     async def usage(self, task_ids: Sequence[str]) -> dict[str, Usage]:
         return {}
 
-    async def list_files(self, task_id: str, path: str) -> list[Any]:
+    async def list_files(self, task_id: str, path: str, agent: str = "") -> list[Any]:
         raise FileNotFoundError(task_id)
 
-    async def open_file(self, task_id: str, path: str) -> Any:
+    async def open_file(self, task_id: str, path: str, agent: str = "") -> Any:
         raise FileNotFoundError(task_id)
 
     def collect(self, task_ids: Sequence[str]) -> None:

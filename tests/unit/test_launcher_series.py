@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retz.engine.local.job import Job
-from retz.engine.local.series import MAX_POINTS, Series
+from retz.engine.series import MAX_POINTS, Series
 
 
 def test_a_week_stays_under_ten_kilobytes() -> None:

@@ -75,6 +75,8 @@ class LocalEngine:
     """
 
     name = "local"
+    honours: frozenset[str] = frozenset()
+    shared = False
 
     def __init__(
         self,
@@ -449,6 +451,12 @@ class LocalEngine:
 
     # -- tasks
 
+    def revive(self) -> None:
+        """What is offered stays offered: nobody else wants it."""
+
+    def suppress(self) -> None:
+        """Nobody else wants the room."""
+
     def kill(self, task_id: str, grace_s: float) -> None:
         """SIGTERM to its whole tree, SIGKILL after ``grace_s``."""
         held = self._tasks.get(task_id)
@@ -521,11 +529,11 @@ class LocalEngine:
 
     # -- files
 
-    async def list_files(self, task_id: str, path: str) -> list[FileEntry]:
+    async def list_files(self, task_id: str, path: str, agent: str = "") -> list[FileEntry]:
         """See the contract. Works as long as the sandbox exists."""
         return await asyncio.to_thread(files.list_files, self._dir_fd, _sandbox(task_id), path)
 
-    async def open_file(self, task_id: str, path: str) -> FileReader:
+    async def open_file(self, task_id: str, path: str, agent: str = "") -> FileReader:
         """See the contract. Works as long as the sandbox exists."""
         return files.open_file(self._dir_fd, _sandbox(task_id), path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .series import Series
+from retz.engine.series import Series
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

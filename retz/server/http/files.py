@@ -9,7 +9,7 @@ from urllib.parse import quote
 from aiohttp import web
 from msgspec import Raw, Struct
 
-from retz.engine.base import FileReader, FileRefused
+from retz.engine.base import FileReader, FileRefused, FilesUnavailable
 from retz.model.job import ENDED_STATES, Attempt, Job
 
 from ..problem import Problem
@@ -58,8 +58,8 @@ async def list_files(call: Call) -> web.StreamResponse:
     if attempt is None:
         raise _never_started(job)
     try:
-        entries = await call.core.engine.list_files(f"{job.id}.{attempt.number}", path)
-    except (FileNotFoundError, NotADirectoryError, FileRefused) as error:
+        entries = await call.core.engine.list_files(f"{job.id}.{attempt.number}", path, attempt.agent)
+    except (FileNotFoundError, NotADirectoryError, FileRefused, FilesUnavailable) as error:
         raise _no_file(job, attempt, path, error) from None
     return json_of(_EncodedListing(path, attempt.number, await encoded(entries, file_of)))
 
@@ -103,14 +103,16 @@ def attempt_of(job: Job, params: Params) -> Attempt | None:
 
 async def _open(call: Call, job: Job, attempt: Attempt, path: str) -> FileReader:
     try:
-        return await call.core.engine.open_file(f"{job.id}.{attempt.number}", path)
-    except (FileNotFoundError, NotADirectoryError, FileRefused) as error:
+        return await call.core.engine.open_file(f"{job.id}.{attempt.number}", path, attempt.agent)
+    except (FileNotFoundError, NotADirectoryError, FileRefused, FilesUnavailable) as error:
         raise _no_file(job, attempt, path, error) from None
 
 
 def _no_file(job: Job, attempt: Attempt, path: str, error: Exception) -> Problem:
     if isinstance(error, FileRefused):
         return Problem("forbidden", str(error))
+    if isinstance(error, FilesUnavailable):
+        return Problem("unavailable", str(error))
     where = f"attempt {attempt.number} of job {job.id}"
     kept = "; sandboxes of ended jobs are removed after some days" if job.state in ENDED_STATES else ""
     return Problem("not-found", f"no such file: {path!r} in the sandbox of {where}{kept}")

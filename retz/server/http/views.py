@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from retz.engine.base import FileEntry
-from retz.model.agent import Agent, Gpu
+from retz.model.agent import Agent, AgentState, Gpu
 from retz.model.application import Application, Container
 from retz.model.job import Attempt, Job, Reason, State, Usage
 from retz.model.resources import Resources
@@ -234,7 +234,7 @@ class AgentView(Struct):
 
     id: str
     host: str
-    state: Literal["active", "unreachable"]
+    state: AgentState
     total: ResourcesView
     used: ResourcesView
     free: ResourcesView
