@@ -60,6 +60,19 @@ class ServerConfig:
     local_ports: tuple[int, int]
     local_sample_interval: float
     local_attributes: dict[str, str | float | bool]
+    mesos_master: str | None
+    mesos_name: str
+    mesos_roles: str
+    mesos_user: str | None
+    mesos_principal: str | None
+    mesos_secret_file: Path | None
+    mesos_webui_url: str | None
+    mesos_failover_timeout: float
+    mesos_unreachable_wait: float
+    mesos_refuse: float
+    mesos_poll: float
+    mesos_sample_interval: float
+    gpu_exporter: str | None
     estimator_enabled: bool
     estimator_solver: str
     estimator_alpha: float
@@ -77,7 +90,7 @@ class ServerConfig:
     @property
     def sample_interval_s(self) -> float:
         """Seconds between two measurements of what running jobs use."""
-        return self.local_sample_interval
+        return self.mesos_sample_interval if self.engine == "mesos" else self.local_sample_interval
 
     @property
     def local_total(self) -> Resources | None:
