@@ -67,6 +67,10 @@ def ended(job: Job) -> str:
             return f"{_signal(job.signal)} ended it{ran}; it was not sent by Retz. {told}".rstrip()
         case "oom":
             return f"It used more memory than the {memory(job.resources.mem)} it asked for{ran}: submit it with more."
+        case "disk":
+            return (
+                f"It wrote more than the {memory(job.resources.disk)} of disk it asked for{ran}: submit it with more."
+            )
         case "timeout":
             limit = duration(job.timeout_s or 0)
             return f"It ran into its time limit of {limit}: submit it with a longer one, or with less to do."

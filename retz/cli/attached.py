@@ -207,6 +207,7 @@ def describe_end(job: dict[str, Any]) -> str:
         "exit": f"exited with code {job.get('exit_code')}",
         "signal": f"was ended by signal {job.get('signal')}",
         "oom": "ran out of memory, ask for more with --mem",
+        "disk": "ran out of disk, ask for more with --disk",
         "timeout": "ran out of time",
         "start": "could not be started",
         "lost": "was lost with its machine",

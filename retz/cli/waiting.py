@@ -14,7 +14,15 @@ from .errors import RUN_FAILED
 from .output import is_terminal
 
 ENDED = ("FINISHED", "FAILED", "KILLED")
-_CODES = {"timeout": 124, "oom": 137, "start": 127, "lost": RUN_FAILED, "fetch": RUN_FAILED, "image": RUN_FAILED}
+_CODES = {
+    "timeout": 124,
+    "oom": 137,
+    "disk": 137,
+    "start": 127,
+    "lost": RUN_FAILED,
+    "fetch": RUN_FAILED,
+    "image": RUN_FAILED,
+}
 _LONG_POLL_S = 30.0
 _REDRAW_S = 0.2
 

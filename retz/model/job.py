@@ -19,6 +19,7 @@ Reason = Literal[
     "exit",  # the command ended with a non-zero code
     "signal",  # the command was ended by a signal that we did not send
     "oom",  # it used more memory than it asked for
+    "disk",  # it wrote more to its sandbox than the disk it asked for
     "timeout",  # it ran longer than its time limit
     "start",  # the command could not be started at all (not found, not executable, no such directory)
     "fetch",  # a file of its application could not be fetched

@@ -249,7 +249,7 @@ def _cause(job: Job) -> str:
         return f"exit code {job.exit_code}"
     if job.reason == "signal":
         return f"signal {job.signal}"
-    return {"oom": "out of memory", "timeout": "out of time"}.get(str(job.reason), "")
+    return {"oom": "out of memory", "disk": "out of disk", "timeout": "out of time"}.get(str(job.reason), "")
 
 
 def _too_large(need: Vector, constraint: Constraint, totals: list[Vector]) -> str:

@@ -248,6 +248,7 @@ def test_the_reader_may_go_away() -> None:
         ({"state": "FAILED", "reason": "exit", "exit_code": 3}, 3),
         ({"state": "FAILED", "reason": "signal", "signal": 11, "exit_code": None}, 139),
         ({"state": "FAILED", "reason": "oom", "signal": 9, "exit_code": None}, 137),
+        ({"state": "FAILED", "reason": "disk", "signal": 9, "exit_code": None}, 137),
         ({"state": "FAILED", "reason": "timeout", "signal": 15, "exit_code": None}, 124),
         ({"state": "FAILED", "reason": "start", "exit_code": None}, 127),
         ({"state": "FAILED", "reason": "lost", "exit_code": None}, 125),

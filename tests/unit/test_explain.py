@@ -159,6 +159,7 @@ ATTEMPT = Attempt(number=1, agent="a", launched=1.0)
         (job(state="FAILED", reason="exit", exit_code=3), "failed: exit code 3"),
         (job(state="FAILED", reason="signal", signal=9), "failed: signal 9"),
         (job(state="FAILED", reason="oom", message="used 2G"), "failed: out of memory: used 2G"),
+        (job(state="FAILED", reason="disk", message="wrote 2G"), "failed: out of disk: wrote 2G"),
     ],
 )
 def test_jobs_that_do_not_wait(asked: Job, summary: str) -> None:

@@ -41,6 +41,8 @@ def ended(reason: str | None = None, **fields: Any) -> Job:
         (ended("signal", signal=11), "Signal 11 (SIGSEGV) ended it after 01:05; it was not sent by Retz."),
         (ended("signal", signal=99), "Signal 99 ended it after 01:05; it was not sent by Retz."),
         (ended("oom"), "It used more memory than the 2.0G it asked for after 01:05: submit it with more."),
+        (ended("disk", resources=Resources(2, 2048, disk=1024)),
+         "It wrote more than the 1.0G of disk it asked for after 01:05: submit it with more."),
         (ended("timeout", timeout_s=60),
          "It ran into its time limit of 01:00: submit it with a longer one, or with less to do."),
         (ended("start", message="no such file: x\x1b"), "Its command could not be started: no such file: x␛."),
