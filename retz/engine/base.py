@@ -135,7 +135,15 @@ class FileRefused(Exception):
 
 
 class FilesUnavailable(Exception):
-    """The machine that has the files cannot be asked; the text says why, and whether trying later helps."""
+    """The machine that has the files cannot be asked; the text says why, and whether trying later helps.
+
+    Attributes:
+        waiting_helps: It is away or slow; otherwise somebody must do something about it.
+    """
+
+    def __init__(self, message: str, *, waiting_helps: bool = True) -> None:
+        super().__init__(message)
+        self.waiting_helps = waiting_helps
 
 
 class FileReader(Protocol):

@@ -10,11 +10,11 @@ import aiohttp
 import pytest
 from msgspec.structs import replace
 
-from retz.engine.base import FileEntry
+from retz.engine.base import FileEntry, FilesUnavailable
 from retz.server.http import follow
 from retz.store.database import Change
 
-from .http_site import BOB, Site
+from .http_site import BOB, Reader, Site
 
 pytestmark = pytest.mark.anyio
 
@@ -254,7 +254,7 @@ async def test_a_file_from_beyond_the_calendar(site: Site, monkeypatch: pytest.M
     job_id = await _ended_with_output(site)
     entry = FileEntry(path="odd", size=1, mtime=1e17, mode="-rw-r--r--", uid="ann", gid="users")
 
-    async def listed(_task: str, _path: str) -> list[FileEntry]:
+    async def listed(_task: str, _path: str, _agent: str) -> list[FileEntry]:
         return [entry]
 
     monkeypatch.setattr(site.engine, "list_files", listed)
@@ -269,3 +269,127 @@ async def test_a_disabled_user_follows_no_more(site: Site, monkeypatch: pytest.M
         await site.core.db.apply([Change("users", BOB.key, replace(BOB, enabled=False))])
         async with asyncio.timeout(10):
             assert await response.read() == b""
+
+
+class Away:
+    """Makes the machines that have the files unreachable, for as long as a test wants."""
+
+    def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.error: Exception | None = None
+        self.asked: list[str] = []
+        self.refused = 0
+        opened, refreshed = site.engine.open_file, Reader.refresh
+
+        async def open_file(task_id: str, path: str, agent: str = "") -> Reader:
+            self.asked.append(agent)
+            self._fail()
+            return await opened(task_id, path)
+
+        async def refresh(reader: Reader) -> int:
+            self._fail()
+            return await refreshed(reader)
+
+        monkeypatch.setattr(site.engine, "open_file", open_file)
+        monkeypatch.setattr(Reader, "refresh", refresh)
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            self.refused += 1
+            raise self.error
+
+
+AWAY = FilesUnavailable("agent host1:5051 cannot be reached; try again later")
+FORBIDDEN = FilesUnavailable("agent host1:5051 does not know this server", waiting_helps=False)
+
+
+async def test_a_machine_that_is_away_is_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = await _ended_with_output(site)
+    away = Away(site, monkeypatch)
+    away.error = AWAY
+    for query in ("", "?follow=true"):
+        reply = await site.get(f"/jobs/{job_id}/file{query}")
+        assert (reply.status, reply.json["detail"]) == (503, str(AWAY))
+    assert away.asked == ["a1", "a1"]
+
+
+async def test_a_follower_survives_a_machine_that_is_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "LONGEST_S", 0.02)
+    job_id = await site.running()
+    away = Away(site, monkeypatch)
+    away.error = AWAY
+    async with site.open("GET", f"/api/v2/jobs/{job_id}/file?follow=true") as response:
+        await site.until(lambda: away.refused > 1)
+        site.engine.files[f"{job_id}.1"]["stdout"] += b"first "
+        away.error = None
+        assert await response.content.readexactly(6) == b"first "
+        away.error, away.refused = AWAY, 0
+        site.engine.files[f"{job_id}.1"]["stdout"] += b"second"
+        await site.until(lambda: away.refused > 1)
+        site.engine.ended(f"{job_id}.1")
+        await site.core.settled()
+        away.refused = 0
+        await site.until(lambda: away.refused > 1)
+        away.error = None
+        assert await response.read() == b"second"
+    assert set(away.asked) == {"a1"}
+
+
+async def test_what_a_machine_kept_to_itself_is_not_passed_off_as_the_end(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "AWAY_S", 0.0)
+    job_id = await site.running()
+    away = Away(site, monkeypatch)
+    async with site.open("GET", f"/api/v2/jobs/{job_id}/file?follow=true") as response:
+        away.error = AWAY
+        site.engine.ended(f"{job_id}.1")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+
+
+async def test_the_output_of_the_next_attempt_follows_what_a_lost_machine_kept(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "AWAY_S", 0.0)
+    job_id = await site.running()
+    away = Away(site, monkeypatch)
+    async with site.open("GET", f"/api/v2/jobs/{job_id}/file?follow=true") as response:
+        site.engine.files[f"{job_id}.1"]["stdout"] += b"begun "
+        assert await response.content.readexactly(6) == b"begun "
+        away.error = AWAY
+        site.engine.lost(f"{job_id}.1")
+        await site.until(lambda: away.refused > 0)
+        await site.until(lambda: any(task.id == f"{job_id}.2" for task in site.engine.launched))
+        away.error = None
+        site.engine.files[f"{job_id}.2"]["stdout"] += b"again"
+        site.engine.started(f"{job_id}.2")
+        site.engine.ended(f"{job_id}.2")
+        assert await response.read() == b"again"
+
+
+async def test_waiting_for_nothing_is_not_done(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = await site.running()
+    away = Away(site, monkeypatch)
+    async with site.open("GET", f"/api/v2/jobs/{job_id}/file?follow=true") as response:
+        away.error = FORBIDDEN
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+    reply = await site.get(f"/jobs/{job_id}/file?follow=true")
+    assert (reply.status, reply.json["detail"]) == (503, str(FORBIDDEN))
+
+
+async def test_a_machine_that_leaves_in_the_middle_of_a_file_cuts_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = await _ended_with_output(site, bytes(1_000_000))
+    read = Reader.read
+
+    async def leaving(reader: Reader, offset: int, length: int) -> bytes:
+        if offset:
+            raise AWAY
+        return await read(reader, offset, length)
+
+    monkeypatch.setattr(Reader, "read", leaving)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await site.get(f"/jobs/{job_id}/file")
+    assert "Traceback" not in caplog.text

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Literal
 
 from retz.engine.base import FileEntry, FileRefused
+from retz.engine.paths import parts_of
 
 INLINE_BYTES = 1 << 16
 """Reads up to this size are done in place: a thread costs more than the page cache does."""
@@ -55,7 +56,7 @@ def open_file(dir_fd: int, sandbox: str, path: str) -> SandboxFile:
         FileNotFoundError: no such sandbox or path.
         FileRefused: the path leaves the sandbox, passes a link, or is not a plain file.
     """
-    parts = _parts(path)
+    parts = parts_of(path)
     if not parts:
         raise FileRefused("the sandbox itself is a directory; name a file in it")
     parent = _descend(dir_fd, sandbox, parts[:-1])
@@ -73,7 +74,7 @@ def open_file(dir_fd: int, sandbox: str, path: str) -> SandboxFile:
 
 def list_files(dir_fd: int, sandbox: str, path: str) -> list[FileEntry]:
     """Return the entries of a directory in name order, or the one entry of a file. Raises as :func:`open_file`."""
-    parts = _parts(path)
+    parts = parts_of(path)
     if parts:
         parent = _descend(dir_fd, sandbox, parts[:-1])
         try:
@@ -98,17 +99,6 @@ def _entries(directory: int, prefix: str) -> list[FileEntry]:
             continue  # removed since
         entries.append(_entry(f"{prefix}/{name}" if prefix else name, status))
     return entries
-
-
-def _parts(path: str) -> list[str]:
-    if "\0" in path:
-        raise FileRefused("a path holds no zero bytes")
-    if path.startswith("/"):
-        raise FileRefused(f"{path} is absolute; give a path inside the sandbox, such as 'stdout'")
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise FileRefused(f"{path} leaves the sandbox; '..' is not allowed")
-    return parts
 
 
 def _descend(dir_fd: int, sandbox: str, parts: list[str]) -> int:

@@ -171,7 +171,10 @@ async def _send(
 
 async def _copy(reader: FileReader, response: web.StreamResponse, start: int, stop: int) -> None:
     while start < stop:
-        data = await reader.read(start, min(CHUNK, stop - start))
+        try:
+            data = await reader.read(start, min(CHUNK, stop - start))
+        except (FilesUnavailable, FileNotFoundError) as error:
+            raise ConnectionAbortedError(f"the rest of the file cannot be had: {error}") from error
         if not data:
             raise ConnectionAbortedError("the file became shorter while it was sent")
         await response.write(data)
@@ -185,9 +188,12 @@ async def _follow(
     if attempt is not None:
         # Refusals are told by the status, which is only possible before the first byte.
         try:
-            await follower.open()
+            await follower.open(attempt)
         except FileRefused as error:
             raise _no_file(job, attempt, path, error) from None
+        except FilesUnavailable as error:
+            if job.state in ENDED_STATES or not error.waiting_helps:
+                raise _no_file(job, attempt, path, error) from None
         if not follower.opened and job.state in ENDED_STATES:
             raise _no_file(job, attempt, path, FileNotFoundError())
     response = stream(200, {**headers, "Retz-Attempt": str(attempt.number if attempt else 1)})
