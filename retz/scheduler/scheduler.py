@@ -136,6 +136,11 @@ class Scheduler:
             return []
         return [offer_id for offer_id, room in self._rooms.items() if room.stamp <= self._settled]
 
+    @property
+    def hungry(self) -> bool:
+        """Whether some queued job was not tried on everything that was ever offered: more room may help it."""
+        return bool(self._queue) and (bool(self._pending or self._in_work) or self._settled < self._stamp)
+
     # -- a pass ------------------------------------------------------------------------------------------
 
     def prepare(self, running: int, limit: int = 256) -> Work | None:

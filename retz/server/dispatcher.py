@@ -17,6 +17,7 @@ from typing import Literal
 from retz.engine.base import Assignment, Engine, Task, Update
 from retz.lifecycle import Effect, Ended, Event, Launch, Lost, NotStarted, Started, advance
 from retz.model.agent import Offer
+from retz.model.application import Application
 from retz.model.job import ENDED_STATES, RUNNING_STATES, Job, parse_task_id
 from retz.scheduler.scheduler import Placement, Scheduler
 from retz.store.aggregates import MinuteCollector
@@ -76,6 +77,9 @@ class Dispatcher:
         self._last: Ticket | None = None
         self._adopted = False
         self._plan_due = False
+        self._suppressed = False
+        self._placed: set[str] = set()
+        """Offers whose launch waits for the disk."""
         self._solving: asyncio.Task[None] | None = None
 
     # -- start and stop -------------------------------------------------------------------------------
@@ -94,6 +98,7 @@ class Dispatcher:
                 known.append(known_task_of(job))
             elif job.state in ENDED_STATES:
                 self.ended.append(job.id)
+        self._db.on_failed(self._store_failed)
         await self._engine.start(self, known)
         self._adopted = True
         self.plan_soon()
@@ -222,7 +227,7 @@ class Dispatcher:
             job = changed.get(job_id) or self._db.jobs.record(job_id)
             if job is None:
                 continue  # ended, archived: old news
-            after, effects = advance(job, _event_of(update, number, now))
+            after, effects = advance(job, _event_of(update, number, _launched(job), now))
             if after is job:
                 continue
             changed[job_id] = after
@@ -256,16 +261,39 @@ class Dispatcher:
 
     def _plan(self) -> None:
         self._plan_due = False
-        if not self._may_launch() or self._solving is not None:
+        if self._solving is not None:
             return
-        running = len(self.ledger.running)
-        work = self._scheduler.prepare(running, PLACEMENTS_PER_PASS)
+        may_launch = self._may_launch()
+        work = self._scheduler.prepare(len(self.ledger.running), PLACEMENTS_PER_PASS) if may_launch else None
         if work is None:
+            if self._engine.shared and self._adopted:
+                self._give_back(may_launch)
             return
         if work.size > INLINE_SHAPES:
             self._solving = asyncio.get_running_loop().create_task(self._solve_aside(work.solve))
             return
         self._believe(work.solve())
+
+    def _give_back(self, may_launch: bool) -> None:
+        """Leave to others what no job can use now; ask for it again when there is a job that was not tried on it."""
+        scheduler = self._scheduler
+        stuck = not may_launch or 0 < scheduler.max_running <= len(self.ledger.running)
+        unused = list(scheduler.offers) if stuck else scheduler.idle_offers()
+        if unused:
+            scheduler.rescind(unused)
+            self._engine.decline(unused)
+        if stuck or not scheduler:
+            self._suppressed = True
+            self._engine.suppress()
+        elif self._suppressed or (scheduler.hungry and not scheduler.offers):
+            self._suppressed = False
+            self._engine.revive()
+
+    def _store_failed(self, _reason: str) -> None:
+        """Nothing will be launched any more: what waited for the disk goes to others too."""
+        if self._engine.shared:
+            self._engine.decline(list(self._placed))
+            self.plan_soon()
 
     def _may_launch(self) -> bool:
         return self._adopted and self.mode == "open" and not self._db.failed
@@ -301,7 +329,8 @@ class Dispatcher:
             offer = self._scheduler.use(offer_id, [job.id for job in jobs])
             changes += [Change("jobs", job.id, job) for job in jobs]
             if jobs:
-                launches.append((offer, [task_of(job) for job in jobs]))
+                self._placed.add(offer_id)
+                launches.append((offer, [task_of(job, self._application_of(job)) for job in jobs]))
             else:
                 starved.append(offer_id)
         if starved:
@@ -335,6 +364,10 @@ class Dispatcher:
             launched.append(after)
         return launched
 
+    def _application_of(self, job: Job) -> Application | None:
+        found: Application | None = self._db.applications.record(f"{job.owner}/{job.application}")
+        return found
+
     def _decline_later(self, offer_ids: list[str]) -> None:
         """Nothing could be assigned (ports taken by strangers): give the room back, but not in a hot loop."""
         asyncio.get_running_loop().call_later(1.0, self._engine.decline, offer_ids)
@@ -343,6 +376,7 @@ class Dispatcher:
 
     def _launch(self, launches: Sequence[tuple[Offer, list[Task]]]) -> None:
         for offer, tasks in launches:
+            self._placed.discard(offer.id)
             self._engine.launch(offer, tasks)
 
     def _kill(self, kills: Sequence[tuple[str, float]]) -> None:
@@ -395,12 +429,17 @@ class Dispatcher:
                 self._counters.retried += 1
 
 
+def _launched(job: Job) -> float:
+    return job.attempts[-1].launched if job.attempts else 0.0
+
+
 def _is_ended(record: object) -> bool:
     return isinstance(record, Job) and record.state in ENDED_STATES
 
 
-def _event_of(update: Update, number: int, now: float) -> Event:
-    at = min(update.at, now) if update.at else now
+def _event_of(update: Update, number: int, launched: float, now: float) -> Event:
+    """``launched``: the attempt cannot have done anything earlier, whatever its machine's clock says."""
+    at = max(min(update.at, now), launched) if update.at else now
     if update.kind == "started":
         return Started(at=at, attempt=number)
     if update.kind == "lost":
@@ -410,7 +449,7 @@ def _event_of(update: Update, number: int, now: float) -> Event:
     return Ended(
         at=at,
         attempt=number,
-        started=update.started,
+        started=None if update.started is None else max(update.started, launched),
         exit_code=update.exit_code,
         signal=update.signal,
         reason=update.reason,

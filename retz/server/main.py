@@ -38,7 +38,8 @@ SWITCH_INTERVAL_S = 0.0005
 @click.option("-C", "--config", "config_file", type=click.Path(dir_okay=False), help="Read this file.")
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Where jobs, journal and sandboxes live.")
 @click.option("--bind", help="URL to listen on, such as http://127.0.0.1:19090 (port 0: any free one).")
-@click.option("--engine", help="What runs jobs: local (this machine) or null (runs nothing, for tests).")
+@click.option("--engine", help="What runs jobs: local (this machine), mesos (a cluster), null (nothing, for tests).")
+@click.option("--mesos-master", help="Mesos master: host:port, or zk://host:2181,host:2181/mesos.")
 @click.option("--log-level", help="debug, info, warning or error.")
 @click.pass_context
 def main(context: click.Context, /, config_file: str | None, **options: str | None) -> None:
@@ -48,6 +49,7 @@ def main(context: click.Context, /, config_file: str | None, **options: str | No
             "data_dir": "retz.data-dir",
             "bind": "retz.bind",
             "engine": "retz.engine",
+            "mesos_master": "retz.mesos.master",
             "log_level": "retz.log.level",
         }
         given = {names[name]: value for name, value in options.items() if value is not None}
@@ -142,6 +144,7 @@ async def _run(config: ServerConfig) -> None:
         contextlib.closing(Database.open(directory, options=config.store_options())) as db,
     ):
         _tell_recovery(db)
+        uri = _uri(config, listening)
         archive = Archive.open(directory / "archive")
         db.reserve_above(archive.max_id)
         db.attach(asyncio.get_running_loop())
@@ -150,10 +153,9 @@ async def _run(config: ServerConfig) -> None:
             archive=archive,
             aggregates=AggregateStore(directory / "aggregates"),
             scheduler=scheduler,
-            engine=_engine(config),
+            engine=_engine(config, uri),
             config=config,
         )
-        uri = _uri(config, listening)
         await _first_user(core.db, config, uri)
         await core.start()
         housekeeping = Housekeeping(core)
@@ -207,7 +209,7 @@ def _uri(config: ServerConfig, listening: socket.socket) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
 
-def _engine(config: ServerConfig) -> Engine:
+def _engine(config: ServerConfig, uri: str) -> Engine:
     if config.engine == "null":
         from retz.engine.null import NullEngine
 
@@ -223,7 +225,13 @@ def _engine(config: ServerConfig) -> Engine:
             port_range=config.local_ports,
             sample_interval_s=config.sample_interval_s,
         )
-    raise EngineError(f"unknown engine {config.engine!r}: use local or null")
+    if config.engine == "mesos":
+        from retz.engine.mesos.engine import MesosEngine
+
+        from .cluster import mesos_options
+
+        return MesosEngine(config.data_dir / "mesos", mesos_options(config, uri))
+    raise EngineError(f"unknown engine {config.engine!r}: use local, mesos or null")
 
 
 async def _first_user(db: Database, config: ServerConfig, uri: str) -> None:

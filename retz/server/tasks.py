@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from retz.engine.base import Assignment, KnownTask, Task
+from retz.engine.base import Assignment, KnownTask, Task, Uri
+from retz.model.application import Application
+from retz.model.container import Container
 from retz.model.job import Attempt, Job
 
 
-def task_of(job: Job) -> Task:
-    """The task of the job's latest attempt, with the variables that let the job know (and fence) itself."""
+def task_of(job: Job, application: Application | None = None) -> Task:
+    """The task of the job's latest attempt, with the variables that let the job know (and fence) itself.
+
+    Args:
+        application: As it is now: whoever repairs it repairs the jobs that wait.
+    """
     attempt = job.attempts[-1]
     resources = job.resources
     environment = {
@@ -31,6 +37,16 @@ def task_of(job: Job) -> Task:
         mem_limit_mb=resources.mem,
         timeout_s=job.timeout_s,
         kill_grace_s=job.kill_grace_s,
+        files=_files(application) if application is not None else (),
+        user=application.user if application is not None else None,
+        container=application.container if application is not None else Container(),
+    )
+
+
+def _files(application: Application) -> tuple[Uri, ...]:
+    return (
+        *(Uri(uri) for uri in application.files),
+        *(Uri(uri, cache=True) for uri in application.large_files),
     )
 
 

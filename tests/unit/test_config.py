@@ -165,7 +165,7 @@ def test_a_readable_secret_is_remarked(place: Place) -> None:
         ("[retz]\nkill-grace = 'soon'\n", r":2: retz\.kill-grace: not a duration"),
         ("[retz.local]\nports = '9-1'\n", r":2: retz\.local\.ports: must be a range within"),
         ("[retz.local]\ngpus = [1]\n", r":2: retz\.local\.gpus: must be"),
-        ("[retz]\nengine = 'cloud'\n", r":2: retz\.engine: must be one of local, null"),
+        ("[retz]\nengine = 'cloud'\n", r":2: retz\.engine: must be one of local, mesos, null"),
         ("[retz.local.attributes]\nrack = []\n", r":1: retz\.local\.attributes: rack: must be a text"),
         ("[retz.server\n", r"not valid TOML: .*line 1"),
         ("[server]\nuri = 'http://x'\n", r":2: server\.uri: no such key"),

@@ -1,0 +1,155 @@
+"""From a task of ours to a TaskInfo of Mesos, and the resources it takes out of an offer."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from retz.engine.base import Task, Uri
+from retz.model.container import Container, Volume
+from retz.model.job import parse_task_id
+
+from .wire import Entry
+
+NANOSECONDS = 1_000_000_000
+LONGEST_S = 100 * 365 * 86_400.0
+"""A longer time limit would not fit into Mesos's 64-bit nanoseconds."""
+
+_PRELUDE = 'RETZ_SANDBOX="$MESOS_SANDBOX"; : "${HOME:=$MESOS_SANDBOX}"; export RETZ_SANDBOX HOME; '
+"""Only on the agent is it known where the sandbox is. Mesos sets no HOME, and many programs fail without one."""
+
+
+class NoRoom(Exception):
+    """The offer does not hold what the task needs."""
+
+
+class Pool:
+    """The resources of an offer, used up by one task after another. Reserved ones go first: nobody else may have them.
+
+    Scalars are counted in thousandths, as Mesos does.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        ordered = sorted(entries, key=lambda entry: not entry.marks)
+        self._scalars = [[entry, round(entry.amount * 1000)] for entry in ordered if not entry.ranges]
+        self._ranges = [entry for entry in ordered if entry.ranges]
+
+    def take(self, task: Task) -> list[dict[str, Any]]:
+        """The Resources of a TaskInfo.
+
+        Raises:
+            NoRoom: for what is missing.
+        """
+        need = task.resources
+        wanted = {"cpus": round(need.cpus * 1000), "mem": need.mem * 1000, "disk": need.disk * 1000}
+        wanted["gpus"] = need.gpus * 1000
+        resources = [part for name, amount in wanted.items() if amount for part in self._scalar(name, amount)]
+        return resources + self._ports(task.assignment.ports)
+
+    def _scalar(self, name: str, amount: int) -> list[dict[str, Any]]:
+        parts = []
+        for slot in self._scalars:
+            entry: Any = slot[0]
+            left: Any = slot[1]
+            used = min(left, amount) if entry.name == name else 0
+            if used:
+                slot[1] = left - used
+                amount -= used
+                parts.append({"name": name, "type": "SCALAR", "scalar": {"value": used / 1000}, **entry.marks})
+        if amount:
+            raise NoRoom(f"the offer has too little {name}")
+        return parts
+
+    def _ports(self, ports: Sequence[int]) -> list[dict[str, Any]]:
+        parts = []
+        missing = set(ports)
+        for entry in self._ranges:
+            mine = sorted(port for port in missing if any(first <= port <= last for first, last in entry.ranges))
+            if mine:
+                missing.difference_update(mine)
+                ranges = {"range": [{"begin": first, "end": last} for first, last in _runs(mine)]}
+                parts.append({"name": "ports", "type": "RANGES", "ranges": ranges, **entry.marks})
+        if missing:
+            raise NoRoom(f"the offer has no port {min(missing)}")
+        return parts
+
+
+def _runs(ports: Sequence[int]) -> list[tuple[int, int]]:
+    """Sorted numbers as runs (first, last)."""
+    breaks = [0, *(place for place, (a, b) in enumerate(pairwise(ports), 1) if b != a + 1), len(ports)]
+    return [(ports[start], ports[end - 1]) for start, end in pairwise(breaks)]
+
+
+def task_info(task: Task, resources: list[dict[str, Any]]) -> dict[str, Any]:
+    """The TaskInfo of a command task."""
+    job, attempt = parse_task_id(task.id)
+    info: dict[str, Any] = {
+        "name": f"retz {task.id}",
+        "task_id": {"value": task.id},
+        "agent_id": {"value": task.agent},
+        "resources": resources,
+        "command": _command(task),
+        "kill_policy": {"grace_period": _duration(task.kill_grace_s)},
+        "labels": {"labels": [_label("retz.job", job), _label("retz.attempt", attempt)]},
+    }
+    if task.timeout_s is not None:
+        info["max_completion_time"] = _duration(task.timeout_s)
+    if task.container != Container():
+        info["container"] = _container(task.container)
+    return info
+
+
+def _label(key: str, value: int) -> dict[str, str]:
+    return {"key": key, "value": str(value)}
+
+
+def _duration(seconds: float) -> dict[str, int]:
+    return {"nanoseconds": round(min(seconds, LONGEST_S) * NANOSECONDS)}
+
+
+def _command(task: Task) -> dict[str, Any]:
+    prelude = _PRELUDE
+    if task.directory is not None:
+        prelude += f"cd -- {shlex.quote(task.directory)} || exit 1; "
+    command: dict[str, Any] = {
+        "environment": {"variables": [{"name": name, "value": value} for name, value in task.environment.items()]},
+    }
+    if isinstance(task.command, str):
+        # On the first line, so that line numbers in the shell's messages stay right.
+        command |= {"shell": True, "value": prelude + task.command}
+    else:
+        script = prelude + 'exec "$@"'
+        command |= {"shell": False, "value": "/bin/sh", "arguments": ["sh", "-c", script, "sh", *task.command]}
+    if task.user is not None:
+        command["user"] = task.user
+    if task.files:
+        command["uris"] = [_uri(file) for file in task.files]
+    return command
+
+
+def _uri(file: Uri) -> dict[str, Any]:
+    return {"value": file.value, "executable": False, "extract": True, "cache": file.cache}
+
+
+def _container(container: Container) -> dict[str, Any]:
+    """The Mesos containerizer, which knows Docker's images; the Docker daemon is not needed on the agents."""
+    info: dict[str, Any] = {"type": "MESOS", "mesos": {}}
+    if container.image is not None:
+        info["mesos"]["image"] = {"type": "DOCKER", "docker": {"name": container.image}}
+    if container.volumes:
+        info["volumes"] = [_volume(volume) for volume in container.volumes]
+    return info
+
+
+def _volume(volume: Volume) -> dict[str, Any]:
+    source: dict[str, Any] = {"driver": volume.driver, "name": volume.name}
+    if volume.options:
+        options = [{"key": key, "value": value} for key, value in volume.options.items()]
+        source["driver_options"] = {"parameter": options}
+    return {
+        "mode": volume.mode,
+        "container_path": volume.container_path,
+        "source": {"type": "DOCKER_VOLUME", "docker_volume": source},
+    }
