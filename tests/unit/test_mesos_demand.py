@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from retz.engine.mesos.demand import LINGER_S, REVIVE_EVERY_S, Demand
 
 
@@ -29,7 +31,7 @@ def test_revives_keep_their_distance() -> None:
     demand.declined(10.0, 300.0)
     demand.revive()
     assert not demand.due_revive(10.0 + REVIVE_EVERY_S / 2)
-    assert demand.next_look(10.0) == REVIVE_EVERY_S
+    assert demand.next_look(10.0) == pytest.approx(REVIVE_EVERY_S)
     assert demand.due_revive(10.0 + REVIVE_EVERY_S)
 
 
