@@ -48,7 +48,7 @@ def framework_info(options: MesosOptions, framework_id: str | None) -> dict[str,
     ``checkpoint`` lets tasks survive a restart of their agent; without it Mesos calls them lost at once.
     """
     info: dict[str, Any] = {
-        "user": options.user or getpass.getuser(),
+        "user": options.user or _own_user(),
         "name": options.name,
         "roles": list(options.roles),
         "capabilities": [{"type": name} for name in CAPABILITIES],
@@ -62,6 +62,15 @@ def framework_info(options: MesosOptions, framework_id: str | None) -> dict[str,
     if framework_id is not None:
         info["id"] = {"value": framework_id}
     return info
+
+
+def _own_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise EngineError(
+            f"the server's user id {os.getuid()} has no name here: say with retz.mesos.user as whom jobs shall run"
+        ) from None
 
 
 class Registration(Struct, kw_only=True, omit_defaults=True):
