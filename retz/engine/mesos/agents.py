@@ -130,12 +130,12 @@ class AgentTable:
         after = Agent(
             id=seen.id,
             host=seen.host,
-            total=_resources(seen.total, before and before.total),
+            total=_resources(seen.total, before.total if before else None),
             attributes=seen.attributes,
             gpus=before.gpus if before and len(before.gpus) == count else self._gpus(seen.id, count, ()),
             state=seen.state if seen.state in _STATES else "unreachable",  # type: ignore[arg-type]
-            others=_resources(_beyond(seen.held, seen.ours), before and before.others),
-            offered=_resources(seen.offered, before and before.offered),
+            others=_resources(_beyond(seen.held, seen.ours), before.others if before else None),
+            offered=_resources(seen.offered, before.offered if before else None),
         )
         if after == before:
             return False

@@ -10,8 +10,8 @@ from retz.model.job import Usage
 from .wire import Sample
 
 INTERVAL_S = 10.0
-POINTS = 120
-"""Of a series at most; a cluster has 100 000 of them."""
+POINTS = 80
+"""Of a series at most. A cluster has 100 000 of them, which take about 120 MB."""
 GAP_S = 86_400.0
 """No two samples of a task lie further apart; if they seem to, a clock was set."""
 
