@@ -42,4 +42,6 @@ clean:
 .venv/.dev: pyproject.toml | .venv/bin/python
 	@echo "setting up .venv for development (once) ..."
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@# Without its dependencies: one of them no longer compiles (retz/engine/mesos/compat.py).
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps pymesos==0.3.15
 	@touch .venv/.demo $@
