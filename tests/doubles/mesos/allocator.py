@@ -195,12 +195,12 @@ class Allocator:
     """Decides rounds of offers. The master sends them and says what came back.
 
     Attributes:
-        filters: Of (framework, role, agent): what was refused, each until its time is over.
+        filters: Of (framework, role, agent): what was refused, and until when.
         allocated: What roles hold (offered or used), for fair shares.
     """
 
     slots: dict[str, Slot] = field(default_factory=dict)
-    filters: dict[tuple[str, str, str], list[Bundle]] = field(default_factory=dict)
+    filters: dict[tuple[str, str, str], list[tuple[float, Bundle]]] = field(default_factory=dict)
     allocated: dict[str, Bundle] = field(default_factory=dict)
     shuffle: random.Random = field(default_factory=random.Random)
 
@@ -235,18 +235,19 @@ class Allocator:
             slot.free.add(bundle)
             self.allocated[role].subtract(bundle)
 
-    def refuse(self, framework: str, role: str, agent: str, bundle: Bundle) -> tuple[str, str, str]:
-        """Do not offer this (or less) again until :meth:`expire`; gives the filter's key."""
-        key = (framework, role, agent)
-        self.filters.setdefault(key, []).append(bundle)
-        return key
+    def refuse(self, framework: str, role: str, agent: str, bundle: Bundle, until: float) -> None:
+        """Do not offer this (or less) again before this time."""
+        self.filters.setdefault((framework, role, agent), []).append((until, bundle))
 
-    def expire(self, key: tuple[str, str, str], bundle: Bundle) -> None:
-        """A filter's time is over."""
-        refused = self.filters.get(key, [])
-        refused[:] = [each for each in refused if each is not bundle]
+    def _refused(self, key: tuple[str, str, str], amount: Bundle, now: float) -> bool:
+        refused = self.filters.get(key)
         if not refused:
-            self.filters.pop(key, None)
+            return False
+        if any(until <= now for until, _ in refused):
+            refused[:] = [each for each in refused if each[0] > now]
+            if not refused:
+                del self.filters[key]
+        return any(bundle.contains(amount) for _, bundle in refused)
 
     def clear_filters(self, framework: str, roles: Iterable[str] | None = None) -> None:
         """Forget what a framework refused, in these roles or in all."""
@@ -254,7 +255,7 @@ class Allocator:
         for key in [key for key in self.filters if key[0] == framework and (wanted is None or key[1] in wanted)]:
             del self.filters[key]
 
-    def round(self, frameworks: Iterable[Framework]) -> list[Grant]:
+    def round(self, frameworks: Iterable[Framework], now: float) -> list[Grant]:
         """Give out what is free; it is taken when this returns."""
         takers = _takers(frameworks)
         grants: list[Grant] = []
@@ -262,10 +263,10 @@ class Allocator:
             slots = [slot for slot in self.slots.values() if slot.free and _offerable(slot.agent)]
             self.shuffle.shuffle(slots)
             for slot in slots:
-                grants.extend(self._give(slot, takers))
+                grants.extend(self._give(slot, takers, now))
         return grants
 
-    def _give(self, slot: Slot, takers: dict[str, list[Framework]]) -> Iterator[Grant]:
+    def _give(self, slot: Slot, takers: dict[str, list[Framework]], now: float) -> Iterator[Grant]:
         for role in self._fair(takers):
             amount = slot.free.for_role(role)
             if not amount.worth_offering():
@@ -273,7 +274,7 @@ class Allocator:
             for framework in takers[role]:
                 if slot.gpus and not framework.gpus:
                     continue
-                if any(each.contains(amount) for each in self.filters.get((framework.id, role, slot.agent.id), ())):
+                if self._refused((framework.id, role, slot.agent.id), amount, now):
                     continue
                 self.take(slot, role, amount)
                 yield Grant(framework, slot, role, amount)

@@ -148,6 +148,7 @@ class Stream(Answer):
         self.lost = lost
         self.transport: asyncio.Transport | None = None
         self._close_after = False
+        self._held: list[bytes] | None = None
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """The stream was opened by :meth:`open`."""
@@ -168,13 +169,24 @@ class Stream(Answer):
 
     def write(self, record: bytes) -> None:  # type: ignore[override]
         """Send one record."""
-        if self.transport is not None:
-            self.transport.write(chunk(record))
+        self.write_raw(chunk(record))
 
     def write_raw(self, data: bytes) -> None:
         """Send bytes as they are."""
-        if self.transport is not None:
+        if self._held is not None:
+            self._held.append(data)
+        elif self.transport is not None:
             self.transport.write(data)
+
+    def hold(self) -> None:
+        """Send nothing until :meth:`release`, as if the process were stopped."""
+        self._held = []
+
+    def release(self) -> None:
+        """Send what was held back."""
+        held, self._held = self._held or [], None
+        for data in held:
+            self.write_raw(data)
 
     def end(self) -> None:
         """The last chunk. The connection stays open unless the client asked to close it."""

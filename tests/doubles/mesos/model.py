@@ -100,7 +100,10 @@ class TaskRecord:
     status_state: str | None = None
     status_uuid: str | None = None
     killed: bool = False
-    unreachable_time: int | None = None
+    unacknowledged: str | None = None
+    """The uuid of the last update sent to the framework, until it is acknowledged."""
+    amount: Any = None
+    """Its resources as the master's own arithmetic keeps them (:class:`.allocator.Bundle`)."""
 
     @property
     def id(self) -> str:

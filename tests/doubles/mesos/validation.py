@@ -177,11 +177,7 @@ def _role_error(role: str) -> str | None:
 
 
 def normalised(info: Json, role: str) -> Json:
-    """A TaskInfo as the master keeps it: floats, roles and ``allocation_info`` in each resource.
-
-    Raises:
-        Refused: A resource cannot be.
-    """
+    """A TaskInfo as the master keeps it: floats, and ``allocation_info`` in each resource."""
     return {**info, "resources": [_resource(each, role) for each in info.get("resources", ())]}
 
 
@@ -191,9 +187,7 @@ def _resource(resource: Json, role: str) -> Json:
         kept["ranges"] = resource.get("ranges", {"range": []})
     else:
         kept["scalar"] = {"value": float(resource["scalar"]["value"])}
-    kept["role"] = resource.get("role", "*")
-    if "reservations" in resource:
-        kept["reservations"] = resource["reservations"]
+    kept.update((key, resource[key]) for key in ("role", "reservations") if key in resource)
     kept["allocation_info"] = resource.get("allocation_info", {"role": role})
     return kept
 
