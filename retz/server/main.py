@@ -87,6 +87,17 @@ def fsck(config: ServerConfig, repair: bool, data_dir: Path | None) -> None:
         sys.exit(1)
 
 
+@main.command("setup-mesos")
+def setup_mesos() -> None:
+    """Install what '--engine mesos' needs, which is not part of Retz, into this Python environment."""
+    from retz.engine.mesos import setup
+
+    try:
+        setup.setup_mesos(click.echo)
+    except EngineError as error:
+        raise click.ClickException(str(error)) from None
+
+
 def _serve(config: ServerConfig) -> None:
     logging.basicConfig(
         level=config.log_level.upper(),
