@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, overload
 
+from . import operator
 from .agent import Agent
 from .agent_api import AgentEndpoints
 from .allocator import Bundle
@@ -41,6 +42,8 @@ class AgentSpec:
     hostname: str = "127.0.0.1"
     role: str = "*"
     images: bool = False
+    ip: str = "127.0.0.1"
+    port: int = 0
 
     def resources(self) -> list[Json]:
         """As in an offer."""
@@ -101,6 +104,8 @@ class Cluster:
             Master(self.timing, registry=self.registry, credentials=credentials, keep_calls=keep_calls)
             for _ in range(masters)
         ]
+        for master in self.masters:
+            operator.install(master)
         self.master = self.masters[0]
         """The leader, or who led last."""
         self.agents: list[Agent] = []
@@ -150,17 +155,17 @@ class Cluster:
             images=spec.images,
             credentials=self.agent_credentials,
         )
-        await self._endpoint(real, agent)
+        await self._endpoint(real, agent, spec)
         self.agents.append(agent)
         if self.master.leading:
             agent.detected(self.master)
         return agent
 
-    async def _endpoint(self, own: bool, agent: Agent) -> None:
+    async def _endpoint(self, own: bool, agent: Agent, spec: AgentSpec) -> None:
         """Agents that run commands have a socket each; those that pretend share one."""
         if own or not self._endpoints:
             endpoints = AgentEndpoints()
-            await endpoints.open("127.0.0.1")
+            await endpoints.open(spec.ip, spec.port)
             self._endpoints.append(endpoints)
         self._endpoints[-1].add(agent)
 
