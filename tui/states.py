@@ -1,4 +1,4 @@
-"""How a job's state is shown: glyph, word and style, so that nothing hangs on colour alone."""
+"""How states are shown: glyph, word and style, so that nothing hangs on colour alone."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ LOOKS = {
     "FAILED": Look("✘", "failed", "failed"),
     "KILLED": Look("■", "killed", "killed"),
 }
+AGENTS = {
+    "active": ("●", "started"),
+    "unreachable": ("✘", "failed"),
+    "draining": ("◍", "warn"),
+    "deactivated": ("⊘", "warn"),
+    "gone": ("·", "dim"),
+}
 HELD = Look("‖", "held", "held")
 ENDING = Look("◍", "ending", "killed")
 
@@ -35,6 +42,11 @@ def look_of(job: Job) -> Look:
     if job.kill_requested is not None and not job.over:
         return ENDING
     return LOOKS[job.state]
+
+
+def agent_state(state: str) -> tuple[str, str]:
+    """Glyph and style of an agent's state."""
+    return AGENTS.get(state, ("◌", "warn"))
 
 
 def state_text(job: Job) -> str:

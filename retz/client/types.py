@@ -260,14 +260,23 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 
 class Agent(Struct, frozen=True, kw_only=True):
-    """A machine."""
+    """A machine.
+
+    Attributes:
+        state: ``active``, ``unreachable``, ``draining`` or ``deactivated``; only the first takes new jobs.
+        used: Held by jobs of all users.
+        others: Held by others who share the cluster.
+        offered: On offer to somebody at this moment; part of what is free.
+    """
 
     id: str
     host: str = ""
     state: str = "active"
     total: Resources = Resources()
     used: Resources = Resources()
+    others: Resources = Resources()
     free: Resources = Resources()
+    offered: Resources = Resources()
     attributes: dict[str, AttributeValue] = {}
     gpus: tuple[Gpu, ...] = ()
     jobs: int = 0
@@ -279,6 +288,8 @@ class AgentSum(Struct, frozen=True, kw_only=True):
 
     total: Resources = Resources()
     used: Resources = Resources()
+    others: Resources = Resources()
+    offered: Resources = Resources()
     largest: Resources = Resources()
     states: dict[str, int] = {}
 

@@ -6,6 +6,7 @@ is paused or draining; as many jobs run as may; no agent has the room now; other
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -100,7 +101,8 @@ class Explainer:
 
     Args:
         agents: As the engine reports them.
-        free: What nobody uses, by agent id; an agent that is missing has nothing free.
+        free: What nobody holds, others who share the machines included, by agent id; an agent that is missing has
+            nothing free.
         mode: ``open``, ``paused`` or ``draining``.
         running: How many jobs run now.
     """
@@ -182,7 +184,7 @@ class Explainer:
             return _Finding("never", _too_large(need, constraint, [machine.total for machine in matching]))
         reached = [machine.free for machine in able if machine.agent.state == "active"]
         if not reached:
-            return _Finding("room", f"{_count(len(able), 'agent')} could run it, but cannot be reached")
+            return _Finding("room", f"{_count(len(able), 'agent')} could run it, but {_away(able)}")
         if any(fits(need, free) for free in reached):
             return _Finding(None, "")
         return _Finding("room", _no_room(need, reached))
@@ -252,6 +254,17 @@ def _cause(job: Job) -> str:
     return {"oom": "out of memory", "disk": "out of disk", "timeout": "out of time"}.get(str(job.reason), "")
 
 
+def _away(machines: Sequence[_Machine]) -> str:
+    """Why none of these takes a job: ``cannot be reached``, ``take no new jobs (2 draining, 1 unreachable)``."""
+    states = Counter(machine.agent.state for machine in machines)
+    if len(states) > 1:
+        return f"take no new jobs ({', '.join(f'{number} {state}' for state, number in states.most_common())})"
+    (state,) = states
+    if state == "unreachable":
+        return "cannot be reached"
+    return f"{'is' if len(machines) == 1 else 'are'} {state}"
+
+
 def _too_large(need: Vector, constraint: Constraint, totals: list[Vector]) -> str:
     for index in range(len(RESOURCE_NAMES)):
         most = max(total[index] for total in totals)
@@ -275,7 +288,7 @@ def _no_room(need: Vector, free: list[Vector]) -> str:
 def _detail(machine: _Machine, need: Vector, constraint: Constraint) -> Detail:
     failing = []
     if machine.agent.state != "active":
-        failing.append("cannot be reached")
+        failing.append(_away([machine]))
     clause = constraint.failing(machine.agent.attributes)
     if clause is not None:
         failing.append(clause)

@@ -21,7 +21,7 @@ from retz.lifecycle import Event, Hold, Kill, Release, Reprioritise
 from retz.model.agent import Agent
 from retz.model.application import Application
 from retz.model.job import ENDED_STATES, LIVE_STATES, MAX_PRIORITY, MIN_PRIORITY, Job, State
-from retz.model.resources import Resources, from_vector, least, subtract
+from retz.model.resources import Resources, from_vector
 from retz.model.submission import JobSpec, ResourcesSpec, Submission
 from retz.model.user import User
 from retz.scheduler.scheduler import Scheduler
@@ -33,6 +33,7 @@ from .admission import Admission
 from .counters import Counters
 from .dispatcher import Dispatcher, Mode
 from .problem import Problem
+from .shares import shares
 from .skylines.recorder import Skylines
 from .skylines.runs import fresh_run
 
@@ -134,15 +135,12 @@ class Core:
     def used(self) -> dict[str, Resources]:
         """Amounts held, per agent; at most all of it: a task in line behind a short one holds nothing yet."""
         by_agent = self.dispatcher.ledger.by_agent
-        return {agent.id: from_vector(least(by_agent[agent.id], agent.total.vector)) for agent in self.engine.agents()}
+        return {agent.id: from_vector(shares(agent, by_agent[agent.id]).used) for agent in self.engine.agents()}
 
     def free(self) -> dict[str, Resources]:
-        """Amounts not held, per agent."""
+        """Amounts that nobody holds, per agent: neither we nor others who share the machine."""
         by_agent = self.dispatcher.ledger.by_agent
-        return {
-            agent.id: from_vector(subtract(agent.total.vector, least(by_agent[agent.id], agent.total.vector)))
-            for agent in self.engine.agents()
-        }
+        return {agent.id: from_vector(shares(agent, by_agent[agent.id]).free) for agent in self.engine.agents()}
 
     def agents(self) -> Sequence[Agent]:
         """All agents known now."""

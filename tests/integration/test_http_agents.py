@@ -60,6 +60,33 @@ async def test_filters_and_the_sums_of_what_matches(many: Site) -> None:
     assert found["sum"]["states"] == {"active": 5, "unreachable": 1}
 
 
+async def test_what_others_hold_is_not_free(site: Site) -> None:
+    total = Resources(8, 4096, 100, 2, 10)
+    site.engine._agents = [
+        Agent(id="a", host="n1", total=total, others=Resources(6, 1024, 0, 2), offered=Resources(2, 3072)),
+        Agent(id="b", host="n2", total=total, state="draining"),
+        Agent(id="c", host="n3", total=total, others=Resources(9, 1), state="deactivated"),
+    ]
+    found = (await site.get("/agents?sort=-cpus")).json
+    assert [(agent["host"], agent["state"]) for agent in found["agents"]] == [
+        ("n2", "draining"),
+        ("n1", "active"),
+        ("n3", "deactivated"),
+    ]
+    shared = found["agents"][1]
+    assert shared["free"] == {"cpus": 2.0, "mem": 3072, "disk": 100, "gpus": 0, "ports": 10}
+    assert (shared["used"]["cpus"], shared["others"]["cpus"], shared["offered"]["mem"]) == (0, 6.0, 3072)
+    assert found["agents"][2]["free"]["cpus"] == 0, "while something changes sums may disagree: never below zero"
+    assert (found["sum"]["others"]["gpus"], found["sum"]["offered"]["cpus"]) == (2, 2.0)
+
+
+async def test_a_job_waits_for_what_others_hold(site: Site) -> None:
+    total = Resources(8, 4096)
+    site.engine._agents = [Agent(id="a", host="n1", total=total, others=Resources(6, 1024))]
+    free = site.core.free()["a"]
+    assert (free.cpus, free.mem) == (2.0, 3072)
+
+
 @pytest.mark.parametrize("query", ["sort=colour", "limit=0", "limit=1001", "offset=-1", "gpus=maybe", "nonsense=1"])
 async def test_bad_parameters_are_refused(site: Site, query: str) -> None:
     assert (await site.get(f"/agents?{query}")).status == 400

@@ -145,6 +145,25 @@ def test_agents_that_cannot_be_reached() -> None:
     assert answer.details[0].failing == ["cannot be reached"]
 
 
+@pytest.mark.parametrize(
+    ("states", "summary", "failing"),
+    [
+        (["draining"], "1 agent could run it, but is draining", "is draining"),
+        (["deactivated", "deactivated"], "2 agents could run it, but are deactivated", "is deactivated"),
+        (
+            ["unreachable", "draining", "unreachable"],
+            "3 agents could run it, but take no new jobs (2 unreachable, 1 draining)",
+            "cannot be reached",
+        ),
+    ],
+)
+def test_agents_that_take_no_jobs(states: list[Any], summary: str, failing: str) -> None:
+    agents = [agent(f"a{number}", state=state) for number, state in enumerate(states)]
+    answer = ask(job(cpus=1), agents, {each.id: each.total for each in agents})
+    assert (answer.blocked_by, answer.agents.fit, answer.summary) == ("room", 0, summary)
+    assert answer.details[0].failing == [failing]
+
+
 ATTEMPT = Attempt(number=1, agent="a", launched=1.0)
 
 
@@ -215,7 +234,9 @@ amounts = st.builds(
     Resources, cpus=st.sampled_from([0.0, 0.5, 2.0, 8.0]), mem=st.sampled_from([0, 512, 4096]), gpus=st.integers(0, 1)
 )
 labels: st.SearchStrategy[dict[str, AttributeValue]] = st.sampled_from([{}, {"ssd": True}, {"rack": "r1"}])
-fleet = st.lists(st.tuples(amounts, amounts, labels, st.sampled_from(["active", "active", "unreachable"])), max_size=6)
+fleet = st.lists(
+    st.tuples(amounts, amounts, labels, st.sampled_from(["active", "active", "unreachable", "draining"])), max_size=6
+)
 queue = st.lists(st.tuples(amounts, st.sampled_from(["", "", "ssd", "rack=r1"]), st.booleans()), min_size=1, max_size=8)
 
 

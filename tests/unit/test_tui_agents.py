@@ -57,12 +57,20 @@ def test_columns_are_as_wide_as_they_say() -> None:
 
 
 def test_levels() -> None:
-    assert level_of(N1, "cpus") == (16, 4, 2.5)
-    assert level_of(N1, "disk") == (1000, 0, None), "nobody measures it"
+    assert level_of(N1, "cpus") == (16, 4, 2.5, 0)
+    assert level_of(N1, "disk") == (1000, 0, None, 0), "nobody measures it"
+    assert level_of(Agent(id="a", total=Resources(8), others=Resources(3)), "cpus") == (8, 0, None, 3)
 
 
 @pytest.mark.parametrize(
-    ("state", "shown"), [("active", "● active"), ("unreachable", "✘ unreachable"), ("new\x1b", "◌ new␛")]
+    ("state", "shown"),
+    [
+        ("active", "● active"),
+        ("unreachable", "✘ unreachable"),
+        ("draining", "◍ draining"),
+        ("deactivated", "⊘ deactivated"),
+        ("new\x1b", "◌ new␛"),
+    ],
 )
 def test_states_have_a_glyph_and_a_word(state: str, shown: str) -> None:
     assert state_cell(Agent(id="a", state=state))[0] == shown
@@ -80,6 +88,15 @@ def test_who_runs_there() -> None:
     assert who_text(idle, [], 0, admin=True) == "n2: 1 cpus, 1M and 0 GPUs free; nobody runs there."
     away = Agent(id="a2", host="n2", state="unreachable")
     assert who_text(away, [], 0, admin=True).startswith("n2 is unreachable: it takes no new jobs")
+
+
+def test_who_else_holds_something() -> None:
+    shared = Agent(
+        id="a", host="n3", total=Resources(8, 4096), others=Resources(2, 2048, 0, 1), free=Resources(6, 2048)
+    )
+    assert who_text(shared, [], 0, admin=True) == (
+        "n3: 6 cpus, 2.0G and 0 GPUs free; others hold 2 cpus, 2.0G and 1 GPU; nobody runs there."
+    )
 
 
 def test_names_of_others_cannot_steer_the_terminal() -> None:
@@ -113,3 +130,5 @@ def test_gpus_in_a_line() -> None:
         "1 GPU: 0 held   1 process on them not ours   no telemetry (declared, no driver)"
     )
     assert gpus_text(N1, holding(job(1, gpus=("G1", "G2")))) == "2 GPUs H200: 2 held"
+    counted = Agent(id="a", gpus=(Gpu(uuid="a/gpu0", util=3.0, note="by number"),))
+    assert gpus_text(counted, None) == "1 GPU: 0 held   by number", "a note is no complaint where there is telemetry"

@@ -12,7 +12,7 @@ from tui.widgets.sparks import Histories, spark
 from tui.widgets.table import Cell
 
 amounts = st.integers(0, 10**9).map(lambda thousandths: thousandths / 1000)
-levels = st.builds(Level, amounts, amounts, st.none() | amounts)
+levels = st.builds(Level, amounts, amounts, st.none() | amounts, st.just(0.0) | amounts)
 
 
 def text(parts: list[Cell]) -> str:
@@ -33,11 +33,13 @@ def test_what_is_held_shows_and_only_all_of_it_looks_full(width: int, level: Lev
     assert (free == 0) == (level.held >= level.total)
 
 
-def test_the_three_tones() -> None:
+def test_the_tones() -> None:
     assert bar(8, Level(16, 8, 4)) == [("▓▓", "used"), ("▒▒", "allocated"), ("····", "free")]
     assert text(bar(8, Level(16, 8))) == "▒▒▒▒····"
     assert text(bar(8, Level(16, 8, 12.0))) == "▓▓▓▓····", "more than was asked for is not more than all"
     assert text(bar(4, Level(0))) == "····"
+    assert text(bar(8, Level(16, 8, 4, others=4))) == "▓▓▒▒░░··"
+    assert text(bar(8, Level(16, 8, others=16))) == "▒▒▒▒░░░░", "for a moment sums may not agree"
 
 
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 60), levels)
@@ -75,6 +77,7 @@ def test_words_fit_beside_the_bar() -> None:
     assert in_words(KINDS["cpus"], Level(16, 12, 7.1)) == "    12 of     16 held      4 free    7.1 used"
     assert len(in_words(KINDS["mem"], Level(1e6, 1e5, 1e3))) <= WORDS
     assert in_words(KINDS["gpus"], Level(0, 2)) == "     2 held"
+    assert in_words(KINDS["gpus"], Level(8, 2, None, 1)).endswith("     5 free      1 others'")
 
 
 def test_shares_and_counts() -> None:

@@ -18,12 +18,12 @@ from ..commands import Command
 from ..dialogs import Chooser, Prompt
 from ..holding import Holding, holding_at
 from ..page import Page
+from ..states import agent_state
 from ..text import amount, count, memory, printable
 from ..widgets.bars import Message, TopLine
 from ..widgets.meter import KINDS, Kind, Level, Meters, counted, meter
 from ..widgets.table import Cell, Column, Table
 
-STATES = {"active": ("●", "started"), "unreachable": ("✘", "failed"), "draining": ("◍", "warn"), "gone": ("·", "dim")}
 RUNNING = "STARTING,STARTED"
 POLL_S = 3.0
 """Telemetry brings no events."""
@@ -39,19 +39,30 @@ SORTS = {
 
 def state_cell(agent: Agent) -> Cell:
     """Glyph and word."""
-    glyph, style = STATES.get(agent.state, ("◌", "warn"))
+    glyph, style = agent_state(agent.state)
     return f"{glyph} {printable(agent.state)}", style
 
 
 def level_of(agent: Agent, name: str) -> Level:
     """How much of a resource is held of an agent, and used where somebody measures."""
     measured = getattr(agent.measured, name, None) if agent.measured is not None else None
-    return Level(getattr(agent.total, name), getattr(agent.used, name), measured)
+    return Level(getattr(agent.total, name), getattr(agent.used, name), measured, getattr(agent.others, name))
 
 
-def levels(total: Resources, used: Resources) -> list[tuple[Kind, Level]]:
+def levels(total: Resources, used: Resources, others: Resources) -> list[tuple[Kind, Level]]:
     """All resources of sums."""
-    return [(kind, Level(getattr(total, name), getattr(used, name))) for name, kind in KINDS.items()]
+    return [
+        (kind, Level(getattr(total, name), getattr(used, name), others=getattr(others, name)))
+        for name, kind in KINDS.items()
+    ]
+
+
+def amounts_text(resources: Resources) -> str:
+    """``4 cpus, 2.0G and 1 GPU``; what there is none of is left out."""
+    parts = [f"{amount(resources.cpus)} cpus"] if resources.cpus else []
+    parts += [memory(resources.mem)] if resources.mem else []
+    parts += [counted(resources.gpus, "GPU")] if resources.gpus else []
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
 def attributes_text(agent: Agent) -> str:
@@ -106,7 +117,9 @@ def as_then(agents: Sequence[Agent], holding: Holding) -> list[Agent]:
     for agent in agents:
         held = holding.held(agent.id)
         free = Resources(**{name: max(0, getattr(agent.total, name) - getattr(held, name)) for name in KINDS})
-        then.append(replace(agent, used=held, free=free, measured=None, jobs=len(holding.by_agent.get(agent.id, ()))))
+        jobs = len(holding.by_agent.get(agent.id, ()))
+        none = Resources()
+        then.append(replace(agent, used=held, free=free, others=none, offered=none, measured=None, jobs=jobs))
     return then
 
 
@@ -227,7 +240,7 @@ class AgentsPage(Watching):
         self._found = found
         if past is None:
             self.table.show(first, found.agents, found.total)
-            self.query_one("#sums", Meters).show(levels(found.sum.total, found.sum.used))
+            self.query_one("#sums", Meters).show(levels(found.sum.total, found.sum.used, found.sum.others))
         else:
             self._show_past(first, found, past)
         self.query_one(TopLine).refresh()
@@ -241,7 +254,7 @@ class AgentsPage(Watching):
         used = Resources(
             *(sum(getattr(each, name) for each in everywhere) for name in ("cpus", "mem", "disk", "gpus", "ports"))
         )
-        self.query_one("#sums", Meters).show(levels(found.sum.total, used))
+        self.query_one("#sums", Meters).show(levels(found.sum.total, used, Resources()))
 
     async def _say_who(self, past: Holding | None) -> None:
         agent = self.table.selected
@@ -350,6 +363,8 @@ def who_text(agent: Agent, jobs: Sequence[Job], visible: int, admin: bool) -> st
     else:
         free = agent.free
         start = f"{name}: {amount(free.cpus)} cpus, {memory(free.mem)} and {counted(free.gpus, 'GPU')} free"
+    if theirs := amounts_text(agent.others):
+        start += f"; others hold {theirs}"
     if not agent.jobs:
         return f"{start}; nobody runs there."
     yours = "" if admin else f", {visible} of them yours"
@@ -431,7 +446,14 @@ class AgentPage(Watching):
             return
         self.host = agent.host or agent.id
         glyph, _ = state_cell(agent)
-        facts = [glyph, f"id {printable(agent.id)}", attributes_text(agent), counted(agent.jobs, "job")]
+        offered = amounts_text(agent.offered)
+        facts = [
+            glyph,
+            f"id {printable(agent.id)}",
+            attributes_text(agent),
+            counted(agent.jobs, "job"),
+            f"on offer now: {offered}" if offered else "",
+        ]
         lines = ["   ".join(filter(None, facts))]
         if past is not None:
             lines.append(rewound_text(past, self.session.admin))
@@ -468,8 +490,10 @@ def gpus_text(agent: Agent, past: Holding | None) -> str:
     models = sorted({printable(gpu.model) for gpu in agent.gpus if gpu.model})
     held = sum(gpu.held if past is None else gpu.uuid in past.by_gpu for gpu in agent.gpus)
     strangers = sum(len(gpu.strangers) for gpu in agent.gpus) if past is None else 0
-    notes = sorted({gpu.note for gpu in agent.gpus if gpu.note})
+    notes = sorted({gpu.note for gpu in agent.gpus if gpu.note and gpu.util is None})
+    hints = sorted({gpu.note for gpu in agent.gpus if gpu.note and gpu.util is not None})
     parts = [f"{counted(len(agent.gpus), 'GPU')}{' ' + ', '.join(models) if models else ''}: {held} held"]
     parts += [f"{counted(strangers, 'process', 'processes')} on them not ours"] if strangers else []
     parts += [f"no telemetry ({printable(', '.join(notes))})"] if notes and past is None else []
+    parts += [printable(", ".join(hints))] if hints and past is None else []
     return "   ".join(parts)

@@ -14,6 +14,7 @@ from retz.client.types import Agent, Agents, Gpu, Job
 
 from ..columns import seconds, title_of
 from ..holding import Holding
+from ..states import agent_state
 from ..text import duration, memory, printable
 from ..widgets.bars import Line, Message, TopLine
 from ..widgets.gpugrid import VIEWS, GpuGrid, value_of
@@ -89,9 +90,11 @@ class GpusPage(Watching):
             return ""
         total = self._found.sum.total.gpus
         held = self._found.sum.used.gpus if self._past is None else len(self._past.by_gpu)
+        others = self._found.sum.others.gpus if self._past is None else 0
+        theirs = f"   {others} held by others" if others else ""
         strangers = sum(bool(gpu.strangers) for agent in self._shown for gpu in agent.gpus)
         more = f"   {strangers} with strangers" if strangers else ""
-        return f"{counted(total, 'GPU')}   {held} held   {max(0, total - held)} free{more}"
+        return f"{counted(total, 'GPU')}   {held} held   {max(0, total - held - others)} free{theirs}{more}"
 
     async def load(self) -> None:
         """The machines around the screen, and the jobs on them that we may see."""
@@ -277,10 +280,11 @@ def telemetry_parts(gpu: Gpu) -> list[Cell]:
 
 
 def remarks(agent: Agent, gpu: Gpu, job: Job | None, now: float) -> list[Cell]:
-    """What an operator should notice: an unreachable machine, strangers, a GPU that is held and does nothing."""
+    """What an operator should notice: a machine that takes no jobs, strangers, a GPU that is held and does nothing."""
     parts: list[Cell] = []
     if agent.state != "active":
-        parts.append((f"✘ {printable(agent.host or agent.id)} is {printable(agent.state)}   ", "failed"))
+        glyph, style = agent_state(agent.state)
+        parts.append((f"{glyph} {printable(agent.host or agent.id)} is {printable(agent.state)}   ", style))
     if gpu.strangers:
         parts.append((f"! not ours: {strangers_text(gpu)}   ", "warn"))
     idle = seconds(gpu.idle_since)
@@ -290,6 +294,8 @@ def remarks(agent: Agent, gpu: Gpu, job: Job | None, now: float) -> list[Cell]:
         if idle_s >= IDLE_S:
             while_held = "while held" if held_since is not None else "and held now"
             parts.append((f"idle for {counted(int(idle_s // 60), 'minute')} {while_held}   ", "warn"))
+    if gpu.note and gpu.util is not None:
+        parts.append((printable(gpu.note), "dim"))
     return parts
 
 

@@ -16,6 +16,7 @@ from textual.strip import Strip
 
 from retz.client.types import Agent, Gpu
 
+from ..states import agent_state
 from ..text import fit, printable, width_of
 from .meter import FREE, HELD, USED
 from .paint import STYLES, Painted
@@ -260,15 +261,15 @@ class GpuGrid(Painted, ScrollView, can_focus=True):
         if agent is None:
             return [(fit(" ·", grid.slot()), "dim")]
         away = agent.state != "active"
-        mark = "✘ " if away else ""
-        name = f" {mark}{printable(_name(agent))}" if first == 0 else f"  +{first}"
-        cells: list[Cell] = [(fit(name, grid.label), "dim" if first else "failed" if away else "")]
+        glyph, style = agent_state(agent.state) if away else ("", "")
+        name = f" {glyph} {printable(_name(agent))}" if away else f" {printable(_name(agent))}"
+        cells: list[Cell] = [(fit(f"  +{first}" if first else name, grid.label), "dim" if first else style)]
         for number in range(first, first + grid.per_line):
             chosen = (index, number) == self.place
             cells.append(("▌" if chosen else " ", "accent"))
             if number < len(agent.gpus):
                 parts = cell_parts(agent.gpus[number], self.view, grid.cell - 1)
-                cells += [(text, f"cursor {style}" if chosen else style) for text, style in parts]
+                cells += [(text, f"cursor {tone}" if chosen else tone) for text, tone in parts]
             else:
                 cells.append((" " * (grid.cell - 1), ""))
         cells.append((" ", ""))

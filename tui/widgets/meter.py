@@ -1,4 +1,4 @@
-"""Bars of three tones that carry their number: used ▓, held but idle ▒, free ·. Pure, but for the line of bars."""
+"""Bars that carry their number: used ▓, held but idle ▒, held by others ░, free ·. Pure, but for the line of bars."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..text import amount, count, fit, memory, width_of
 from .paint import STYLES, Painted
 from .table import Cell
 
-USED, HELD, FREE = "▓", "▒", "·"
+USED, HELD, OTHERS, FREE = "▓", "▒", "░", "·"
 SHORTEST = 3
 """A bar of fewer cells says nothing: the number stands alone."""
 TOGETHER = 20
@@ -24,11 +24,13 @@ class Level(NamedTuple):
 
     Attributes:
         used: None where nobody measures.
+        others: Held by others who share the cluster.
     """
 
     total: float
     held: float = 0.0
     used: float | None = None
+    others: float = 0.0
 
 
 class Kind(NamedTuple):
@@ -103,7 +105,13 @@ def _share(width: int, part: float) -> int:
 def bar(width: int, level: Level) -> list[Cell]:
     """The bar alone."""
     used, held, free = cells(width, level)
-    parts = ((USED * used, "used"), (HELD * held, "allocated"), (FREE * free, "free"))
+    others = min(free, _share(width, level.others / level.total)) if level.total > 0 else 0
+    parts = (
+        (USED * used, "used"),
+        (HELD * held, "allocated"),
+        (OTHERS * others, "dim"),
+        (FREE * (free - others), "free"),
+    )
     return [part for part in parts if part[0]]
 
 
@@ -186,16 +194,17 @@ WORDS = 46
 
 
 def in_words(kind: Kind, level: Level) -> str:
-    """``12 of 16 held  4 free  7.1 used``, the numbers below each other where this stands in lines."""
+    """``12 of 16 held  4 free  7.1 used  2 others'``, the numbers below each other where this stands in lines."""
 
     def right(value: float) -> str:
         return fit(kind.text(value), 6, right=True)
 
     if level.total <= 0:
         return f"{right(level.held)} held"
-    free = max(0.0, level.total - level.held)
+    free = max(0.0, level.total - level.held - level.others)
     used = "" if level.used is None else f" {right(level.used)} used"
-    return f"{right(level.held)} of {right(level.total)} held {right(free)} free{used}"
+    others = f" {right(level.others)} others'" if level.others else ""
+    return f"{right(level.held)} of {right(level.total)} held {right(free)} free{used}{others}"
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -13,9 +13,10 @@ from msgspec import Struct
 
 from retz.model.agent import Agent
 from retz.model.job import Job, Usage
-from retz.model.resources import RESOURCE_NAMES, Vector, from_vector, least, subtract
+from retz.model.resources import RESOURCE_NAMES, Resources, Vector, from_vector
 
 from ..core import Core
+from ..shares import Shares, shares
 from .api import Call
 from .params import refuse
 from .responses import json_of
@@ -28,13 +29,16 @@ MAX_OFFSET = 10**9
 MAX_MEASURED = 2000
 """So many tasks an engine is asked about for one answer; beyond, nobody could read the sum in time."""
 _NOTHING: Vector = (0, 0, 0, 0, 0)
+_NONE = Resources()
 
 
 class AgentSum(Struct):
-    """Of all machines that match: amounts, the largest single amounts, and how many are in each state."""
+    """Of all machines that match: amounts as of one machine, the largest single ones, how many are in each state."""
 
     total: ResourcesView
     used: ResourcesView
+    others: ResourcesView
+    offered: ResourcesView
     largest: ResourcesView
     states: dict[str, int]
 
@@ -49,20 +53,18 @@ class AgentList(Struct):
 
 class _Machine(NamedTuple):
     agent: Agent
-    total: Vector
-    used: Vector
+    shares: Shares
 
 
 async def agents(call: Call) -> web.StreamResponse:
     """``GET /agents``."""
     params = call.params("id", "text", "gpus", "sort", "offset", "limit", "usage")
-    # At most all of a machine: a task in line behind a short one holds nothing yet.
     held = call.core.dispatcher.ledger.by_agent
     sort = params.text("sort")
     if sort is not None and sort not in SORT_NAMES:
         refuse("sort", f"must be one of {', '.join(SORTS)}, with - in front for descending")
     machines = [
-        _Machine(agent, total := agent.total.vector, least(held[agent.id], total) if agent.id in held else _NOTHING)
+        _Machine(agent, shares(agent, held.get(agent.id, _NOTHING)))
         for agent in _matching(call.core.engine.agents(), params.text("id"), params.text("text"), params.flag("gpus"))
     ]
     if sort is not None:
@@ -100,7 +102,7 @@ def _key(core: Core, field: str) -> Callable[[_Machine], Any]:
     """What machines are sorted by; hosts of the same rank by name."""
     if field in RESOURCE_NAMES:
         place = RESOURCE_NAMES.index(field)
-        return lambda m: (m.total[place] - m.used[place], natural(m.agent.host), m.agent.id)
+        return lambda m: (m.shares.free[place], natural(m.agent.host), m.agent.id)
     if field == "jobs":
         jobs = core.dispatcher.ledger.jobs_by_agent
         return lambda m: (len(jobs.get(m.agent.id, ())), natural(m.agent.host), m.agent.id)
@@ -126,8 +128,8 @@ def _view(call: Call, machine: _Machine) -> AgentView:
 
     return agent_of(
         machine.agent,
-        from_vector(machine.used),
-        from_vector(subtract(machine.total, machine.used)),
+        from_vector(machine.shares.used),
+        from_vector(machine.shares.free),
         len(ledger.jobs_by_agent.get(machine.agent.id, ())),
         ledger.gpu_holder,
         (lambda _: True) if call.user.admin else visible,
@@ -136,10 +138,19 @@ def _view(call: Call, machine: _Machine) -> AgentView:
 
 
 def _sum(machines: Sequence[_Machine]) -> AgentSum:
-    totals = [machine.total for machine in machines]
-    held = [machine.used for machine in machines if machine.used is not _NOTHING]
+    totals = [machine.shares.total for machine in machines]
+    held = [machine.shares.used for machine in machines if machine.shares.used != _NOTHING]
+    others = [machine.shares.others for machine in machines if machine.shares.others != _NOTHING]
+    offered = [machine.agent.offered.vector for machine in machines if machine.agent.offered != _NONE]
     states: Counter[str] = Counter(machine.agent.state for machine in machines)
-    return AgentSum(_columns(sum, totals), _columns(sum, held), _columns(max, totals), dict(states))
+    return AgentSum(
+        _columns(sum, totals),
+        _columns(sum, held),
+        _columns(sum, others),
+        _columns(sum, offered),
+        _columns(max, totals),
+        dict(states),
+    )
 
 
 def _columns(function: Callable[[Iterable[int]], int], vectors: Sequence[Vector]) -> ResourcesView:

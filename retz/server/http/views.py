@@ -230,14 +230,20 @@ class MeasuredView(Struct):
 
 
 class AgentView(Struct):
-    """A machine. Amounts are those of all users. ``measured`` where it was asked for and something is known."""
+    """A machine. ``used`` is what all users' jobs hold, ``others`` what is held by others who share the cluster.
+
+    ``offered`` is on offer to somebody at this moment; it is free. ``measured`` where it was asked for and something
+    is known.
+    """
 
     id: str
     host: str
     state: AgentState
     total: ResourcesView
     used: ResourcesView
+    others: ResourcesView
     free: ResourcesView
+    offered: ResourcesView
     attributes: dict[str, str | float | bool]
     gpus: list[GpuView]
     jobs: int
@@ -287,7 +293,9 @@ def agent_of(
         agent.state,
         resources_of(agent.total),
         resources_of(used),
+        resources_of(agent.others),
         resources_of(free),
+        resources_of(agent.offered),
         agent.attributes,
         gpus,
         jobs,
