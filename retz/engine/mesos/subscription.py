@@ -328,7 +328,9 @@ class Driver(MesosSchedulerDriver):  # type: ignore[misc]  # pymesos has no type
     @property
     def died(self) -> bool:
         """Whether pymesos's thread ended without having been told to."""
-        return not self._stopping and self._io_thread is not None and not self._io_thread.is_alive()
+        thread = self._io_thread
+        # One that has no ident yet has not begun.
+        return not self._stopping and thread is not None and thread.ident is not None and not thread.is_alive()
 
     def _teardown(self) -> None:
         """Never: Mesos would kill every running job."""
