@@ -40,6 +40,18 @@ def parse(raw: bytes) -> Message:
     return Message(message.start, message.headers, body)
 
 
+def parse_all(raw: bytes) -> list[Message]:
+    """Messages that follow one another, each with its Content-Length."""
+    found = []
+    while b"\r\n\r\n" in raw:
+        message = _head(raw.partition(b"\r\n\r\n")[0])
+        size = int(message.header("Content-Length") or 0)
+        body = raw.partition(b"\r\n\r\n")[2]
+        found.append(Message(message.start, message.headers, body[:size]))
+        raw = body[size:]
+    return found
+
+
 def chunks(data: bytes) -> list[bytes]:
     """The contents of chunks, without the last, empty one; what is not a whole chunk is left out."""
     found = []

@@ -1,0 +1,132 @@
+"""The double as the cluster of the recordings: one master (or three), two agents, everything faster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.conformance.target import Cluster
+from tests.doubles.mesos.cluster import AgentSpec
+from tests.doubles.mesos.cluster import Cluster as Double
+from tests.doubles.mesos.master import Master
+from tests.doubles.mesos.model import Timing
+
+AGENTS = (
+    AgentSpec(gpus=2.0, ports=(31000, 31100), attributes={"rack": "r1", "gpu_model": "h200"}),
+    AgentSpec(ports=(31200, 31300), attributes={"rack": "r2", "level": 3.0}),
+)
+"""Those of the recordings."""
+
+SCALE = 0.1
+"""What a recorded second lasts: long enough for a process to start, short enough for a test."""
+
+SCALES: dict[str, float] = {}
+"""Recordings that need another one."""
+
+PINGS = {"17": 2.0, "18": 25.0, "19": 2.0, "26": 2.0}
+"""Ping timeouts the masters were run with, by the first part of the recording's name; else it is 75 s."""
+
+_OPTIONS: dict[str, dict[str, float]] = {"23": {"offer_timeout": 3.0}, "01": {"heartbeat": 3.0}}
+"""More options of masters (in recorded seconds), by the recording's name."""
+
+_SCALED = ("allocation_interval", "heartbeat", "update_retry", "executor_linger", "agent_recovery", "kill_grace")
+
+
+def _timing(name: str, scale: float) -> Timing:
+    real = Timing()
+    scaled = {
+        field: getattr(real, field) * scale
+        for field in (
+            "allocation_interval",
+            "heartbeat",
+            "update_retry",
+            "executor_linger",
+            "agent_recovery",
+            "kill_grace",
+        )
+    }
+    scaled["agent_ping_timeout"] = PINGS.get(name[:2], 75.0) * scale / real.max_agent_ping_timeouts
+    options = {field: value * scale for field, value in _OPTIONS.get(name, {}).items()}
+    return Timing(scale=scale, recovery=0.3, **{**scaled, **options})
+
+
+class DoubleCluster(Cluster):
+    """The double under the names of the recordings."""
+
+    def __init__(self, name: str, work_dir: Path) -> None:
+        super().__init__()
+        self.scale = SCALES.get(name, SCALE)
+        self.work_dir = str(work_dir / "agent1")
+        self.double = Double(
+            AGENTS,
+            masters=3 if name == "26" else 1,
+            timing=_timing(name, self.scale),
+            work_dir=work_dir,
+            persistent=name != "19",
+            credentials={"me": "secret"} if name == "24" else None,
+        )
+        self._leading: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start everything; returns when the agents are registered."""
+        await self.double.start()
+        masters = zip((5050, 5060, 5070), self.double.masters, strict=False)
+        agents = zip((5051, 5052), self.double.agents, strict=True)
+        self.addresses = {port: (each.ip, each.port) for port, each in (*masters, *agents)}
+
+    async def stop(self) -> None:
+        """End everything."""
+        await self.recovered()
+        await self.double.stop()
+
+    async def kill_agent(self) -> None:
+        self.double.agents[0].crash()
+
+    async def start_agent(self) -> None:
+        self.double.agents[0].restart()
+
+    async def stop_agent(self) -> None:
+        self.double.agents[0].shutdown_gracefully()
+
+    async def kill_master(self) -> None:
+        self.double.master.vanish()
+        for agent in self.double.agents:
+            agent.detected(None)
+
+    async def start_master(self) -> None:
+        await self.double.master.start()
+        await self._lead(self.double.master)
+
+    async def _lead(self, master: Master) -> None:
+        for each in self.double.masters:
+            each.leader = master.address
+        self.double.master = master
+        self._leading = asyncio.create_task(master.lead())
+        await asyncio.sleep(0)
+
+    async def recovered(self) -> None:
+        if self._leading is not None:
+            await self._leading
+
+    async def agents_back(self) -> None:
+        for agent in self.double.agents:
+            agent.detected(self.double.master)
+
+    async def kill_leader(self) -> None:
+        await self.kill_master()
+
+    async def elect(self) -> None:
+        await self._lead(self.double.masters[1])
+
+
+@asynccontextmanager
+async def double(name: str, work_dir: Path) -> AsyncIterator[DoubleCluster]:
+    """The cluster on which a recording is replayed."""
+    cluster = DoubleCluster(name, work_dir)
+    try:
+        await cluster.start()
+        yield cluster
+    finally:
+        await cluster.stop()

@@ -1,0 +1,515 @@
+"""Replaying a recording: its requests are sent again, and what comes back is compared with what came then.
+
+Requests go out in the recorded order, each as soon as everything recorded before it has come. Idle times are kept,
+scaled and cut: they let things happen that the recording shows, and show that nothing happens where it shows nothing.
+
+Free are: the order of updates of different tasks, the order of offers and their distribution over events, and whether
+an event or the answer to the call that caused it comes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
+
+from tests.conformance import wire
+from tests.conformance.framework import Framework
+from tests.conformance.normalise import Bindings, compare, compare_shape, resource_key, shape
+from tests.conformance.recording import Entry, Kind, Recording
+
+_T = TypeVar("_T")
+
+PATIENCE = 10.0
+"""Seconds in which an expected event must come, beyond those it took when recorded."""
+
+QUIET = 2.0
+"""Recorded seconds without an event that mean: nothing comes."""
+
+_VALUES = ("Content-Type", "Transfer-Encoding", "Location", "WWW-Authenticate", "Content-Encoding", "Allow")
+_SLEEP = re.compile(r"\bsleep (\d+(?:\.\d+)?)")
+_SHAPED = re.compile(
+    r"(?:/master|/slave\(1\))?/(?:state|state-summary|frameworks|roles|slaves|tasks|flags|metrics/snapshot|containers"
+    r"|quota|monitor/statistics|weights|maintenance/status|files/browse|files/debug|api/v1)(?:\?|$)"
+)
+_PAGES = re.compile(r"/(?:help/.*)?$")
+
+
+class NotPossible(Exception):
+    """A step asks for something this cluster cannot be made to do; the text says what."""
+
+
+class Target(Protocol):
+    """The cluster that is asked.
+
+    Attributes:
+        scale: What a recorded second lasts here.
+        work_dir: The work directory of agent 1.
+    """
+
+    scale: float
+    work_dir: str
+
+    def address(self, port: int) -> wire.Address:
+        """Where the server listens that was recorded on a port.
+
+        Raises:
+            NotPossible: There is none.
+        """
+
+
+Action = Callable[["Replay"], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a recording needs beside its requests.
+
+    Attributes:
+        steps: What is done before the entry whose text (time, stream, kind, title) matches; each once, in order.
+        edits: What is replaced in requests (patterns), so that tasks take the time they took then.
+        patience: The longest idle time that is kept, in recorded seconds.
+        free_offers: Offers depend on the moment: only those that a request names are looked for.
+        skip: Entries whose title matches are left out.
+        strict: Answers to requests whose title matches are compared value by value, not only in their shape.
+        unordered: Events of other kinds than UPDATE may change places with them.
+    """
+
+    steps: tuple[tuple[str, Action], ...] = ()
+    edits: tuple[tuple[str, str], ...] = ()
+    patience: float = 3.0
+    free_offers: bool = False
+    skip: str | None = None
+    strict: str | None = None
+    unordered: bool = False
+
+
+@dataclass(eq=False)
+class Replay:
+    """One replay.
+
+    Attributes:
+        problems: The differences, each with the time of its entry.
+        sent: When requests were sent (monotonic), by title.
+        beside: Frameworks that a step started.
+    """
+
+    recording: Recording
+    scenario: Scenario
+    target: Target
+    bindings: Bindings = field(default_factory=Bindings)
+    streams: dict[str, list[wire.Stream]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    sent: dict[str, float] = field(default_factory=dict)
+    beside: list[Framework] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _exchanges: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=dict)
+    _ends: list[tuple[Entry, list[wire.Stream]]] = field(default_factory=list)
+    _order: dict[wire.Stream, tuple[int, int]] = field(default_factory=dict)
+    _steps: list[tuple[str, Action]] = field(default_factory=list)
+    _entry: Entry | None = None
+    _taken: set[str] = field(default_factory=set)
+    _ended: set[wire.Stream] = field(default_factory=set)
+
+    async def run(self) -> list[str]:
+        """Replay everything; the differences, none if all is well.
+
+        Raises:
+            NotPossible: A step cannot be done here.
+        """
+        self._steps = list(self.scenario.steps)
+        try:
+            for entry, gap in self._paced():
+                self._entry = entry
+                await self._take(entry, gap)
+            await self._check_ends()
+            self._check_rest("at the end")
+        finally:
+            for stream in (*self._all_streams(), *(each.stream for each in self.beside)):
+                await stream.close()
+        return self.problems
+
+    def problem(self, text: str) -> None:
+        """Note a difference."""
+        at = f"[{self._entry.at:.3f}] {self._entry.title[:80]}: " if self._entry else ""
+        self.problems.append(f"{self.recording.name} {at}{text}")
+
+    def _paced(self) -> Iterator[tuple[Entry, float]]:
+        before = 0.0
+        skip = re.compile(self.scenario.skip) if self.scenario.skip else None
+        for entry in _duplicates_first(self.recording.entries):
+            if skip is None or not skip.search(_text(entry)):
+                yield entry, entry.at - before
+            if entry.kind is not Kind.NOTE:
+                before = entry.at
+
+    async def _take(self, entry: Entry, gap: float) -> None:
+        if self._steps and re.search(self._steps[0][0], _text(entry)):
+            await self._idle(gap)
+            gap = 0.0
+            await self._steps.pop(0)[1](self)
+        match entry.kind:
+            case Kind.REQUEST:
+                await self._idle(gap)
+                await self._request(entry)
+            case Kind.CHUNK:
+                await self._expect(entry)
+            case Kind.LAST | Kind.BROKEN:
+                self._ends.append((entry, list(self.streams[entry.stream])))
+            case Kind.CLOSED:
+                await self._idle(gap)
+                self._ended.add(self.streams[entry.stream][-1])
+                await self.streams[entry.stream][-1].close()
+            case Kind.RESPONSE if entry.title in self._exchanges:
+                await self._exchanged(entry)
+            case _:
+                pass  # answers are read with their request; notes are for readers
+
+    async def _idle(self, gap: float) -> None:
+        """Wait as then. If nothing came in a long time, nothing may come now."""
+        await asyncio.sleep(min(gap, self.scenario.patience) * self.target.scale)
+        if gap >= QUIET:
+            self._check_rest(f"where nothing came for {gap:.1f} s")
+
+    # Requests and answers
+
+    async def _request(self, entry: Entry) -> None:
+        if entry.port == 0:
+            await self._exchange(entry)
+            return
+        if entry.stream:
+            await self._check_ends(entry.stream)
+        expected = self._answer_to(entry)
+        raw = self.outgoing(entry)
+        address = self.target.address(entry.port)
+        self.sent[entry.title] = time.monotonic()
+        try:
+            if entry.stream:
+                live = await self._subscribe(entry, address, raw)
+            else:
+                live = await wire.call(address, raw, PATIENCE + 5)
+        except (ConnectionError, asyncio.IncompleteReadError) as error:
+            if expected is not None:
+                self.problem(f"expected an answer, got {error!r}")
+            return
+        if expected is None:
+            self.problem(f"expected no answer, got {live.start}")
+        else:
+            self._compare_answers(entry, wire.parse(expected.raw), live, expected.kind)
+
+    async def _subscribe(self, entry: Entry, address: wire.Address, raw: bytes) -> wire.Message:
+        opened = await wire.subscribe(address, raw, PATIENCE)
+        if isinstance(opened, wire.Message):
+            return opened
+        opened.news = self._news
+        self.streams.setdefault(entry.stream, []).append(opened)
+        return opened.head
+
+    async def _exchange(self, entry: Entry) -> None:
+        """Write bytes that are no plain call, on a connection of their own; what was begun may be continued."""
+        title = entry.title.removeprefix("(continued) ")
+        if title not in self._exchanges:
+            self._exchanges[title] = await asyncio.open_connection(*self.target.address(5050))
+        self._exchanges[title][1].write(self.bindings.text(entry.raw.decode()).encode())
+
+    async def _exchanged(self, entry: Entry) -> None:
+        """Compare all answers to such bytes, and whether the connection stays open."""
+        reader, writer = self._exchanges.pop(entry.title)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                for expected in wire.parse_all(entry.raw):
+                    self._compare_answers(entry, expected, await wire.answer(reader), entry.kind)
+            await self._check_open(reader, "left open" in entry.outcome)
+        except (TimeoutError, asyncio.IncompleteReadError) as error:
+            self.problem(f"no answer: {error!r}")
+        finally:
+            writer.close()
+
+    async def _check_open(self, reader: asyncio.StreamReader, expected: bool) -> None:
+        try:
+            async with asyncio.timeout(0.1 if expected else PATIENCE):
+                more = await reader.read(1)
+        except TimeoutError:
+            if not expected:
+                self.problem("the connection stays open")
+            return
+        if expected or more:
+            self.problem(f"expected {'an open' if expected else 'a closed'} connection, got {more!r}")
+
+    def _answer_to(self, request: Entry) -> Entry | None:
+        entries = self.recording.entries
+        later = entries[entries.index(request) + 1 :]
+        for entry in later:
+            same = (entry.stream, entry.title) == (request.stream, request.title)
+            if same and entry.kind in (Kind.RESPONSE, Kind.HEAD):
+                return entry
+        return None
+
+    def outgoing(self, entry: Entry) -> bytes:
+        """A recorded request as it goes out now: with the ids, the address and the pace of this cluster."""
+        text = self.bindings.text(entry.raw.decode(errors="surrogateescape"))
+        text = self._at_home(text)
+        head, _, body = text.partition("\r\n\r\n")
+        for pattern, replacement in self.scenario.edits:
+            body = re.sub(pattern, replacement, body)
+        body = _SLEEP.sub(lambda match: f"sleep {float(match[1]) * self.target.scale:.3g}", body)
+        content = body.encode(errors="surrogateescape")
+        host, port = self.target.address(entry.port)
+        head = re.sub(r"(?m)^Host: .*(?=\r)", f"Host: {host}:{port}", head + "\r")[:-1]
+        recorded = len(entry.raw.partition(b"\r\n\r\n")[2])
+        head = head.replace(f"\r\nContent-Length: {recorded}", f"\r\nContent-Length: {len(content)}")
+        return head.encode() + b"\r\n\r\n" + content
+
+    def _at_home(self, text: str) -> str:
+        """Paths of the recorded agent become those of this one."""
+        there = "/var/lib/mesos-x/run/a1"
+        here = self.target.work_dir
+        return text.replace(there, here).replace(quote(there, safe=""), quote(here, safe=""))
+
+    def _compare_answers(self, request: Entry, expected: wire.Message, live: wire.Message, kind: Kind) -> None:
+        if expected.start != live.start:
+            self.problem(f"expected {expected.start}, got {live.start} {live.body[:200]!r}")
+        names, here = ({name for name, _ in message.headers} for message in (expected, live))
+        if names != here:
+            self.problem(f"headers {sorted(here)}, expected {sorted(names)}")
+        for name in _VALUES:
+            then, now = expected.header(name), live.header(name)
+            if then is not None and now is not None and (difference := self.bindings.match(then, now)):
+                self.problem(f"header {name}: {difference}")
+        if kind is Kind.HEAD:
+            self._bind_stream(expected, live)
+        elif expected.status == live.status:
+            self._compare_bodies(request, expected, live)
+
+    def _bind_stream(self, expected: wire.Message, live: wire.Message) -> None:
+        then, now = expected.header("Mesos-Stream-Id"), live.header("Mesos-Stream-Id")
+        if then and now and (difference := self.bindings.match(then, now)):
+            self.problem(difference)
+
+    def _compare_bodies(self, request: Entry, expected: wire.Message, live: wire.Message) -> None:
+        path = request.raw.split(b" ", 2)[1].decode() if request.kind is Kind.REQUEST else "/metrics/snapshot"
+        if _PAGES.search(path.split("?")[0]) or path.startswith("/help"):
+            return
+        then, now = _plain(expected), _plain(live)
+        if "json" in (expected.header("Content-Type") or ""):
+            for difference in self._compare_json(request, path, then, now):
+                self.problem(difference)
+        elif (text := self.bindings.match(_decoded(then), _decoded(now))) is not None:
+            self.problem(f"body: {text}")
+
+    def _compare_json(self, request: Entry, path: str, then: bytes, now: bytes) -> list[str]:
+        recorded, live = _json(then), _json(now)
+        strict = self.scenario.strict and re.search(self.scenario.strict, request.title)
+        if _SHAPED.match(path) and not strict:
+            return compare_shape(shape([recorded]), live)
+        return compare(recorded, live, self.bindings)
+
+    # Events
+
+    async def _expect(self, entry: Entry) -> None:
+        data = wire.event(entry.raw)
+        if data["type"] == "OFFERS":
+            for offer in data["offers"]["offers"]:
+                if not self.scenario.free_offers or self._named_later(offer["id"]["value"]):
+                    await self.offered(entry.stream, offer)
+            return
+        if data["type"] == "HEARTBEAT" and self._heartbeats(entry) > 1:
+            return  # the first comes at once; the others are a matter of time
+        found = await self._wait(lambda: self._find(entry.stream, data))
+        if found is None:
+            self.problem(f"did not come: {json.dumps(data)[:400]}; waiting are {self._waiting(entry.stream)}")
+            return
+        stream, event = found
+        event.matched = True
+        for difference in self._compare_events(data, event.data):
+            self.problem(f"event {difference}")
+        self._check_order(stream, event)
+
+    def _named_later(self, offer: str) -> bool:
+        token = f'"{offer}"'.encode()
+        return any(each.kind is Kind.REQUEST and token in each.raw for each in self.recording.entries)
+
+    def _compare_events(self, data: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
+        if "get_state" in data.get("subscribed", {}):
+            return compare_shape(shape([data]), live)
+        return compare(data, live, self.bindings)
+
+    def _heartbeats(self, entry: Entry) -> int:
+        """How many there were since the stream was opened, this one included."""
+        count = 0
+        for each in self.recording.entries:
+            if each.stream == entry.stream:
+                count = 0 if each.kind is Kind.HEAD else count + (each.title == "HEARTBEAT")
+            if each is entry:
+                break
+        return count
+
+    def _find(self, name: str, data: Mapping[str, Any]) -> tuple[wire.Stream, wire.LiveEvent] | None:
+        wanted = self._key(data, self.bindings.live)
+        for stream in self.streams[name]:
+            for event in stream.events:
+                if not event.matched and self._key(event.data, {}) == wanted:
+                    return stream, event
+        return None
+
+    def _key(self, data: Mapping[str, Any], live: Mapping[str, str]) -> tuple[str, ...]:
+        """What tells events apart before they are compared."""
+        kind = str(data["type"])
+        match kind:
+            case "UPDATE":
+                return kind, str(data["update"]["status"]["task_id"]["value"])
+            case "RESCIND":
+                offer = str(data["rescind"]["offer_id"]["value"])
+                return kind, live.get(offer, offer)
+            case "FAILURE":
+                return kind, str("executor_id" in data["failure"])
+        return (kind,)
+
+    def _check_order(self, stream: wire.Stream, event: wire.LiveEvent) -> None:
+        """Events of other kinds keep their place among the updates."""
+        if event.data["type"] == "HEARTBEAT" or self.scenario.unordered:
+            return
+        last, marker = self._order.get(stream, (-1, -1))
+        update = event.data["type"] == "UPDATE"
+        if event.place < (marker if update else last):
+            self.problem(f"{event.data['type']} came too early: place {event.place}, after {last} and {marker}")
+        place = max(last, event.place)
+        self._order[stream] = (place, marker if update else place)
+
+    async def offered(self, name: str, offer: Mapping[str, Any]) -> None:
+        """Wait for an offer like a recorded one: of that agent and role, with those resources."""
+
+        def find() -> dict[str, Any] | None:
+            return next((each for each in self._offers(name) if _like(each, offer)), None)
+
+        found = await self._wait(find)
+        if found is None:
+            candidates = [_resources(each) for each in self._offers(name) if _agent(each) == _agent(offer)]
+            self.problem(f"no offer of {_agent(offer)} with {_resources(offer)}; there are {candidates}")
+            return
+        self._taken.add(found["id"]["value"])
+        for difference in compare(offer, found, self.bindings):
+            self.problem(f"offer {difference}")
+
+    def _offers(self, name: str) -> Iterator[dict[str, Any]]:
+        for stream in self.streams[name]:
+            for event in stream.events:
+                if event.data["type"] == "OFFERS":
+                    for offer in event.data["offers"]["offers"]:
+                        if offer["id"]["value"] not in self._taken:
+                            yield offer
+
+    async def _wait(self, find: Callable[[], _T | None]) -> _T | None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while (found := find()) is None:
+                    self._news.clear()
+                    await self._news.wait()
+                return found
+        except TimeoutError:
+            return None
+
+    # What is left
+
+    def _all_streams(self) -> Iterator[wire.Stream]:
+        for streams in self.streams.values():
+            yield from streams
+
+    def _waiting(self, name: str) -> list[str]:
+        return [json.dumps(e.data)[:300] for s in self.streams[name] for e in s.events if not e.matched][-5:]
+
+    def _check_rest(self, when: str) -> None:
+        for stream in self._all_streams():
+            for event in stream.events:
+                if not event.matched and event.data["type"] not in ("HEARTBEAT", "OFFERS"):
+                    event.matched = True
+                    self.problem(f"came {when}: {json.dumps(event.data)[:400]}")
+        if not self.scenario.free_offers:
+            self._check_offers(when)
+
+    def _check_offers(self, when: str) -> None:
+        for name in self.streams:
+            for offer in list(self._offers(name)):
+                self._taken.add(offer["id"]["value"])
+                self.problem(f"came {when}: an offer of {_agent(offer)} with {_resources(offer)}")
+
+    async def _check_ends(self, name: str | None = None) -> None:
+        """Streams that ended in the recording must have ended by now, in the same way."""
+        due = [each for each in self._ends if name is None or each[0].stream == name]
+        self._ends = [each for each in self._ends if each not in due]
+        for entry, streams in due:
+            expected = "last chunk" if entry.kind is Kind.LAST else "broken"
+            stream = next((each for each in streams if each not in self._ended), streams[-1])
+            await self._until_ended(stream)
+            self._ended.add(stream)
+            if stream.end != expected:
+                self.problem(f"stream {entry.stream}: expected its end ({expected}), got {stream.end}")
+
+    async def _until_ended(self, stream: wire.Stream) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while stream.end is None:
+                    stream.news.clear()
+                    await stream.news.wait()
+        except TimeoutError:
+            return
+
+
+def _duplicates_first(entries: Sequence[Entry]) -> list[Entry]:
+    """Updates that came twice within milliseconds are acknowledged when both are there."""
+    found = list(entries)
+    for request in entries:
+        uuid = re.search(rb'"uuid": ?"([^"]+)"', request.raw) if request.kind is Kind.REQUEST else None
+        if uuid is not None:
+            place = found.index(request)
+            twins = [e for e in found[place:] if _is_twin(e, uuid[1], request.at + 0.05)]
+            rest = [e for e in found[place:] if e not in twins]
+            found[place:] = [*twins, *rest]
+    return found
+
+
+def _is_twin(entry: Entry, uuid: bytes, until: float) -> bool:
+    return entry.kind is Kind.CHUNK and entry.at <= until and uuid in entry.raw
+
+
+def _text(entry: Entry) -> str:
+    return " ".join([f"{entry.at:.3f}", *([entry.stream] if entry.stream else []), entry.kind.value, entry.title])
+
+
+def _plain(message: wire.Message) -> bytes:
+    gzipped = message.header("Content-Encoding") == "gzip"
+    return gzip.decompress(message.body) if gzipped else message.body
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
+
+
+def _json(data: bytes) -> object:
+    """JSON as Mesos writes it: strings may hold any bytes."""
+    try:
+        value: object = json.loads(_decoded(data))
+    except ValueError:
+        return _decoded(data)
+    return value
+
+
+def _agent(offer: Mapping[str, Any]) -> str:
+    """What tells an agent, here and in the recording, and the role."""
+    racks = [each["text"]["value"] for each in offer.get("attributes", ()) if each["name"] == "rack"]
+    return " ".join([*racks, offer.get("allocation_info", {}).get("role", "")])
+
+
+def _resources(offer: Mapping[str, Any]) -> str:
+    listed = sorted(offer["resources"], key=resource_key)
+    return ";".join(f"{each['name']}:{each.get('scalar', each.get('ranges', {}))}" for each in listed)
+
+
+def _like(live: Mapping[str, Any], recorded: Mapping[str, Any]) -> bool:
+    return _agent(live) == _agent(recorded) and _resources(live) == _resources(recorded)

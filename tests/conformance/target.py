@@ -1,0 +1,95 @@
+"""The cluster that is asked: the double, which can be made to fail, or a real one, which is only asked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.conformance import wire
+from tests.conformance.replay import PATIENCE, NotPossible
+
+
+class Cluster:
+    """A cluster of one master and the two agents of the recordings. What it cannot be made to do is NotPossible.
+
+    Attributes:
+        scale: What a recorded second lasts here.
+        work_dir: The work directory of agent 1.
+        addresses: Where the servers listen, by the port they were recorded on.
+    """
+
+    scale = 1.0
+    work_dir = ""
+
+    def __init__(self) -> None:
+        self.addresses: dict[int, wire.Address] = {}
+
+    def address(self, port: int) -> wire.Address:
+        """Where the server listens that was recorded on a port.
+
+        Raises:
+            NotPossible: There is none.
+        """
+        if port not in self.addresses:
+            raise NotPossible(f"this cluster has no server like the one recorded on port {port}")
+        return self.addresses[port]
+
+    async def kill_agent(self) -> None:
+        """SIGKILL to agent 1."""
+        raise NotPossible("agents of a real cluster are not killed")
+
+    async def start_agent(self) -> None:
+        """Start agent 1 again, with its work directory."""
+        raise NotPossible("agents of a real cluster are not started")
+
+    async def stop_agent(self) -> None:
+        """SIGUSR1 to agent 1: it unregisters."""
+        raise NotPossible("agents of a real cluster are not stopped")
+
+    async def kill_master(self) -> None:
+        """SIGKILL to the master."""
+        raise NotPossible("the master of a real cluster is not killed")
+
+    async def start_master(self) -> None:
+        """Start it again; agents do not come back before :meth:`agents_back`."""
+        raise NotPossible("the master of a real cluster is not started")
+
+    async def recovered(self) -> None:
+        """Wait until the master answers calls."""
+        raise NotPossible("the master of a real cluster is not started")
+
+    async def agents_back(self) -> None:
+        """The agents find the master again."""
+        raise NotPossible("agents of a real cluster come back when they like")
+
+    async def kill_leader(self) -> None:
+        """SIGKILL to the leading one of three masters."""
+        raise NotPossible("the master of a real cluster is not killed")
+
+    async def elect(self) -> None:
+        """The others elect a new leader, which begins to recover."""
+        raise NotPossible("the master of a real cluster is not killed")
+
+
+class RealCluster(Cluster):
+    """A running Mesos. Its agents are told apart by their attribute ``rack`` (``r1``, ``r2``)."""
+
+    @classmethod
+    async def at(cls, host: str, port: int) -> RealCluster:
+        """The cluster of a master."""
+        cluster = cls()
+        cluster.addresses[5050] = (host, port)
+        racks = {"r1": 5051, "r2": 5052}
+        for agent in (await _get((host, port), "/slaves"))["slaves"]:
+            recorded = racks.get(agent["attributes"].get("rack", ""))
+            if recorded is not None:
+                cluster.addresses[recorded] = (agent["hostname"], agent["port"])
+        if 5051 in cluster.addresses:
+            cluster.work_dir = (await _get(cluster.addresses[5051], "/flags"))["flags"]["work_dir"]
+        return cluster
+
+
+async def _get(address: wire.Address, path: str) -> Any:
+    request = f"GET {path} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nConnection: close\r\n\r\n"
+    answer = await wire.call(address, request.encode(), PATIENCE)
+    return json.loads(answer.body)
