@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import re
 import time
@@ -23,6 +24,9 @@ PREFIX = re.compile(r"^(/slave\(\d+\))(/.*)?$")
 
 EXECUTOR_CPUS, EXECUTOR_MEM = 0.1, 32.0
 """What an agent adds for the command executor of a task; the master knows nothing of it."""
+
+COMPRESS_FROM = 1024
+"""Answers of so many bytes are compressed for clients that take that."""
 
 Query = Mapping[str, str]
 
@@ -86,6 +90,15 @@ def split(path: str) -> tuple[str, str]:
     return (found[1], found[2] or "/") if found else ("", path)
 
 
+def compressed(answer: Answer, request: web.BaseRequest) -> Answer:
+    """The same answer, with gzip if it is long and the client takes that. A stream of bytes stays as it is."""
+    body = answer._text
+    if len(body) < COMPRESS_FROM or "gzip" not in request.headers.get("Accept-Encoding", ""):
+        return answer
+    headers = (("Content-Encoding", "gzip"), *answer._extra)
+    return Answer(200, gzip.compress(body, 1), answer._type, headers)
+
+
 def authorized(request: web.BaseRequest, credentials: tuple[str, str] | None) -> bool:
     """Whether the request carries them, if there are any."""
     if credentials is None:
@@ -130,9 +143,9 @@ class AgentApi:
         if path != "/health" and not authorized(request, self.agent.credentials):
             return unauthorized("mesos-agent-readwrite" if path == "/api/v1" else "mesos-agent-readonly")
         if path == "/api/v1":
-            return self._call(await request.read(), request)
+            return compressed(self._call(await request.read(), request), request)
         found = self._get.get(path)
-        return not_found() if found is None else found(request.query)
+        return not_found() if found is None else compressed(found(request.query), request)
 
     def _call(self, body: bytes, request: web.BaseRequest) -> Answer:
         if request.method != "POST":

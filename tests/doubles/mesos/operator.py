@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,13 +11,10 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from . import legacy, views
-from .agent_api import answer_call, flag_list, v1
+from .agent_api import answer_call, compressed, flag_list, v1
 from .answers import Answer, bad_request, document, empty, method_not_allowed, text
 from .model import Framework, Handler, Json, MasterState, TaskRecord
 from .operator_stream import OperatorStreams
-
-COMPRESS_FROM = 1024
-"""Answers of so many bytes are compressed for clients that take that."""
 
 METRICS_INTERVAL_S = 0.5
 """/metrics/snapshot takes two requests a second; others wait."""
@@ -31,15 +27,6 @@ Query = Mapping[str, str]
 def install(master: MasterState) -> OperatorStreams:
     """Give a master its operator API; what it gives is told of events as long as somebody subscribes."""
     return OperatorApi(master).streams
-
-
-def compressed(answer: Answer, request: web.BaseRequest) -> Answer:
-    """The same answer, with gzip if the client takes it and it is worth it."""
-    body = answer._text
-    if len(body) < COMPRESS_FROM or "gzip" not in request.headers.get("Accept-Encoding", ""):
-        return answer
-    headers = (("Content-Encoding", "gzip"), *answer._extra)
-    return Answer(200, gzip.compress(body, 1), answer._type, headers)
 
 
 class OperatorApi:
