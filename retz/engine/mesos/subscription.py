@@ -299,6 +299,7 @@ class Driver(MesosSchedulerDriver):  # type: ignore[misc]  # pymesos has no type
         self._idle = False
         self._told: set[Message] = set()
         self._wake = threading.Event()
+        self._begun = False
         self._stopping = False
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -306,6 +307,7 @@ class Driver(MesosSchedulerDriver):  # type: ignore[misc]  # pymesos has no type
     def start(self) -> None:
         """Begin; returns at once."""
         super(MesosSchedulerDriver, self).start()
+        self._begun = True  # a thread that has not begun is not alive either
         if self.master_uri.startswith(ZOOKEEPER):
             from .detector import Detector
 
@@ -328,9 +330,7 @@ class Driver(MesosSchedulerDriver):  # type: ignore[misc]  # pymesos has no type
     @property
     def died(self) -> bool:
         """Whether pymesos's thread ended without having been told to."""
-        thread = self._io_thread
-        # One that has no ident yet has not begun.
-        return not self._stopping and thread is not None and thread.ident is not None and not thread.is_alive()
+        return self._begun and not self._stopping and self._io_thread is not None and not self._io_thread.is_alive()
 
     def _teardown(self) -> None:
         """Never: Mesos would kill every running job."""
