@@ -50,7 +50,7 @@ class _Agent:
 
     def seen(self, agent_id: str) -> SeenAgent:
         """As it is told to the server."""
-        held = _positive(add(self.tasks, self.more))
+        held = _at_least(self.ours, add(self.tasks, self.more))
         return SeenAgent(
             agent_id,
             self.host,
@@ -298,6 +298,6 @@ def _agents(seen: list[SeenAgent]) -> Iterable[Message]:
     return (wire.Agents(seen[start : start + ITEMS]) for start in range(0, len(seen), ITEMS))
 
 
-def _positive(vector: Vector) -> Vector:
-    cpus, mem, disk, gpus, ports = (max(0, amount) for amount in vector)
+def _at_least(low: Vector, vector: Vector) -> Vector:
+    cpus, mem, disk, gpus, ports = map(max, low, vector)
     return (cpus, mem, disk, gpus, ports)

@@ -64,9 +64,9 @@ class Resource(Struct, frozen=True, gc=False):
     ranges: _Ranges | None = None
     role: str = "*"
     reservations: list[_Reservation] = []
-    revocable: msgspec.Raw | None = None
-    shared: msgspec.Raw | None = None
-    disk: msgspec.Raw | None = None
+    revocable: dict[str, object] | None = None
+    shared: dict[str, object] | None = None
+    disk: dict[str, object] | None = None
 
 
 class _Attribute(Struct, frozen=True, gc=False):
