@@ -409,7 +409,7 @@ class Agent:
         if run is None or not self.connected or not run.updates or run.updates[0]["uuid"] != uuid:
             return
         run.cancel_delivery()
-        run.delivered = run.updates.popleft()
+        run.delivered = run.updates.pop(0)
         if run.updates:
             self._deliver(run)
         elif run.state in TERMINAL and not run.running:

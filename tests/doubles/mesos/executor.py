@@ -60,6 +60,8 @@ class Executor(Protocol):
 class Ending:
     """How the end of a command is told: its state, message and reason."""
 
+    __slots__ = ("killed", "late", "reason")
+
     def __init__(self) -> None:
         self.killed = False
         self.late = False

@@ -8,10 +8,17 @@ import time
 import uuid as uuids
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 from .executor import Executor
 from .model import TERMINAL, Framework, Json
+
+@cache
+def network_infos(ip: str) -> list[Json]:
+    """NetworkInfos of a container without a network of its own; one object for all tasks."""
+    return [{"ip_addresses": [{"protocol": "IPv4", "ip_address": ip}]}]
+
 
 EXECUTOR = "SOURCE_EXECUTOR"
 AGENT = "SOURCE_AGENT"
@@ -74,7 +81,7 @@ class Run:
     ids: tuple[Json, Json]
     executor: Executor | None = None
     state: str = "TASK_STAGING"
-    updates: deque[Json] = field(default_factory=deque)
+    updates: list[Json] = field(default_factory=list)
     delivered: Json | None = None
     statuses: list[Json] = field(default_factory=list)
     waiting: list[Told] = field(default_factory=list)
@@ -140,7 +147,7 @@ class Run:
         if self.container_status is None:
             self.container_status = {
                 "container_id": {"value": self.container_id},
-                "network_infos": [{"ip_addresses": [{"protocol": "IPv4", "ip_address": ip}]}],
+                "network_infos": network_infos(ip),
                 "executor_pid": self.executor.pid if self.executor else 0,
             }
         return self.container_status
