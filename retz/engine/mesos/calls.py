@@ -70,6 +70,7 @@ class Caller:
         self._answers: list[Answer] = []
         self._parser = HttpResponseParser(self)
         self._body = b""
+        self._ending = False
         self._dropped = False
 
     def call(self, bodies: Sequence[bytes]) -> list[Answer]:
@@ -91,7 +92,7 @@ class Caller:
         except (OSError, HttpParserError) as error:
             self.close()
             raise CallFailed(_text(error), sent=True, answers=answers) from error
-        if not self._parser.should_keep_alive():
+        if self._ending:
             self.close()
         return answers
 
@@ -139,6 +140,7 @@ class Caller:
 
     def on_message_complete(self) -> None:
         """It is whole."""
+        self._ending = not self._parser.should_keep_alive()
         self._answers.append(Answer(self._parser.get_status_code(), self._body.decode(errors="replace").strip()))
 
 

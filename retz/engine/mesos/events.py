@@ -115,9 +115,9 @@ class _Resource(Struct):
     reservation: dict[str, Any] | None = None
     reservations: list[dict[str, Any]] = []
     allocation_info: _Allocation | None = None
-    disk: msgspec.Raw | None = None
-    revocable: msgspec.Raw | None = None
-    shared: msgspec.Raw | None = None
+    disk: Any = None
+    revocable: Any = None
+    shared: Any = None
 
 
 class _Attribute(Struct):
@@ -335,8 +335,8 @@ def _role(offer: _Offer) -> str:
 
 def _usable(resource: _Resource) -> bool:
     """Volumes and special disks, and what may be taken away again, are not for jobs that merely need room."""
-    special = resource.disk or resource.revocable or resource.shared
-    return resource.name in RESOURCES and special is None
+    special = (resource.disk, resource.revocable, resource.shared)
+    return resource.name in RESOURCES and all(each is None for each in special)
 
 
 def _entry(resource: _Resource) -> Entry:
