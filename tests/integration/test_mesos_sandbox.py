@@ -223,3 +223,12 @@ async def test_downloads_are_not_all_an_agent_can_do(site: Site) -> None:
     for reader in readers:
         reader.close()
     assert await _all_of(await site.open("7.1", "data")) == data
+
+
+@pytest.mark.parametrize("name", ["a b%2e+c#?é&d=e", "quote'\"\\", "new\nline", "byte\udcff"])
+async def test_names_of_any_kind(site: Site, name: str) -> None:
+    directory = await site.done("7.1", "true")
+    (directory / name).write_bytes(b"text")
+    listed = [entry.path for entry in await site.sandboxes.list_files(site.url, [FRAMEWORK], "7.1", "")]
+    assert name in listed
+    assert await _all_of(await site.open("7.1", name)) == b"text"

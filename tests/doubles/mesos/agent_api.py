@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -99,6 +100,11 @@ def compressed(answer: Answer, request: web.BaseRequest) -> Answer:
     return Answer(200, gzip.compress(body, 1), answer._type, headers)
 
 
+def query_of(request: web.BaseRequest) -> Query:
+    """The query. Names of files are bytes: aiohttp's own reading loses what is no UTF-8."""
+    return dict(parse_qsl(request.rel_url.raw_query_string, keep_blank_values=True, errors="surrogateescape"))
+
+
 def authorized(request: web.BaseRequest, credentials: tuple[str, str] | None) -> bool:
     """Whether the request carries them, if there are any."""
     if credentials is None:
@@ -145,7 +151,7 @@ class AgentApi:
         if path == "/api/v1":
             return compressed(self._call(await request.read(), request), request)
         found = self._get.get(path)
-        return not_found() if found is None else compressed(found(request.query), request)
+        return not_found() if found is None else compressed(found(query_of(request)), request)
 
     def _call(self, body: bytes, request: web.BaseRequest) -> Answer:
         if request.method != "POST":
