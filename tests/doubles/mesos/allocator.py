@@ -191,18 +191,31 @@ class Grant:
 
 
 @dataclass(slots=True)
+class Shares:
+    """What a role holds, in thousandths."""
+
+    cpus: int = 0
+    mem: int = 0
+
+
+@dataclass(slots=True)
 class Allocator:
     """Decides rounds of offers. The master sends them and says what came back.
 
     Attributes:
         filters: Of (framework, role, agent): what was refused, and until when.
-        allocated: What roles hold (offered or used), for fair shares.
+        shares: What roles hold (offered or used) of cpus and mem, for fair shares.
     """
 
     slots: dict[str, Slot] = field(default_factory=dict)
     filters: dict[tuple[str, str, str], list[tuple[float, Bundle]]] = field(default_factory=dict)
-    allocated: dict[str, Bundle] = field(default_factory=dict)
+    shares: dict[str, Shares] = field(default_factory=dict)
     shuffle: random.Random = field(default_factory=random.Random)
+
+    def _hold(self, role: str, bundle: Bundle, sign: int) -> None:
+        share = self.shares.setdefault(role, Shares())
+        share.cpus += sign * bundle.amount("cpus")
+        share.mem += sign * bundle.amount("mem")
 
     def add_agent(self, agent: AgentRecord, used: Iterable[tuple[str, Bundle]]) -> Slot:
         """An agent with what roles use of it already."""
@@ -216,24 +229,22 @@ class Allocator:
             self.take(slot, role, bundle)
         return slot
 
-    def remove_agent(self, agent_id: str, held: Iterable[tuple[str, Bundle]]) -> None:
-        """An agent is gone, with what roles held of it."""
+    def remove_agent(self, agent_id: str) -> None:
+        """An agent is gone; nobody holds anything of it any more."""
         self.slots.pop(agent_id, None)
-        for role, bundle in held:
-            self.allocated[role].subtract(bundle)
 
     def take(self, slot: Slot, role: str, bundle: Bundle) -> None:
         """Offered, or used already."""
         if slot.free.contains(bundle):
             slot.free.subtract(bundle)
-        self.allocated.setdefault(role, Bundle()).add(bundle)
+        self._hold(role, bundle, 1)
 
     def recover(self, agent_id: str, role: str, bundle: Bundle) -> None:
         """Neither offered nor used any more."""
         slot = self.slots.get(agent_id)
         if slot is not None:
             slot.free.add(bundle)
-            self.allocated[role].subtract(bundle)
+            self._hold(role, bundle, -1)
 
     def refuse(self, framework: str, role: str, agent: str, bundle: Bundle, until: float) -> None:
         """Do not offer this (or less) again before this time."""
@@ -287,8 +298,8 @@ class Allocator:
         return sorted(takers, key=lambda role: (self._share(role), role))
 
     def _share(self, role: str) -> int:
-        held = self.allocated.get(role)
-        return 0 if held is None else max(held.amount("cpus"), held.amount("mem") // 1000)
+        held = self.shares.get(role)
+        return 0 if held is None else max(held.cpus, held.mem // 1000)
 
 
 def _takers(frameworks: Iterable[Framework]) -> dict[str, list[Framework]]:

@@ -228,7 +228,7 @@ class Calls(Membership):
             f"Reconciliation: Task is {message}",
             "REASON_RECONCILIATION",
             agent_id,
-            unreachable_time=since if framework.partition_aware else None,
+            unreachable_time=since,
         )
         self.tell(framework, status)
 

@@ -92,8 +92,9 @@ class Membership(Core):
     def _adopt(self, agent_id: str, held: HeldTask) -> TaskRecord:
         framework = self._framework_of(held.framework)
         task = TaskRecord(held.info, framework.id, agent_id, held.state, amount=Bundle.of(held.info["resources"]))
-        if held.status is not None:
-            statuses.remember(task, held.status)
+        for status in (*held.earlier, held.status):
+            if status is not None:
+                statuses.remember(task, status)
         framework.unreachable_tasks.pop(task.id, None)
         framework.tasks[task.id] = task
         return task
@@ -207,7 +208,7 @@ class Membership(Core):
         self.send_failure(record.id)
         self.agents.pop(record.id, None)
         self.registry.agents.pop(record.id, None)
-        self.allocator.remove_agent(record.id, ())
+        self.allocator.remove_agent(record.id)
         self.observe("AGENT_REMOVED", record)
 
     def _lose(
@@ -224,7 +225,7 @@ class Membership(Core):
         if task.terminal:
             self.remove_task(framework, task, unreachable=unreachable)
             return
-        since = unreachable_time if unreachable and framework.partition_aware else None
+        since = unreachable_time if unreachable else None
         status = statuses.made(framework, task.id, state, message, reason, task.agent_id, unreachable_time=since)
         self.end_task(framework, task, status, unreachable=unreachable)
         if not task.terminal:
