@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ class MesosEngine:
         self._demand = Demand()
         self._agents = AgentTable(telemetry=options.exporter is not None)
         self._usage = UsageBook()
-        self._reconciler = Reconciler()
+        self._reconciler = Reconciler(lambda: random.uniform(0.0, 60.0))
         self._sandboxes = Sandboxes(principal=options.principal, secret=options.secret)
         self._driver = Child(
             "mesos driver",

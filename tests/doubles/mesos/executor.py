@@ -340,11 +340,13 @@ class RealExecutor:
             return
         for pid, process in tree(self._process.pid, scan()).items():
             self._tree[pid] = process.started
-        for pid, started in self._tree.items():
-            now = read(pid)
-            if now is not None and now.started == started:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+        # Stopped first, as Mesos does: no shell sees a child end before it has the signal itself.
+        for each in (signal.SIGSTOP, number, signal.SIGCONT):
+            for pid, started in self._tree.items():
+                now = read(pid)
+                if now is not None and now.started == started:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, each)
 
     def destroy(self) -> None:
         self._quiet = True

@@ -11,12 +11,18 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from retz.engine.base import Assignment, Engine, KnownTask, Task, Update
 from retz.engine.local import processes
 from retz.engine.local.engine import LocalEngine
+from retz.engine.mesos.engine import MesosEngine
+from retz.engine.mesos.framework import MesosOptions
 from retz.engine.null import NullEngine
 from retz.model.agent import Gpu, Offer
 from retz.model.resources import Resources
+from tests.doubles.mesos.cluster import AgentSpec, Cluster, ClusterThread
+from tests.doubles.mesos.model import Timing
 
 TOTAL = Resources(cpus=4.0, mem=4096, disk=4096, gpus=2, ports=8)
 GPUS = (Gpu(uuid="GPU-a", index=0), Gpu(uuid="GPU-b", index=1))
@@ -34,6 +40,7 @@ class Recorder:
         self.news: list[Update] = []
         self.failures: list[str] = []
         self.recoveries = 0
+        self.acknowledge: Callable[[list[int]], None] = lambda seqs: None
         self._changed = asyncio.Event()
 
     def offers(self, offers: Sequence[Offer]) -> None:
@@ -50,6 +57,8 @@ class Recorder:
 
     def updates(self, updates: Sequence[Update]) -> None:
         self.news.extend(updates)
+        # The end may wait until the start is acknowledged; ends themselves are left to the tests.
+        self.acknowledge([update.seq for update in updates if update.kind == "started" and update.seq])
         self._changed.set()
 
     def agents_changed(self) -> None:
@@ -100,14 +109,31 @@ class Site:
         self.options = options
         self.engine: Engine
         self.recorder: Recorder
+        self.agent = "a"
+        self._stack = contextlib.ExitStack()
+        if kind == "mesos":
+            self.cluster = self._stack.enter_context(ClusterThread(self._make_cluster))
+            self.agent = self.cluster.do(lambda cluster: cluster.agents[0].id)
+
+    def _make_cluster(self) -> Cluster:
+        """One agent that runs commands for real; what takes Mesos seconds takes it less."""
+        agent = AgentSpec(cpus=4.0, mem=4096.0, disk=4096.0, gpus=2.0, ports=(31000, 31007))
+        timing = Timing(allocation_interval=0.05, update_retry=1.0, executor_linger=0.05)
+        return Cluster([agent], work_dir=self.directory / "cluster", timing=timing)
 
     def make(self) -> Engine:
         if self.kind == "null":
             return NullEngine(total=TOTAL)
+        if self.kind == "mesos":
+            options = MesosOptions(
+                master=self.cluster.address, refuse_s=0.05, poll_s=0.2, sample_s=0.1, unreachable_wait_s=0.5
+            )
+            return MesosEngine(self.directory, options)
         return LocalEngine(self.directory, **{"total": TOTAL, "gpus": GPUS, **self.options})
 
     async def start(self, known: Sequence[KnownTask] = ()) -> Recorder:
         self.engine, self.recorder = self.make(), Recorder()
+        self.recorder.acknowledge = self.engine.acknowledge
         await self.engine.start(self.recorder, known)
         return self.recorder
 
@@ -117,13 +143,17 @@ class Site:
             await self.engine.stop()
         else:
             drop(self.engine)
-        return await self.start([KnownTask(id=task, agent="a", resources=ONE, kill=kill) for task in known])
+        return await self.start([self.known(task, kill=kill) for task in known])
+
+    def known(self, task: str, **more: Any) -> KnownTask:
+        """What the store would say of a running task."""
+        return KnownTask(id=task, agent=self.agent, **{"resources": ONE, **more})
 
     async def launch(self, *tasks: Task) -> None:
         """Launch on a standing offer."""
         offer = await self.recorder.offer()
         del self.recorder.standing[offer.id]
-        self.engine.launch(offer, tasks)
+        self.engine.launch(offer, [replace(task, agent=offer.agent) for task in tasks])
 
     async def run(self, command: str | tuple[str, ...], task: str = "1.1", **more: Any) -> Update:
         """Launch one task and wait for its end."""
@@ -133,9 +163,11 @@ class Site:
     def task(self, command: str | tuple[str, ...], task: str = "1.1", **more: Any) -> Task:
         environment = {"PATH": os.environ["PATH"], **more.pop("environment", {})}
         more.setdefault("resources", ONE)
-        return Task(id=task, agent="a", command=command, environment=environment, **more)
+        return Task(id=task, agent=self.agent, command=command, environment=environment, **more)
 
     def sandbox(self, task: str = "1.1") -> Path:
+        if self.kind == "mesos":
+            return next(self.directory.glob(f"cluster/**/executors/{task}/runs/*"), self.directory / "none")
         return self.directory / "sandboxes" / str(int(task.partition(".")[0]) // 1000) / task
 
     def play(self, scenario: Callable[[Site], Coroutine[Any, Any, None]]) -> None:
@@ -155,6 +187,7 @@ class Site:
 
     def clean(self) -> None:
         """End the launcher, and whatever is left; say what should not have been."""
+        self._stack.close()
         if self.kind == "local" and (self.directory / "launcher.lock").exists():
             end(self.launcher_pid(), signal.SIGTERM)
         left = self.strays()

@@ -16,7 +16,7 @@ from .site import Site, alive, until
 
 
 async def output(site: Site, task: str = "1.1", name: str = "stdout") -> str:
-    reader = await site.engine.open_file(task, name)
+    reader = await site.engine.open_file(task, name, site.agent)
     try:
         return (await reader.read(0, 1 << 20)).decode()
     finally:
@@ -35,15 +35,15 @@ async def output(site: Site, task: str = "1.1", name: str = "stdout") -> str:
         ("kill -SEGV $$", None, signal.SIGSEGV),
     ],
 )
-def test_the_true_result_is_kept(local: Site, command: str | tuple[str, ...], code: int | None, number: int) -> None:
+def test_the_true_result_is_kept(real: Site, command: str | tuple[str, ...], code: int | None, number: int) -> None:
     async def scenario(site: Site) -> None:
         end = await site.run(command)
         assert (end.kind, end.exit_code, end.signal, end.reason) == ("ended", code, number, None)
 
-    local.play(scenario)
+    real.play(scenario)
 
 
-def test_started_is_told_before_a_long_task_ends(local: Site) -> None:
+def test_started_is_told_before_a_long_task_ends(real: Site) -> None:
     async def scenario(site: Site) -> None:
         await site.launch(site.task("sleep 60"))
         news = await site.recorder.started("1.1")
@@ -51,7 +51,7 @@ def test_started_is_told_before_a_long_task_ends(local: Site) -> None:
         end = await site.recorder.final("1.1")
         assert end.started == news.started == news.at
 
-    local.play(scenario)
+    real.play(scenario)
 
 
 def test_streams_environment_and_directory(local: Site, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_what_a_job_leaves_behind_is_ended_with_it(local: Site) -> None:
     local.play(scenario)
 
 
-def test_a_task_the_server_does_not_know_is_killed(local: Site) -> None:
+def test_a_task_the_server_does_not_know_is_killed(real: Site) -> None:
     async def scenario(site: Site) -> None:
         await site.launch(site.task("echo $$ >pid; exec sleep 60"))
         pid = int(await until(lambda: (site.sandbox() / "pid").exists() and (site.sandbox() / "pid").read_text()))
@@ -185,17 +185,17 @@ def test_a_task_the_server_does_not_know_is_killed(local: Site) -> None:
         await until(lambda: not alive(pid))
         assert site.recorder.news == []
 
-    local.play(scenario)
+    real.play(scenario)
 
 
-def test_a_known_task_with_a_recorded_kill_is_killed(local: Site) -> None:
+def test_a_known_task_with_a_recorded_kill_is_killed(real: Site) -> None:
     async def scenario(site: Site) -> None:
         await site.launch(site.task("sleep 60"))
         await site.recorder.started("1.1")
         recorder = await site.restart("1.1", kill=True)
         assert (await recorder.final("1.1")).signal == signal.SIGTERM
 
-    local.play(scenario)
+    real.play(scenario)
 
 
 def test_offers_leave_out_what_adopted_tasks_hold(local: Site) -> None:
@@ -322,16 +322,16 @@ def test_paths_that_leave_the_sandbox_are_refused(local: Site, path: str, words:
     local.play(scenario)
 
 
-def test_missing_files_are_not_found(local: Site) -> None:
+def test_missing_files_are_not_found(real: Site) -> None:
     async def scenario(site: Site) -> None:
         await site.run("true")
         for path in ("x", "x/y"):
             with pytest.raises(FileNotFoundError, match="x"):
-                await site.engine.open_file("1.1", path)
+                await site.engine.open_file("1.1", path, site.agent)
             with pytest.raises(FileNotFoundError, match="x"):
-                await site.engine.list_files("1.1", path)
+                await site.engine.list_files("1.1", path, site.agent)
 
-    local.play(scenario)
+    real.play(scenario)
 
 
 def test_collected_sandboxes_go_and_others_stay(local: Site) -> None:
