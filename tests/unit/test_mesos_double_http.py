@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from tests.doubles.mesos.cluster import Cluster
-from tests.doubles.mesos.scheduler import CAPABLE_INFO, PLAIN_INFO, ask, play, reply_of, request, subscribed
+from tests.doubles.mesos.scheduler import CAPABLE_INFO, PLAIN_INFO, SUBSCRIBE, ask, play, reply_of, request, subscribed
 
 # -- HTTP and 400 ------------------------------------------------------------------------------------------------------
 
