@@ -234,6 +234,7 @@ class MesosEngine:
         if self._failure is not None:
             self._failure = None
             self._listener.recovered()
+        self._reconciler.stop()
         self._do(self._tracker.subscribed(self._clock()))
         early, self._early = self._early, []
         self._offered(early)
