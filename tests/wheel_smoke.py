@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 
 def main(binaries: Path) -> None:
-    """Start the installed server, run one job with the installed client, look at it; then the estimator."""
+    """Start the installed server, run one job with the installed client, look at it; the estimator; then Mesos."""
     with tempfile.TemporaryDirectory(prefix="retz-wheel-", ignore_cleanup_errors=True) as home:
         environment = {"PATH": f"{binaries}:/usr/bin:/bin", "HOME": home, "LANG": "C.UTF-8"}
         version = subprocess.run(
@@ -52,7 +53,49 @@ def main(binaries: Path) -> None:
             server.send_signal(signal.SIGTERM)
             assert server.wait(30) == 0
             server.stdout.close()
+        mesos(binaries, home, environment)
     print(f"the installed {version.stdout.strip()} runs jobs")
+
+
+def mesos(binaries: Path, home: str, environment: dict[str, str]) -> None:
+    """The Mesos engine names the command that installs what it needs; the command does; the driver then starts."""
+    server: list[str | Path] = [binaries / "retz-server", "--data-dir", f"{home}/mesos", "--bind", "http://127.0.0.1:0"]
+    without = subprocess.run(
+        [*server, "--engine", "mesos", "--mesos-master", "127.0.0.1:5050"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert without.returncode == 1 and "retz-server setup-mesos" in without.stderr, without
+    for said in ("Done.", "are installed in"):
+        setup = subprocess.run(
+            [binaries / "retz-server", "setup-mesos"],
+            env=environment | network(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert setup.returncode == 0 and said in setup.stdout, setup
+    # It ends at once, as its input does; not before it has imported pymesos.
+    driver = subprocess.run(
+        [binaries / "python", "-m", "retz.engine.mesos.driver"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (driver.returncode, driver.stderr) == (0, ""), driver
+
+
+def network() -> dict[str, str]:
+    """How pip reaches its index from here."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("PIP_", "SSL_CERT")) or name.lower().endswith("_proxy")
+    }
 
 
 def estimate(binaries: Path, home: Path, environment: dict[str, str]) -> None:
