@@ -142,12 +142,11 @@ class Agent:
             self._register()
 
     def shutdown_gracefully(self) -> None:
-        """SIGUSR1: unregister, end all tasks, exit. When it is restarted it is a new agent."""
+        """SIGUSR1: unregister, end all tasks, exit. Restarted, it is known under its old id."""
         if self.master is not None and self.connected:
             self.master.unregister(self)
         self._end_all()
         self._down()
-        self.id = ""
 
     def wipe(self) -> None:
         """Its disk is empty: its tasks are gone, and it comes back with a new id."""
@@ -245,7 +244,8 @@ class Agent:
         for run in list(self.runs.values()):
             if not run.told_all:
                 status = run.updates[0] if run.updates else run.delivered
-                yield HeldTask(run.hosted.info, run.info, run.state, status)
+                earlier = tuple(each for each in run.statuses if each is not status and each not in run.updates)
+                yield HeldTask(run.hosted.info, run.info, run.state, status, earlier)
 
     def _cancel_attempt(self) -> None:
         if self._attempt is not None:

@@ -250,12 +250,14 @@ class HeldTask:
         info: The TaskInfo as :meth:`AgentLink.launch` got it.
         state: The latest state, whether the framework was told of it or not.
         status: The update that is being delivered or was acknowledged last; None if there was none.
+        earlier: Updates before that one.
     """
 
     framework: Json
     info: Json
     state: str
     status: Json | None = None
+    earlier: tuple[Json, ...] = ()
 
 
 class AgentLink(Protocol):
