@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
-import msgspec
 import psutil
 import pytest
 import uvloop
 
 from retz.engine.mesos import process
-from retz.engine.mesos.process import Child
 from retz.engine.mesos.wire import (
     Accept,
     Connect,
-    Disconnected,
-    FromDriver,
     Message,
     NotAccepted,
     Refused,
@@ -35,66 +30,9 @@ from retz.engine.mesos.wire import (
     frame,
 )
 from tests.doubles.scripted_master import FRAMEWORK, ScriptedMaster, record
+from tests.doubles.watched_child import PATIENCE_S, Watched, wait_for
 
-PATIENCE_S = 30.0
-ODD = "tests.doubles.odd_child"
 LOOPS = pytest.mark.parametrize("loop", [None, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-
-
-class Watched:
-    """A child, and all that was heard of it."""
-
-    def __init__(self, first: str, module: str = ODD, silence_s: float = 30.0) -> None:
-        self.heard: list[Message] = []
-        self.gone: list[str] = []
-        self.starts = 0
-        self.on_message: Callable[[Any], None] = self.heard.append
-        self._first = first
-        self._news = asyncio.Event()
-        self.child = Child(
-            "odd",
-            module,
-            msgspec.msgpack.Decoder(FromDriver),
-            on_start=self._started,
-            on_message=self._message,
-            on_gone=self._gone,
-            silence_s=silence_s,
-        )
-
-    async def __aenter__(self) -> Self:
-        await self.child.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pid = self.child.pid
-        await self.child.stop()
-        assert self.child.pid is None
-        assert pid is None or not psutil.pid_exists(pid)
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for it; looks whenever there is news."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not condition():
-                await self._news.wait()
-                self._news.clear()
-
-    def texts(self) -> list[str]:
-        return [message.why for message in self.heard if isinstance(message, Disconnected)]
-
-    def of(self, kind: type[Message]) -> list[Message]:
-        return [message for message in self.heard if isinstance(message, kind)]
-
-    def _started(self) -> Sequence[Message]:
-        self.starts += 1
-        return [Connect(self._first, {"name": "retz", "user": "root"})]
-
-    def _message(self, message: Message) -> None:
-        self.on_message(message)
-        self._news.set()
-
-    def _gone(self, why: str) -> None:
-        self.gone.append(why)
-        self._news.set()
 
 
 @pytest.fixture(autouse=True)
@@ -154,13 +92,6 @@ def test_one_that_is_killed(loop: Any) -> None:
             await odd.until(lambda: odd.texts() == ["Revive"])
 
     run(main, loop)
-
-
-async def wait_for(condition: Callable[[], bool]) -> None:
-    """For what nobody tells of."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110  # there is no event to wait for
-            await asyncio.sleep(0.01)
 
 
 def test_one_that_is_silent_is_killed() -> None:
@@ -401,19 +332,26 @@ def test_the_driver_dies_with_the_server(in_a_call: bool) -> None:
         if in_a_call:
             master.on_call = lambda request: None
         server = subprocess.Popen([sys.executable, "-c", SERVER, master.address], stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
         try:
-            assert server.stdout is not None
             pid = int(server.stdout.readline())
             master.wait_for("KILL")
             driver = psutil.Process(pid)
             server.kill()
-            driver.wait(PATIENCE_S)
+            run(lambda: wait_for(lambda: ended(driver)))
         finally:
             server.kill()
             server.wait()
-            with contextlib.suppress(AttributeError):
-                server.stdout.close()  # type: ignore[union-attr]
+            server.stdout.close()
         assert set(master.types()) == {"SUBSCRIBE", "KILL"}
+
+
+def ended(process: psutil.Process) -> bool:
+    """Whoever inherited it may be slow to reap it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_the_driver_starts_anew_when_the_thread_of_pymesos_ends() -> None:
