@@ -37,6 +37,7 @@ class Calls(Membership):
         framework.suppressed = set(call["subscribe"].get("suppressed_roles", ()))
         framework.connected = framework.active = True
         framework.recovered = False
+        self.observe("FRAMEWORK_ADDED" if known is None else "FRAMEWORK_UPDATED", framework)
         self._welcome(framework, stream)
         if not taken_over:
             self.later(self.timing.first_offer, self.allocate)
@@ -46,7 +47,6 @@ class Calls(Membership):
     def _new(self, framework_id: str, info: Json) -> Framework:
         framework = Framework(framework_id or f"{self.id}-{self._next('framework'):04d}", info)
         self.frameworks[framework.id] = framework
-        self.observe("FRAMEWORK_ADDED", framework)
         return framework
 
     def _returning(self, framework: Framework, info: Json) -> Framework:
@@ -57,7 +57,6 @@ class Calls(Membership):
             self._deactivate(framework)
         framework.learn(info)
         framework.reregistered_time = time.time()
-        self.observe("FRAMEWORK_UPDATED", framework)
         return framework
 
     def _welcome(self, framework: Framework, stream: Stream) -> None:
@@ -208,8 +207,7 @@ class Calls(Membership):
                 self._reconcile_task(framework, each)
             return
         for task in framework.tasks.values():
-            if not task.terminal:
-                self._tell_latest(framework, task)
+            self._tell_latest(framework, task)
 
     def _reconcile_task(self, framework: Framework, asked: Json) -> None:
         task_id = asked["task_id"]["value"]
