@@ -357,10 +357,9 @@ def ended(process: psutil.Process) -> bool:
 def test_the_driver_starts_anew_when_the_thread_of_pymesos_ends() -> None:
     """Whatever it is that nobody foresaw."""
     code = (
-        "from retz.engine.mesos import driver, subscription\n"
+        "from retz.engine.mesos import driver, stream\n"
         "def fault(_): raise RuntimeError('unforeseen')\n"
-        "subscription.Stream.read = fault\n"
-        "driver.ALIVE_EVERY_S = 0.05\n"
+        "stream.Stream.read = fault\n"
         "driver.say_alive.__defaults__ = (0.05,)\n"
         "driver.main()"
     )

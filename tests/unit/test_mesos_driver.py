@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from retz.engine.mesos import calls, detector, events, subscription
+from retz.engine.mesos import calls, detector, events, stream, subscription
 from retz.engine.mesos.driver import Worker
-from retz.engine.mesos.subscription import Driver, Stream, parse_master
+from retz.engine.mesos.stream import Stream
+from retz.engine.mesos.subscription import Driver, parse_master
 from retz.engine.mesos.wire import (
     ITEMS,
     Accept,
@@ -63,7 +64,7 @@ from tests.doubles.scripted_master import (
 )
 
 M = TypeVar("M")
-process = subscription.process  # type: ignore[attr-defined]  # pymesos, with its needs replaced
+process = stream.process  # type: ignore[attr-defined]  # pymesos, with its needs replaced
 INFO = {"name": "retz", "user": "root", "roles": ["a"], "capabilities": [{"type": "PARTITION_AWARE"}]}
 HEARTBEAT = {"type": "HEARTBEAT"}
 
@@ -341,7 +342,7 @@ def test_a_silent_stream_is_left(rig: Rig, master: ScriptedMaster) -> None:
 
 
 def test_a_master_that_never_answers(rig: Rig, master: ScriptedMaster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscription, "ANSWER_WITHIN_S", 0.05)
+    monkeypatch.setattr(stream, "ANSWER_WITHIN_S", 0.05)
     master.on_subscribe = lambda request: None
     rig.connect(master.address)
     assert "said nothing for" in rig.heard.next(Disconnected).why

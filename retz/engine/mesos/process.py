@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 TURN_S = 0.004
 """How long one turn of the loop may be spent on a child's messages."""
 
-UNREAD_BYTES = 256 * 1024 * 1024
+UNREAD_BYTES = 64 * 1024 * 1024
 """More than this waiting for a child: it does not read any more."""
 
 STOP_WITHIN_S = 5.0
