@@ -79,8 +79,20 @@ def test_a_claimed_offer_that_lost_a_part_cannot_be_used() -> None:
     book = MesosBook()
     [standing] = book.add([offer("O1"), offer("O2")]).new
     book.claim(standing.id)
-    assert book.rescind(["O2"]) == ([], [])
+    [rest] = book.rescind(["O2"]).new
     assert book.take(standing.id) is None
+    bundle = book.take(rest.id)
+    assert bundle is not None and bundle.ids == ["O1"], "the master still holds it for us"
+
+
+def test_a_claimed_offer_that_lost_all_parts_one_by_one() -> None:
+    book = MesosBook()
+    [standing, other] = book.add([offer("O1"), offer("O2"), offer("O3", agent="S2")]).new
+    book.claim(standing.id)
+    book.add([offer("O4")])
+    news = book.rescind(["O1", "O2", "O4", "O3"])
+    assert other.id in news.void and news.new == []
+    assert len(book) == 0
 
 
 def test_offers_of_a_lost_agent_are_void() -> None:
@@ -130,8 +142,6 @@ def test_every_offer_of_the_master_is_at_one_place(steps: list[tuple[str, int]])
         known |= {new.id for new in news.new}
         if step == "r":
             here.discard(name)
-            # The other parts of a claimed offer went with it.
-            here &= {part for bundle in [*book._standing.values(), *book._claimed.values()] for part in bundle.ids}
     held = [part for bundle in [*book._standing.values(), *book._claimed.values()] for part in bundle.ids]
     assert sorted(held) == sorted(here)
 

@@ -43,6 +43,8 @@ TICK_S = 1.0
 SHORT_TICK_S = 0.1
 """While something waits for its moment."""
 
+IMPLICIT_JITTER_S = 60.0
+
 QUIET_S = 5.0
 """No subscription for so long after the start is worth telling."""
 
@@ -78,7 +80,7 @@ class MesosEngine:
         self._demand = Demand()
         self._agents = AgentTable(telemetry=options.exporter is not None)
         self._usage = UsageBook()
-        self._reconciler = Reconciler(lambda: random.uniform(0.0, 60.0))
+        self._reconciler = Reconciler(lambda: random.uniform(0.0, IMPLICIT_JITTER_S))
         self._sandboxes = Sandboxes(principal=options.principal, secret=options.secret)
         self._driver = Child(
             "mesos driver",

@@ -109,21 +109,27 @@ class MesosBook:
         return bundle
 
     def rescind(self, ids: Iterable[str]) -> News:
-        """The master took offers back. A claimed one that lost a part is void when it is to be used."""
+        """The master took offers back. A claimed one that lost a part is void when it is to be used.
+
+        What such a one still had is ours to use or decline: nobody else would give it back to the master.
+        """
         void: list[str] = []
         new: list[Offer] = []
         for part_id in ids:
             holder = self._holder.pop(part_id, None)
-            if holder is None or self._claimed.pop(holder, None) is not None:
+            if holder is None:
                 continue
-            bundle = self._standing.pop(holder)
-            del self._at[_place(bundle)]
-            void.append(holder)
-            new = [offer for offer in new if offer.id != holder]
-            rest = tuple(part for part in bundle.parts if part.id != part_id)
+            bundle = self._claimed.pop(holder, None)
+            if bundle is None:
+                bundle = self._standing.pop(holder)
+                del self._at[_place(bundle)]
+                void.append(holder)
+                new = [offer for offer in new if offer.id != holder]
+            rest = [part for part in bundle.parts if part.id != part_id]
             if rest:
-                new.append(self._stand(_place(bundle), rest))
-        return News(void, new)
+                new.append(self._combine(_place(bundle), rest, void))
+        mine = set(void)
+        return News(void, [offer for offer in new if offer.id not in mine])
 
     def drop_agent(self, agent: str) -> list[str]:
         """The agent is lost: its offers are void. Returns those that the server knows."""
