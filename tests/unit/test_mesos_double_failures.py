@@ -13,6 +13,7 @@ from tests.doubles.mesos.scheduler import (
     CAPABLE,
     CAPABLE_INFO,
     SUBSCRIBE,
+    Json,
     ask,
     first_offer,
     play,
@@ -79,6 +80,27 @@ def test_an_agent_back_in_time_says_nothing() -> None:
         await scheduler.close()
 
     play(scene, timing=quick(agent_recovery=0.0))
+
+
+def test_what_a_partition_swallowed_is_made_up_for() -> None:
+    async def scene(cluster: Cluster) -> None:
+        scheduler = await subscribed(cluster, {**CAPABLE_INFO, "checkpoint": True})
+        await scheduler.run(cluster)
+        await scheduler.call("REVIVE")
+        offer = first_offer(cluster)
+        agent_of(cluster).lose()
+        await scheduler.launch([offer.id], offer.agent_id, task("t-2"))
+        await scheduler.call("KILL", kill={"task_id": {"value": "t-1"}})
+        assert cluster.states() == {"TASK_RUNNING": 1, "TASK_STAGING": 1}
+        agent_of(cluster).find()
+        ends: Json = {}
+        while len(ends) < 2:
+            status = await scheduler.status()
+            ends[status["task_id"]["value"]] = status["state"]
+        assert ends == {"t-1": "TASK_KILLED", "t-2": "TASK_DROPPED"}
+        await scheduler.close()
+
+    play(scene)
 
 
 def test_without_checkpoint_tasks_are_lost_at_once() -> None:

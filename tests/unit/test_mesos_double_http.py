@@ -157,6 +157,19 @@ def test_odd_http_is_taken_as_mesos_takes_it() -> None:
     play(scene, 0)
 
 
+def test_a_half_closed_stream_is_a_lost_one() -> None:
+    async def scene(cluster: Cluster) -> None:
+        scheduler = await subscribed(cluster)
+        framework = cluster.framework()
+        scheduler.half_close()
+        await scheduler.until(lambda: scheduler.ended is not None)
+        assert scheduler.ended == "connection lost"
+        assert not framework.connected
+        await scheduler.close()
+
+    play(scene, 0)
+
+
 def test_authentication() -> None:
     async def scene(cluster: Cluster) -> None:
         wrong = [None, "Basic " + base64.b64encode(b"me:wrong").decode(), "Basic !", "Bearer x"]

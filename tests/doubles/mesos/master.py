@@ -134,7 +134,7 @@ class Master(Calls):
             return answers.not_found()
         if not self.leading:
             return self._redirect(PREFIX + path)
-        if self.recovering:
+        if self.recovering and path.startswith("/api/"):
             return answers.text(503, "Master has not finished recovery")
         return await handler(request)
 

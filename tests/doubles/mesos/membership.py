@@ -176,9 +176,9 @@ class Membership(Core):
             self._pings[agent.id] = self.later(self.timing.unreachable_after, self._pinged_out, record)
 
     def answering(self, agent: AgentLink) -> None:
-        """Stop counting; an agent that was given up is told so."""
+        """Stop counting. The agent registers again: in time or too late, it may have missed launches and kills."""
         self._stop_pings(agent.id)
-        if self.ready and agent.id not in self.agents:
+        if self.ready:
             agent.detected(self)
 
     def unregister(self, agent: AgentLink) -> None:

@@ -104,7 +104,12 @@ class Scheduler:
             self.ended = "connection lost"
         self._news.set()
 
+    def half_close(self) -> None:
+        """Shut down the write side of the stream's connection."""
+        self._writer.write_eof()
+
     async def close(self) -> None:
+        """Drop the stream's connection."""
         self._writer.close()
         self._reading.cancel()
         with suppress(asyncio.CancelledError):
