@@ -28,8 +28,8 @@ SCALES: dict[str, float] = {}
 PINGS = {"17": 2.0, "18": 25.0, "19": 2.0, "26": 2.0}
 """Ping timeouts the masters were run with, by the first part of the recording's name; else it is 75 s."""
 
-_OPTIONS: dict[str, dict[str, float]] = {"23": {"offer_timeout": 3.0}, "01": {"heartbeat": 3.0}}
-"""More options of masters (in recorded seconds), by the recording's name."""
+_OPTIONS: dict[str, dict[str, float]] = {"23": {"offer_timeout": 3.0}}
+"""More options of masters, by the recording's name."""
 
 _SCALED = ("allocation_interval", "heartbeat", "update_retry", "executor_linger", "agent_recovery", "kill_grace")
 
@@ -48,8 +48,7 @@ def _timing(name: str, scale: float) -> Timing:
         )
     }
     scaled["agent_ping_timeout"] = PINGS.get(name[:2], 75.0) * scale / real.max_agent_ping_timeouts
-    options = {field: value * scale for field, value in _OPTIONS.get(name, {}).items()}
-    return Timing(scale=scale, recovery=0.3, **{**scaled, **options})
+    return Timing(scale=scale, recovery=0.3, **{**scaled, **_OPTIONS.get(name, {})})
 
 
 class DoubleCluster(Cluster):
@@ -61,7 +60,7 @@ class DoubleCluster(Cluster):
         self.work_dir = str(work_dir / "agent1")
         self.double = Double(
             AGENTS,
-            masters=3 if name == "26" else 1,
+            masters=3 if name.startswith("26") else 1,
             timing=_timing(name, self.scale),
             work_dir=work_dir,
             persistent=name != "19",
@@ -72,9 +71,10 @@ class DoubleCluster(Cluster):
     async def start(self) -> None:
         """Start everything; returns when the agents are registered."""
         await self.double.start()
-        masters = zip((5050, 5060, 5070), self.double.masters, strict=False)
-        agents = zip((5051, 5052), self.double.agents, strict=True)
-        self.addresses = {port: (each.ip, each.port) for port, each in (*masters, *agents)}
+        for port, master in zip((5050, 5060, 5070), self.double.masters, strict=False):
+            self.addresses[port] = (master.ip, master.port)
+        for port, agent in zip((5051, 5052), self.double.agents, strict=True):
+            self.addresses[port] = (agent.ip, agent.port)
 
     async def stop(self) -> None:
         """End everything."""
@@ -110,15 +110,24 @@ class DoubleCluster(Cluster):
         if self._leading is not None:
             await self._leading
 
-    async def agents_back(self) -> None:
-        for agent in self.double.agents:
-            agent.detected(self.double.master)
+    async def agent_back(self, number: int) -> None:
+        self.double.agents[number - 1].detected(self.double.master)
 
     async def kill_leader(self) -> None:
         await self.kill_master()
 
     async def elect(self) -> None:
         await self._lead(self.double.masters[1])
+
+    async def lose_leader(self) -> None:
+        await self.kill_master()
+        for master in self.double.masters:
+            master.leader = None
+
+    async def put_file(self, name: str, content: str) -> str:
+        path = Path(self.work_dir).parent / name
+        path.write_text(content)
+        return path.as_uri()
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.conformance import wire
@@ -23,7 +23,8 @@ class Framework:
         self.stream = stream
         self.id = id
         self.agent = ""
-        self._read = 0
+        self._news = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
         self.offers: list[Json] = []
         self.statuses: list[Json] = []
 
@@ -37,6 +38,7 @@ class Framework:
         if isinstance(stream, wire.Message):
             raise RuntimeError(f"no stream: {stream}")
         framework = cls(address, stream, "")
+        framework._reader = asyncio.create_task(framework._read())
         await framework._until(lambda: framework.id != "")
         return framework
 
@@ -75,27 +77,42 @@ class Framework:
     async def close(self) -> None:
         """End, with all tasks."""
         await self.call("TEARDOWN")
+        await self.drop()
+
+    async def drop(self) -> None:
+        """Drop the connection, without a word."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
         await self.stream.close()
 
-    async def _until(self, condition: Any) -> None:
+    async def _until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
             while not condition():
-                self.stream.news.clear()
-                if self._read == len(self.stream.events):
-                    await self.stream.news.wait()
-                await self._digest()
+                self._news.clear()
+                await self._news.wait()
 
-    async def _digest(self) -> None:
-        new = self.stream.events[self._read :]
-        self._read += len(new)
-        for event in new:
-            match event.data["type"]:
-                case "SUBSCRIBED":
-                    self.id = event.data["subscribed"]["framework_id"]["value"]
-                case "OFFERS":
-                    self.offers += event.data["offers"]["offers"]
-                case "UPDATE":
-                    await self._updated(event.data["update"]["status"])
+    async def _read(self) -> None:
+        """Take events and acknowledge updates, for ever."""
+        read = 0
+        while True:
+            self.stream.news.clear()
+            if read == len(self.stream.events):
+                await self.stream.news.wait()
+            new = self.stream.events[read:]
+            read += len(new)
+            for event in new:
+                await self._take(event.data)
+            self._news.set()
+
+    async def _take(self, event: Json) -> None:
+        match event["type"]:
+            case "SUBSCRIBED":
+                self.id = event["subscribed"]["framework_id"]["value"]
+            case "OFFERS":
+                self.offers += event["offers"]["offers"]
+            case "UPDATE":
+                await self._updated(event["update"]["status"])
 
     async def _updated(self, status: Json) -> None:
         self.statuses.append(status)

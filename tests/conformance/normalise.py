@@ -43,6 +43,15 @@ VOLATILE = frozenset(
         "heartbeat_interval_seconds",
         "ip_address",
         "failover_timeout",
+        "estimated_drain_start_time_seconds",
+        "build_date",
+        "build_time",
+        "build_user",
+        "mtime",
+        "nlink",
+        "size",
+        "uid",
+        "gid",
     }
 )
 """Fields of which only the type is compared."""
@@ -147,9 +156,14 @@ def _same_type(recorded: object, live: object, where: str) -> list[str]:
     return [f"{where}: expected {_short(recorded)}, got {_short(live)} (another type)"]
 
 
+_PERHAPS = frozenset({"reregistered_time"})
+"""Fields that depend on what happened before."""
+
+
 def _compare_objects(
     recorded: Mapping[str, object], live: Mapping[str, object], bindings: Bindings, where: str
 ) -> list[str]:
+    recorded, live = ({key: value for key, value in each.items() if key not in _PERHAPS} for each in (recorded, live))
     problems = [f"{where}: no {key!r}" for key in recorded if key not in live]
     problems += [f"{where}: {key!r} is too much: {_short(live[key])}" for key in live if key not in recorded]
     shared = [key for key in recorded if key in live]
@@ -163,8 +177,18 @@ def _compare_objects(
 def _compare_lists(recorded: list[Any], live: list[Any], bindings: Bindings, where: str) -> list[str]:
     if len(recorded) != len(live):
         return [f"{where}: expected {len(recorded)} elements, got {len(live)}: {_short(live)}"]
+    live = _aligned(recorded, live, bindings)
     pairs = enumerate(zip(recorded, live, strict=True))
     return [problem for i, (a, b) in pairs for problem in compare(a, b, bindings, f"{where}[{i}]")]
+
+
+def _aligned(recorded: list[Any], live: list[Any], bindings: Bindings) -> list[Any]:
+    """Things with ids come in any order."""
+    if not all(isinstance(each, dict) and isinstance(each.get("id"), str) for each in (*recorded, *live)):
+        return live
+    wanted = [bindings.text(each["id"]) for each in recorded]
+    found = {each["id"]: each for each in live}
+    return [found[id] for id in wanted] if set(wanted) == set(found) else live
 
 
 def _compare_texts(key: str, recorded: str, live: str, bindings: Bindings, where: str) -> list[str]:
@@ -230,10 +254,24 @@ def compare_shape(expected: Any, live: object, where: str = "") -> list[str]:
     return []
 
 
+def _map_shape(fields: Any, live: Mapping[str, object], where: str) -> list[str]:
+    """Flags, metrics and paths: there may be any; their values are of the recorded kinds."""
+    leaves = {leaf for _, each in fields.values() for leaf in each["leaves"]}
+    odd = {key: value for key, value in live.items() if type(value).__name__ not in leaves}
+    return [f"{where}: {odd}"] if odd or not live else []
+
+
+_OPTIONAL = frozenset({"ports", "reregistered_time"})
+"""Fields that are there only if there is something to tell."""
+
+
 def _object_shape(fields: Any, live: Mapping[str, object], where: str) -> list[str]:
     if fields is None:
         return [f"{where}: an object"]
-    problems = [f"{where}: no {key!r}" for key, (always, _) in fields.items() if always and key not in live]
+    if where.endswith(".flags") or (fields and all("/" in key for key in fields)):
+        return _map_shape(fields, live, where)
+    missing = [key for key, (always, _) in fields.items() if always and key not in live and key not in _OPTIONAL]
+    problems = [f"{where}: no {key!r}" for key in missing]
     for key, value in live.items():
         if key not in fields:
             problems.append(f"{where}: {key!r} is too much: {_short(value)}")

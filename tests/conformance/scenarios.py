@@ -47,8 +47,12 @@ async def _recovered(replay: Replay) -> None:
     await _cluster(replay).recovered()
 
 
-async def _agents_back(replay: Replay) -> None:
-    await _cluster(replay).agents_back()
+async def _agent_1_back(replay: Replay) -> None:
+    await _cluster(replay).agent_back(1)
+
+
+async def _agent_2_back(replay: Replay) -> None:
+    await _cluster(replay).agent_back(2)
 
 
 async def _kill_leader(replay: Replay) -> None:
@@ -59,13 +63,37 @@ async def _elect(replay: Replay) -> None:
     await _cluster(replay).elect()
 
 
+async def _lose_leader(replay: Replay) -> None:
+    await _cluster(replay).lose_leader()
+
+
+async def _half_close(replay: Replay) -> None:
+    replay.streams["S"][-1].writer.write_eof()
+
+
+async def _call_on_stream(replay: Replay) -> None:
+    """A call on the stream's own connection is executed, and its answer lands in the middle of the stream."""
+    stream = replay.streams["S"][-1]
+    entry = next(each for each in replay.recording.entries if each.title == "on the stream connection")
+    stream.writer.write(replay.outgoing(entry))
+    await replay.ended(stream)
+    if "HTTP/1.1 202 Accepted" not in str(stream.end):
+        replay.problem(f"the stream ended so: {stream.end}")
+
+
+async def _put_file(replay: Replay) -> None:
+    """The file that t-env fetches ([21])."""
+    uri = await _cluster(replay).put_file("fetchme.txt", "fetched content\n")
+    replay.rewrite(lambda raw: raw.replace(b"file:///var/lib/mesos-x/run/fetchme.txt", uri.encode()))
+
+
 # What was running before an operator asked
 
 
 async def _three_tasks(replay: Replay) -> None:
     """One task runs, one failed, one finished, in this order ([15])."""
-    framework = await _framework(replay, "op", failover_timeout=60.0, webui_url="http://127.0.0.1:9/")
     labels = {"labels": {"labels": [{"key": "k", "value": "v"}]}}
+    framework = await _framework(replay, "op", failover_timeout=60.0, webui_url="http://127.0.0.1:9/", **labels)
     tasks = {"t-op-run": "echo running; sleep 1000", "t-op-bad": "exit 3", "t-op-ok": "true"}
     states = {"t-op-run": "TASK_RUNNING", "t-op-bad": "TASK_FAILED", "t-op-ok": "TASK_FINISHED"}
     for name, command in tasks.items():
@@ -163,6 +191,14 @@ async def _leave(replay: Replay) -> None:
     await replay.beside[0].close()
 
 
+async def _learn_split(replay: Replay) -> None:
+    """Two roles share two agents, one each, but which gets which is chance ([09])."""
+    split = await replay.first_offers("S")
+    if split["r2"] == "eng":
+        swap = {b"eng": b"ops", b"ops": b"eng"}
+        replay.rewrite(lambda raw: re.sub(rb"\b(?:eng|ops)\b", lambda match: swap[match[0]], raw))
+
+
 async def _end_framework(replay: Replay) -> None:
     """The last subscribed framework is torn down ([09])."""
     stream = replay.streams["S"][-1]
@@ -231,12 +267,19 @@ _AGENT_KILLED: tuple[tuple[str, Action], ...] = (
 SCENARIOS: dict[str, Scenario] = {
     "03": Scenario(free_offers=True),
     "07": Scenario(patience=8.0, steps=((r"request TEARDOWN", _held_back),)),
-    "09": Scenario(steps=((r"^11\.876", _end_framework), (r"^14\.005", _end_framework))),
+    "09": Scenario(
+        steps=((r"S chunk OFFERS", _learn_split), (r"^11\.876", _end_framework), (r"^14\.005", _end_framework))
+    ),
     "12b": Scenario(patience=8.0),
     "13": Scenario(free_offers=True),
-    "15": Scenario(steps=((r"GET /health", _three_tasks),), skip=r"request HEAD /state"),
+    "11": Scenario(history=True),
+    "15": Scenario(history=True, steps=((r"GET /health", _three_tasks),), skip=r"request (?:HEAD /state|GET /help)"),
     "15b": Scenario(steps=((r"FRAMEWORK_ADDED", _run_beside), (r"^2\.386", _see_end), (r"FRAMEWORK_REMOVED", _leave))),
-    "16": Scenario(steps=((r"GET /health", _sandbox), (r"the task is terminal", _end_sandbox))),
+    "16": Scenario(
+        history=True,
+        steps=((r"GET /health", _sandbox), (r"the task is terminal", _end_sandbox)),
+        shaped=r"read stderr|environment of the task",
+    ),
     "17": Scenario(steps=_AGENT_KILLED, patience=60),
     "17b": Scenario(steps=_AGENT_KILLED, patience=60),
     "17c": Scenario(steps=_AGENT_KILLED, patience=60),
@@ -251,7 +294,7 @@ SCENARIOS: dict[str, Scenario] = {
             (r"call while the master is down", _refused),
             (r"master started again", _start_master),
             (r"request a call with the old stream id", _recovered),
-            (r"^22\.772", _agents_back),
+            (r"^22\.772", _agent_1_back),
         ),
     ),
     "19b": Scenario(
@@ -261,7 +304,8 @@ SCENARIOS: dict[str, Scenario] = {
             (r"note call while the master is down", _refused),
             (r"master started again", _start_master),
             (r"^4\.400 S2 request", _recovered),
-            (r"^4\.786", _agents_back),
+            (r"^4\.786", _agent_1_back),
+            (r"^5\.758", _agent_2_back),
         ),
     ),
     "19c": Scenario(
@@ -271,17 +315,36 @@ SCENARIOS: dict[str, Scenario] = {
             (r"note call while the master is down", _refused),
             (r"master started again", _start_master),
             (r"^4\.414 S2 request", _recovered),
-            (r"^4\.446", _agents_back),
+            (r"^4\.446", _agent_2_back),
+            (r"^4\.583", _agent_1_back),
         ),
     ),
-    "21b": Scenario(steps=((r"GET /files/read", _big),)),
+    "21": Scenario(steps=((r"ACCEPT\(LAUNCH t-env", _put_file),), shaped="std(?:out|err) of t-env|stderr of"),
+    "24": Scenario(free_offers=True),
+    "25": Scenario(
+        edits=(
+            ("echo hi", "sleep 2; echo hi"),
+            ("exit 3", "sleep 2; exit 3"),
+            ("sleep 100", "trap 'sleep 3; trap - TERM; kill $$' TERM; sleep 100 & wait"),
+        )
+    ),
+    "26b": Scenario(steps=((r"GET /redirect on 5070", _lose_leader),)),
+    "27": Scenario(
+        steps=(
+            (r"request on the stream connection", _call_on_stream),
+            (r"^16\.033", _half_close),
+        ),
+        skip=r"request on the stream connection$|x-protobuf|without Host",
+    ),
+    "21b": Scenario(growing=r"stdout&offset=", steps=((r"GET /files/read", _big),)),
     "26": Scenario(
         patience=60,
         steps=(
             (r"leader 5050 SIGKILLed", _kill_leader),
             (r"^12\.544", _elect),
             (r"^12\.621", _recovered),
-            (r"^13\.087", _agents_back),
+            (r"^13\.087", _agent_2_back),
+            (r"^13\.107", _agent_1_back),
         ),
     ),
 }

@@ -51,15 +51,15 @@ class Cluster:
         raise NotPossible("the master of a real cluster is not killed")
 
     async def start_master(self) -> None:
-        """Start it again; agents do not come back before :meth:`agents_back`."""
+        """Start it again; agents do not come back before :meth:`agent_back`."""
         raise NotPossible("the master of a real cluster is not started")
 
     async def recovered(self) -> None:
         """Wait until the master answers calls."""
         raise NotPossible("the master of a real cluster is not started")
 
-    async def agents_back(self) -> None:
-        """The agents find the master again."""
+    async def agent_back(self, number: int) -> None:
+        """An agent finds the master again."""
         raise NotPossible("agents of a real cluster come back when they like")
 
     async def kill_leader(self) -> None:
@@ -69,6 +69,14 @@ class Cluster:
     async def elect(self) -> None:
         """The others elect a new leader, which begins to recover."""
         raise NotPossible("the master of a real cluster is not killed")
+
+    async def lose_leader(self) -> None:
+        """ZooKeeper is lost: the leader exits, the others know of none."""
+        raise NotPossible("the masters of a real cluster are left alone")
+
+    async def put_file(self, name: str, content: str) -> str:
+        """Put a file where agents can fetch it: its URI."""
+        raise NotPossible("no file is put on the agents of a real cluster")
 
 
 class RealCluster(Cluster):

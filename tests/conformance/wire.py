@@ -144,7 +144,7 @@ class Stream:
     """An open stream of events, read in the background.
 
     Attributes:
-        end: How it ended: "last chunk", "broken"; None while it is open.
+        end: How it ended: "last chunk", "broken", or why it could not be read; None while it is open.
         news: Set whenever something came.
     """
 
@@ -164,6 +164,8 @@ class Stream:
             self._ended("last chunk")
         except (asyncio.IncompleteReadError, ConnectionError):
             self._ended("broken")
+        except ValueError as error:
+            self._ended(f"unreadable: {error}")
 
     def _ended(self, how: str) -> None:
         self.end = how
