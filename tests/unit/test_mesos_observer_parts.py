@@ -297,6 +297,18 @@ def test_a_large_cluster_comes_in_small_messages() -> None:
     assert [(len(message.agents), message.anew) for message in messages] == [(ITEMS, False), (ITEMS, False), (1, False)]
 
 
+def test_a_whole_list_says_where_it_begins_and_ends() -> None:
+    book = begun()
+    for count, marks in ((0, [(0, True, False)]), (ITEMS + 1, [(ITEMS, True, True), (1, False, False)])):
+        agents = [agent(f"a{number}", port=number) for number in range(count)]
+        record = msgspec.json.encode({"subscribed": {"get_state": {"get_agents": {"agents": agents}}}})
+        subscribed = decode_event(record).subscribed
+        assert subscribed is not None
+        book.subscribed(subscribed.get_state, "us", 0.0)
+        messages = [message for message in book.news() if isinstance(message, Agents)]
+        assert [(len(message.agents), message.anew, message.more) for message in messages] == marks
+
+
 @given(
     st.lists(
         st.tuples(
@@ -308,7 +320,8 @@ def test_a_large_cluster_comes_in_small_messages() -> None:
     )
 )
 def test_whatever_happens_the_server_knows_what_the_observer_knows(steps: list[tuple[str, int, int]]) -> None:
-    book, known = begun(), {}
+    book = begun()
+    known: dict[str, SeenAgent] = {}
     for what, number, where in steps:
         name, place = str(number), f"a{where}"
         if what == "task":

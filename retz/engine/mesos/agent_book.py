@@ -6,7 +6,7 @@ deactivated or lost its connection is in no event: a poll now and then brings it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from retz.model.agent import AttributeValue
 from retz.model.resources import Vector, add, subtract
@@ -279,8 +279,9 @@ class AgentBook:
             self._anew = False
             self._changed.clear()
             self._told = {agent_id: agent.seen(agent_id) for agent_id, agent in self._agents.items()}
-            seen = list(self._told.values())
-            return [wire.Agents(seen[:ITEMS], anew=True), *_agents(seen[ITEMS:])]
+            parts = _parts(list(self._told.values())) or [[]]
+            last = len(parts) - 1
+            return [wire.Agents(part, anew=number == 0, more=number < last) for number, part in enumerate(parts)]
         gone = [agent_id for agent_id in self._changed if agent_id not in self._agents and agent_id in self._told]
         for agent_id in gone:
             del self._told[agent_id]
@@ -291,11 +292,11 @@ class AgentBook:
                 self._told[agent_id] = seen_now
                 changed.append(seen_now)
         self._changed.clear()
-        return [*([wire.AgentsGone(gone)] if gone else []), *_agents(changed)]
+        return [*([wire.AgentsGone(gone)] if gone else []), *map(wire.Agents, _parts(changed))]
 
 
-def _agents(seen: list[SeenAgent]) -> Iterable[Message]:
-    return (wire.Agents(seen[start : start + ITEMS]) for start in range(0, len(seen), ITEMS))
+def _parts(seen: list[SeenAgent]) -> list[list[SeenAgent]]:
+    return [seen[start : start + ITEMS] for start in range(0, len(seen), ITEMS)]
 
 
 def _at_least(low: Vector, vector: Vector) -> Vector:

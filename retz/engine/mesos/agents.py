@@ -41,6 +41,7 @@ class AgentTable:
         self._urls: dict[str, str] = {}
         self._heard: dict[str, Telemetry] = {}
         self._listed: list[Agent] | None = None
+        self._missing: set[str] = set()  # in the list that is coming
         self._told: set[str] = set()  # by the observer; of others an offer says more than nothing
 
     def agents(self) -> Sequence[Agent]:
@@ -64,7 +65,7 @@ class AgentTable:
 
     def reset(self) -> None:
         """Forget everything."""
-        for known in (self._agents, self._urls, self._heard, self._told):
+        for known in (self._agents, self._urls, self._heard, self._told, self._missing):
             known.clear()
         self._listed = None
 
@@ -77,9 +78,7 @@ class AgentTable:
         elif isinstance(message, AgentsGone):
             changed = self._forget(message.agents)
         else:
-            changed = self._only(message.agents) if message.anew else False
-            for seen in message.agents:
-                changed = self._see(seen) or changed
+            changed = self._list(message)
         if changed:
             self._listed = None
         return changed
@@ -104,14 +103,18 @@ class AgentTable:
         self._listed = None
         return True
 
-    def _only(self, seen: Sequence[SeenAgent]) -> bool:
-        """A new list begins: what the old one had beyond it comes again, or is gone."""
-        known = {agent.id for agent in seen}
-        gone = [agent_id for agent_id in self._agents if agent_id not in known]
-        heard = dict(self._heard)
-        self._forget(gone)
-        self._heard = heard  # the exporters do not tell again what has not changed
-        return bool(gone)
+    def _list(self, message: Agents) -> bool:
+        """Of a new list those that are missing go at its end: meanwhile nobody shall find the cluster empty."""
+        if message.anew:
+            self._missing = set(self._agents)
+        changed = False
+        for seen in message.agents:
+            self._missing.discard(seen.id)
+            changed = self._see(seen) or changed
+        if self._missing and not message.more:
+            changed = self._forget(list(self._missing)) or changed
+            self._missing.clear()
+        return changed
 
     def _forget(self, agent_ids: Sequence[str]) -> bool:
         known = [agent_id for agent_id in agent_ids if self._agents.pop(agent_id, None) is not None]

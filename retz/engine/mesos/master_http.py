@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
+
 import aiohttp
 from yarl import URL
 
@@ -26,12 +29,13 @@ class MasterHttp:
 
     Args:
         address: ``host:port`` of a master, the leading one if possible.
+        headers: Sent with every request: our credentials.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, address: str, auth: aiohttp.BasicAuth | None) -> None:
+    def __init__(self, session: aiohttp.ClientSession, address: str, headers: Mapping[str, str]) -> None:
         self._session = session
         self._first = self._leader = URL(f"http://{address}")
-        self._auth = auth
+        self._headers = {**_JSON, **headers}
 
     @property
     def address(self) -> str:
@@ -72,12 +76,19 @@ class MasterHttp:
     ) -> aiohttp.ClientResponse:
         try:
             return await self._session.request(
-                method, url, data=body, headers=_JSON, auth=self._auth, timeout=timeout, allow_redirects=False
+                method, url, data=body, headers=self._headers, timeout=timeout, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError, TimeoutError):
             # For ten seconds after its end the others send everybody to a dead leader: ask afresh who leads.
             self._leader = self._first
             raise
+
+
+def credentials(principal: str | None, secret: str | None) -> dict[str, str]:
+    """The headers of basic authentication; none without a principal."""
+    if not principal:
+        return {}
+    return {"Authorization": "Basic " + base64.b64encode(f"{principal}:{secret or ''}".encode()).decode()}
 
 
 async def refusal(who: str, response: aiohttp.ClientResponse) -> Refused:

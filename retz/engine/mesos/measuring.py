@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import aiohttp
 import msgspec
@@ -106,9 +106,7 @@ def _gpu(index: int, uuid: str, model: str, values: dict[str, float]) -> SeenGpu
     )
 
 
-async def fetch(
-    session: aiohttp.ClientSession, url: str, auth: aiohttp.BasicAuth | None, limit: int, who: str
-) -> bytes:
+async def fetch(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str], limit: int, who: str) -> bytes:
     """The body at ``url``.
 
     Raises:
@@ -116,7 +114,7 @@ async def fetch(
         ValueError: the body is longer than ``limit``.
         aiohttp.ClientError, OSError: nobody answers.
     """
-    async with session.get(url, auth=auth, allow_redirects=False) as response:
+    async with session.get(url, headers=headers, allow_redirects=False) as response:
         if response.status != 200:
             raise await refusal(who, response)
         parts: list[bytes] = []

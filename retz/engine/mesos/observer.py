@@ -21,7 +21,7 @@ import msgspec
 
 from . import measuring, wire
 from .agent_book import AgentBook
-from .master_http import MasterHttp
+from .master_http import MasterHttp, credentials
 from .operator_stream import FAILURES, OperatorStream
 from .rounds import Rounds
 from .wire import Frames, Message, Observe, Sample, Telemetry, Watch
@@ -88,7 +88,7 @@ class Observer:
     # -- looking
 
     async def _look(self, observe: Observe) -> None:
-        auth = aiohttp.BasicAuth(observe.principal, observe.secret or "", "utf-8") if observe.principal else None
+        headers = credentials(observe.principal, observe.secret)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
         # To agents no connection is kept: thousands, asked every ten seconds, would use up our file descriptors.
         to_agents = aiohttp.TCPConnector(limit=0, force_close=True)
@@ -97,18 +97,20 @@ class Observer:
             aiohttp.ClientSession(connector=to_agents, timeout=timeout) as agents,
             asyncio.TaskGroup() as group,
         ):
-            master = MasterHttp(masters, observe.master, auth)
+            master = MasterHttp(masters, observe.master, headers)
             stream = OperatorStream(master, self._book, observe.framework, self._trouble_of("master"))
             group.create_task(stream.run())
             group.create_task(stream.poll(observe.poll_s))
 
             async def measure(_: str, url: str) -> None:
-                body = await measuring.fetch(agents, f"{url}/containers", auth, measuring.MAX_CONTAINERS, "the agent")
+                body = await measuring.fetch(
+                    agents, f"{url}/containers", headers, measuring.MAX_CONTAINERS, "the agent"
+                )
                 self._measured(measuring.samples(body, observe.framework, time.time()))
 
             async def ask_exporter(agent_id: str, url: str) -> None:
                 try:
-                    body = await measuring.fetch(agents, url, None, measuring.MAX_METRICS, "the GPU exporter")
+                    body = await measuring.fetch(agents, url, {}, measuring.MAX_METRICS, "the GPU exporter")
                 except FAILURES as error:
                     self._hear(Telemetry(agent_id, [], f"the GPU exporter does not answer: {_text(error)}"))
                     raise

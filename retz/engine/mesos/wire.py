@@ -298,10 +298,16 @@ class SeenAgent(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Agents(Message, frozen=True):
-    """Agents that are new or changed. The first of a series of messages that has ``anew`` replaces all known before."""
+    """Agents that are new or changed.
+
+    Attributes:
+        anew: A list of all agents begins: those that are not in it are gone.
+        more: Of such a list another message follows.
+    """
 
     agents: list[SeenAgent]
     anew: bool = False
+    more: bool = False
 
 
 class AgentsGone(Message, frozen=True):
