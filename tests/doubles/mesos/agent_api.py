@@ -26,6 +26,8 @@ PREFIX = re.compile(r"^(/slave\(\d+\))(/.*)?$")
 EXECUTOR_CPUS, EXECUTOR_MEM = 0.1, 32.0
 """What an agent adds for the command executor of a task; the master knows nothing of it."""
 
+LAUNCHER_DIR = "/usr/libexec/mesos"
+
 COMPRESS_FROM = 1024
 """Answers of so many bytes are compressed for clients that take that."""
 
@@ -140,6 +142,7 @@ class AgentApi:
             "GET_AGENT": lambda call: v1("GET_AGENT", {"agent_info": self.info()}),
             "GET_CONTAINERS": lambda call: v1("GET_CONTAINERS", {"containers": self.v1_containers()}),
             "GET_TASKS": lambda call: v1("GET_TASKS", self.tasks()),
+            "GET_EXECUTORS": lambda call: v1("GET_EXECUTORS", self.executors()),
             "LIST_FILES": lambda call: self.files.list_call(call["list_files"]),
             "READ_FILE": lambda call: self.files.read_call(call["read_file"]),
         }
@@ -213,6 +216,7 @@ class AgentApi:
             ),
             "resource_providers": [],
             "attributes": legacy.attributes(agent.attributes),
+            "master_hostname": "localhost",
             "flags": self.flags(),
             "frameworks": [each for each in frameworks if each["executors"]],
             "completed_frameworks": [each for each in frameworks if not each["executors"]] + ended,
@@ -300,6 +304,14 @@ class AgentApi:
             "completed_tasks": [v1_task(run) for run in ended],
         }
 
+    def executors(self) -> Json:
+        """GET_EXECUTORS"""
+        ended = [run for hosted in self.agent.frameworks.values() for run in hosted.completed]
+        return {
+            "executors": [v1_executor(run) for run in self.agent.runs.values()],
+            "completed_executors": [v1_executor(run) for run in ended],
+        }
+
     def metrics(self) -> dict[str, float]:
         """/metrics/snapshot: what can be said of a double."""
         agent = self.agent
@@ -354,6 +366,23 @@ def statistics(limits: Json, usage: processes.Usage) -> Json:
 def v1_task(run: Run) -> Json:
     """A task in the notation of /api/v1."""
     return legacy.v1_task(run.info, run.hosted.id, run.state, run.statuses)
+
+
+def v1_executor(run: Run) -> Json:
+    """An ExecutorInfo in its wrapper."""
+    command = run.command
+    if not run.custom:
+        arguments = ["mesos-executor", f"--launcher_dir={LAUNCHER_DIR}"]
+        command = {"shell": False, "value": f"{LAUNCHER_DIR}/mesos-executor", "arguments": arguments}
+    info = {
+        "executor_id": {"value": run.executor_id},
+        "framework_id": {"value": run.hosted.id},
+        "command": command,
+        "resources": [legacy.without_role(each) for each in run.info["resources"]],
+        "name": legacy.executor_name(run.info),
+        "source": run.task_id,
+    }
+    return {"executor_info": info}
 
 
 def v1(kind: str, content: Any) -> Answer:

@@ -21,6 +21,9 @@ METRICS_INTERVAL_S = 0.5
 
 TASKS_LIMIT = 100
 
+PAGE = b"<!DOCTYPE html><html><head><title>Mesos</title></head><body>A double of a Mesos master.</body></html>"
+"""Instead of the web interface."""
+
 Query = Mapping[str, str]
 
 
@@ -38,7 +41,7 @@ class OperatorApi:
         self._metrics_free = 0.0
         gets: dict[str, Callable[[Query], Any]] = {
             "/state": lambda query: self.state(),
-            "/slaves": lambda query: self.slaves(query.get("slave_id")),
+            "/slaves": lambda query: self.slaves(query.get("slave_id"), full=True),
             "/tasks": self.tasks,
             "/roles": lambda query: {"roles": self.roles()},
             "/frameworks": lambda query: self.frameworks(query.get("framework_id")),
@@ -58,6 +61,8 @@ class OperatorApi:
         master.local["/version"] = _plain(lambda: document(legacy.VERSION))
         master.local["/flags"] = _plain(lambda: document({"flags": self.flags()}))
         master.local["/metrics/snapshot"] = self._metrics
+        master.local["/files/debug"] = _plain(lambda: document({}))
+        master.local["/"] = _plain(lambda: Answer(200, PAGE, "text/html"))
         self._calls = self._v1_calls()
 
     def _documents(self, get: Callable[[Query], Any]) -> Handler:
@@ -124,19 +129,19 @@ class OperatorApi:
             "leader": info["pid"],
             "leader_info": {name: info[name] for name in ("id", "pid", "port", "hostname")},
             "flags": self.flags(),
-            **self.slaves(None),
+            **self.slaves(None, full=False),
             "frameworks": [self._framework(each) for each in master.frameworks.values()],
             "completed_frameworks": [self._framework(each) for each in master.completed_frameworks],
             "orphan_tasks": [],
             "unregistered_frameworks": [],
         }
 
-    def slaves(self, agent_id: str | None) -> Json:
-        """/slaves"""
+    def slaves(self, agent_id: str | None, *, full: bool) -> Json:
+        """/slaves, with ``full``; without it as part of /state."""
         agents = [each for each in self.master.agents.values() if agent_id in (None, each.id)]
         recovered = [each for each in self.master.recovered.values() if agent_id in (None, each.id)]
         return {
-            "slaves": [views.slave(self.master, agent) for agent in agents],
+            "slaves": [views.slave(self.master, agent, full) for agent in agents],
             "recovered_slaves": [views.recovered_slave(agent) for agent in recovered],
         }
 

@@ -57,13 +57,15 @@ def offered(offers: Iterable[OfferRecord]) -> list[Json]:
     return [each for offer in offers for each in offer.resources]
 
 
-def slave(master: MasterState, record: AgentRecord) -> Json:
-    """An agent of /slaves and /state."""
+def slave(master: MasterState, record: AgentRecord, full: bool) -> Json:
+    """An agent of /state, or with ``full`` of /slaves."""
     known = fixed(record.link)
     used, waiting = master.used(record), offered(record.offers.values())
+    short = {**_slave_head(record, used, waiting), **_drain_info(record)}
+    if not full:
+        return short
     return {
-        **_slave_head(record, used, waiting),
-        **_drain_info(record),
+        **short,
         "reserved_resources_full": known.reserved_full,
         "unreserved_resources_full": known.unreserved_full,
         "used_resources_full": used,
@@ -334,7 +336,7 @@ def _v1_offer(offer: OfferRecord, link: AgentLink) -> Json:
 def added(resources: Iterable[Json]) -> list[Json]:
     """Entries of one name, role and allocation added up."""
     sums: dict[tuple[str, str, str], Json] = {}
-    for each in resources:
+    for each in map(with_role, resources):
         key = (each["name"], legacy.reservation_of(each), str(each.get("allocation_info")))
         old = sums.get(key)
         if old is None:
@@ -345,6 +347,14 @@ def added(resources: Iterable[Json]) -> list[Json]:
         elif "ranges" in each:
             sums[key] = {**old, "ranges": {"range": [*old["ranges"]["range"], *each["ranges"]["range"]]}}
     return list(sums.values())
+
+
+def with_role(resource: Json) -> Json:
+    """With the role that a framework need not name."""
+    if "role" in resource:
+        return resource
+    allocation = {name: value for name, value in resource.items() if name == "allocation_info"}
+    return {**{name: resource[name] for name in resource if name not in allocation}, "role": "*", **allocation}
 
 
 def role(name: str, frameworks: list[Framework]) -> Json:
