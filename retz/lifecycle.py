@@ -46,6 +46,7 @@ class Launch(Struct, frozen=True):
     agent: str
     gpus: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+    host: str = ""
 
 
 class Started(Struct, frozen=True):
@@ -135,7 +136,9 @@ def _launch(job: Job, event: Launch) -> Outcome:
     if job.held:
         return job, ()
     number = job.attempts[-1].number + 1 if job.attempts else 1
-    attempt = Attempt(number=number, agent=event.agent, launched=event.at, gpus=event.gpus, ports=event.ports)
+    attempt = Attempt(
+        number=number, agent=event.agent, launched=event.at, gpus=event.gpus, ports=event.ports, host=event.host
+    )
     attempts = (*_worth_keeping(job.attempts), attempt)
     after = replace(job, state="STARTING", reason=None, message=None, attempts=attempts)
     return after, ("dequeue", "launch")

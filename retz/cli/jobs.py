@@ -91,7 +91,7 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("exit code", "" if job["exit_code"] is None else str(job["exit_code"])),
         ("signal", str(job["signal"] or "")),
         ("time limit", span(job["timeout_s"]) if job["timeout_s"] else ""),
-        ("agent", job["agent"] or ""),
+        ("agent", job.get("host") or job["agent"] or ""),
         ("gpus", ",".join(job["gpus"])),
         ("ports", ",".join(map(str, job["ports"]))),
         ("losses", f"{job['losses']} (--retries {job['max_retries']})" if job["losses"] else ""),
@@ -118,7 +118,7 @@ def _show_attempts(attempts: list[dict[str, Any]], now: float) -> None:
         [
             [
                 str(a["number"]),
-                a["agent"],
+                a.get("host") or a["agent"],
                 _when(a["started"], now),
                 _when(a["ended"], now),
                 a["message"] or a["reason"] or "",

@@ -163,7 +163,7 @@ def row(job: dict[str, Any], now: float) -> list[Cell | str]:
         str(job["priority"] or ""),
         ago(job["submitted"], now),
         run_time(job, now),
-        job["agent"] or "",
+        job.get("host") or job["agent"] or "",
         ",".join(job["tags"]),
         command_text(job["command"]),
         job["why"] or "",

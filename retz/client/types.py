@@ -31,6 +31,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     number: int
     task: str = ""
     agent: str = ""
+    host: str = ""
     launched: datetime | None = None
     started: datetime | None = None
     ended: datetime | None = None
@@ -76,6 +77,7 @@ class Job(Struct, frozen=True, kw_only=True):
     kill_requested: datetime | None = None
     why: str | None = None
     agent: str | None = None
+    host: str | None = None
     gpus: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     usage: Usage | None = None

@@ -65,6 +65,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True, gc=False):
         launched: When the intent to launch was recorded.
         started: When the engine said that the process runs; None before.
         ended: When it ended; None while it runs.
+        host: Name of the agent's host, if that is not its id.
         reason: Why it ended, None when it ended with exit code 0.
     """
 
@@ -80,6 +81,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True, gc=False):
     gpus: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     usage: Usage | None = None
+    host: str = ""
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -1,7 +1,8 @@
 """Why a job is not running: in one line for lists, and in numbers.
 
-The reasons, in the order in which they are looked for: it is held; no agent known could ever run it; the queue
-is paused or draining; as many jobs run as may; no agent has the room now; other jobs come first.
+The reasons, in the order in which they are looked for: it is held; the engine can start nothing; no agent known
+could ever run it; the queue is paused or draining; as many jobs run as may; no agent has the room now; other jobs
+come first.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from retz.model.units import format_size
 from .constraints import Constraint, parse
 from .scheduler import Scheduler
 
-BlockedBy = Literal["held", "paused", "draining", "max_running", "room", "never", "order"]
+BlockedBy = Literal["held", "engine", "paused", "draining", "max_running", "room", "never", "order"]
 
 MAX_DETAILS = 100
 _NOTHING: Vector = (0, 0, 0, 0, 0)
@@ -105,6 +106,7 @@ class Explainer:
             nothing free.
         mode: ``open``, ``paused`` or ``draining``.
         running: How many jobs run now.
+        trouble: What is wrong with the engine, so that it starts nothing; None if it works.
     """
 
     def __init__(
@@ -115,8 +117,10 @@ class Explainer:
         *,
         mode: str,
         running: int,
+        trouble: str | None = None,
     ) -> None:
         self._scheduler = scheduler
+        self._trouble = trouble
         self._mode = mode
         self._running = running
         self._machines = [
@@ -152,6 +156,8 @@ class Explainer:
             return None, _not_queued(job, {machine.agent.id: machine.agent.host for machine in self._machines})
         if job.held:
             return "held", f"held: retz release {job.id}"
+        if self._trouble is not None:
+            return "engine", f"nothing can be started now: {self._trouble}"
         key = (job.resources.vector, job.attributes)
         finding = self._findings.get(key)
         if finding is None:
@@ -237,6 +243,8 @@ def reason_line(
 def _not_queued(job: Job, hosts: Mapping[str, str]) -> str:
     if job.state in ("STARTING", "STARTED"):
         doing = "starting" if job.state == "STARTING" else "running"
+        if job.kill_requested is not None:
+            doing = "being killed"
         agent = job.attempts[-1].agent if job.attempts else ""
         return f"{doing} on {hosts.get(agent, agent)}" if agent else doing
     if job.state == "KILLED" and (job.message or "").startswith("killed"):

@@ -353,8 +353,9 @@ class Dispatcher:
             if assignment is None:
                 continue
             taken = Assignment(gpus=taken.gpus + assignment.gpus, ports=taken.ports + assignment.ports)
+            host = "" if offer.host == offer.agent else offer.host
             after, effects = advance(
-                job, Launch(at=now, agent=offer.agent, gpus=assignment.gpus, ports=assignment.ports)
+                job, Launch(at=now, agent=offer.agent, gpus=assignment.gpus, ports=assignment.ports, host=host)
             )
             if "launch" not in effects:
                 continue

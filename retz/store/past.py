@@ -52,4 +52,5 @@ def _cut(attempt: Attempt, at: float) -> Attempt:
         started=attempt.started if attempt.started is not None and attempt.started <= at else None,
         gpus=attempt.gpus,
         ports=attempt.ports,
+        host=attempt.host,
     )

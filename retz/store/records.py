@@ -118,3 +118,4 @@ class Interner:
             force_setattr(job, "pipeline", share(job.pipeline, job.pipeline))
         for attempt in job.attempts:
             force_setattr(attempt, "agent", share(attempt.agent, attempt.agent))
+            force_setattr(attempt, "host", share(attempt.host, attempt.host))

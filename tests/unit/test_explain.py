@@ -38,14 +38,19 @@ def ask(
     mode: str = "open",
     running: int = 0,
     max_running: int = 0,
+    trouble: str | None = None,
 ) -> Why:
     scheduler = Scheduler(max_running=max_running)
     for number in range(before):
         scheduler.add(job(asked.id - before + number, cpus=1))
     if asked.state == "QUEUED" and not asked.held:
         scheduler.add(asked)
-    answer = why(asked, scheduler, agents, free, mode=mode, running=running)
-    assert reason_line(asked, scheduler, agents, free, mode=mode, running=running) == answer.summary
+    explainer = Explainer(scheduler, agents, free, mode=mode, running=running, trouble=trouble)
+    answer = explainer.why(asked)
+    assert explainer.line(asked) == answer.summary
+    if trouble is None:
+        assert why(asked, scheduler, agents, free, mode=mode, running=running) == answer
+        assert reason_line(asked, scheduler, agents, free, mode=mode, running=running) == answer.summary
     return answer
 
 
@@ -63,6 +68,8 @@ IDLE = {each.id: each.total for each in BUSY}
         (job(cpus=1), IDLE, {}, None, "next in line"),
         (job(cpus=1, held=True), IDLE, {}, "held", "held: retz release 12"),
         (job(cpus=1), IDLE, {"mode": "paused"}, "paused", "queue paused"),
+        (job(cpus=1), IDLE, {"trouble": "gone"}, "engine", "nothing can be started now: gone"),
+        (job(cpus=1, held=True), IDLE, {"trouble": "gone"}, "held", "held: retz release 12"),
         (job(cpus=1), IDLE, {"mode": "draining"}, "draining", "queue draining: it starts no more jobs"),
         (
             job(cpus=1),
@@ -172,6 +179,7 @@ ATTEMPT = Attempt(number=1, agent="a", launched=1.0)
     [
         (job(state="STARTING", attempts=(ATTEMPT,)), "starting on a.lan"),
         (job(state="STARTED", attempts=(ATTEMPT,)), "running on a.lan"),
+        (job(state="STARTED", attempts=(ATTEMPT,), kill_requested=2.0), "being killed on a.lan"),
         (job(state="FINISHED", attempts=(ATTEMPT,)), "finished"),
         (job(state="FAILED", message="lost 6 times", attempts=(ATTEMPT,)), "failed: lost 6 times"),
         (job(state="KILLED", message="killed by its owner"), "killed by its owner"),

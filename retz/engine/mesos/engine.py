@@ -252,9 +252,7 @@ class MesosEngine:
         self._tracker.disconnected()
         self._reconciler.stop()
         self._tell(News(self._book.clear(), []))
-        self._trouble(
-            f"not connected to the Mesos master ({self._options.master}): {why}; it is looked for; running jobs go on"
-        )
+        self._trouble(f"not connected to Mesos: {why}; the master is looked for, running jobs go on")
 
     def _trouble(self, text: str) -> None:
         if text != self._failure:

@@ -31,4 +31,11 @@ def why_of(call: Call, job: Job) -> Why:
 
 def _explainer(call: Call) -> Explainer:
     core = call.core
-    return Explainer(core.scheduler, core.engine.agents(), core.free(), mode=core.mode, running=core.running())
+    return Explainer(
+        core.scheduler,
+        core.engine.agents(),
+        core.free(),
+        mode=core.mode,
+        running=core.running(),
+        trouble=core.engine_failure,
+    )

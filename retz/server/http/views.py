@@ -44,11 +44,12 @@ class UsageView(Struct, gc=False):
 
 
 class AttemptView(Struct, gc=False):
-    """One try at running a job."""
+    """One try at running a job. ``host``: the agent's name for people."""
 
     number: int
     task: str
     agent: str
+    host: str
     launched: Time
     started: Time | None
     ended: Time | None
@@ -62,7 +63,7 @@ class AttemptView(Struct, gc=False):
 
 
 class JobView(Struct, gc=False):
-    """A job. ``agent``, ``gpus``, ``ports``, ``usage`` and ``started`` are those of the latest attempt."""
+    """A job. ``agent``, ``host``, ``gpus``, ``ports``, ``usage`` and ``started`` are those of the latest attempt."""
 
     id: int
     state: State
@@ -94,6 +95,7 @@ class JobView(Struct, gc=False):
     kill_requested: Time | None
     why: str | None
     agent: str | None
+    host: str | None
     gpus: tuple[str, ...]
     ports: tuple[int, ...]
     usage: UsageView | None
@@ -137,6 +139,7 @@ def _attempt(job_id: int, a: Attempt) -> AttemptView:
         a.number,
         f"{job_id}.{a.number}",
         a.agent,
+        a.host or a.agent,
         time_of(a.launched),
         _optional(a.started),
         _optional(a.ended),
@@ -189,6 +192,7 @@ def job_of(job: Job, why: str | None = None) -> JobView:
         kill_requested=_optional(job.kill_requested),
         why=why,
         agent=last.agent if last else None,
+        host=last.host if last else None,
         gpus=last.gpus if last else (),
         ports=last.ports if last else (),
         usage=last.usage if last else None,
