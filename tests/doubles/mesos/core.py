@@ -69,6 +69,8 @@ class Core:
         self.recovering = False
         self.stalled: asyncio.Event | None = None
         self.observers: list[Observer] = []
+        self.witnesses: list[Callable[[str, Json], None]] = []
+        """Told of every status that goes to a framework: its id, and the status."""
         self.routes: dict[str, Handler] = {}
         self.local: dict[str, Handler] = {}
         self._epoch = 0
@@ -152,11 +154,14 @@ class Core:
             stream.write(event)
 
     def _deliver(self, framework: Framework, status: Json) -> None:
+        if framework.id in self.streams:
+            for witness in self.witnesses:
+                witness(framework.id, status)
         self.send(framework.id, statuses.update_event(status))
 
     def tell(self, framework: Framework, status: Json) -> None:
         """Send a status of the master's own."""
-        self.send(framework.id, statuses.update_event(status))
+        self._deliver(framework, status)
 
     def _heartbeat(self, framework_id: str, stream: Stream) -> None:
         if self.streams.get(framework_id) is stream:
