@@ -43,6 +43,7 @@ VOLATILE = frozenset(
         "heartbeat_interval_seconds",
         "ip_address",
         "failover_timeout",
+        "flags",
         "estimated_drain_start_time_seconds",
         "build_date",
         "build_time",
@@ -183,12 +184,21 @@ def _compare_lists(recorded: list[Any], live: list[Any], bindings: Bindings, whe
 
 
 def _aligned(recorded: list[Any], live: list[Any], bindings: Bindings) -> list[Any]:
-    """Things with ids come in any order."""
-    if not all(isinstance(each, dict) and isinstance(each.get("id"), str) for each in (*recorded, *live)):
+    """Things with ids (and roles) come in any order."""
+    names = [_name(each) for each in (*recorded, *live)]
+    if None in names:
         return live
-    wanted = [bindings.text(each["id"]) for each in recorded]
-    found = {each["id"]: each for each in live}
-    return [found[id] for id in wanted] if set(wanted) == set(found) else live
+    wanted = [bindings.text(str(name)) for name in names[: len(recorded)]]
+    found = {_name(each): each for each in live}
+    return [found[name] for name in wanted] if set(wanted) == set(found) else live
+
+
+def _name(value: object) -> str | None:
+    """What is called by an id, or is a role."""
+    if not isinstance(value, dict):
+        return None
+    name = value.get("id", value["name"] if "quota" in value else None)
+    return name if isinstance(name, str) else None
 
 
 def _compare_texts(key: str, recorded: str, live: str, bindings: Bindings, where: str) -> list[str]:
@@ -204,8 +214,10 @@ def _is_uuid(text: str) -> bool:
 
 
 def _ordered(key: str, values: list[Any]) -> list[Any]:
-    """Lists of resources come in any order."""
-    if not key.startswith("resources") and not key.endswith("_resources"):
+    """Lists of resources, and of names of roles, come in any order."""
+    if key == "roles" and all(isinstance(value, str) for value in values):
+        return sorted(values)
+    if not re.search(r"(?:^|_)resources(?:_full)?$", key):
         return values
     return sorted(values, key=resource_key)
 

@@ -64,6 +64,9 @@ class Target(Protocol):
             NotPossible: There is none.
         """
 
+    async def leave(self, frameworks: set[str]) -> None:
+        """Leave the cluster as it was found: these frameworks end."""
+
 
 Action = Callable[["Replay"], Awaitable[None]]
 
@@ -77,6 +80,7 @@ class Scenario:
         edits: What is replaced in requests (patterns), so that tasks take the time they took then.
         patience: The longest idle time that is kept, in recorded seconds.
         free_offers: Offers depend on the moment: only those that a request names are looked for.
+        missing: What the double has not, so that only a real cluster can be asked.
         skip: Entries whose text matches are left out.
         shaped: Answers to requests whose title matches are compared in their shape only, not value by value.
         history: The recorded cluster had run other things before: what tells all of it is compared in its shape.
@@ -88,6 +92,7 @@ class Scenario:
     edits: tuple[tuple[str, str], ...] = ()
     patience: float = 3.0
     free_offers: bool = False
+    missing: str | None = None
     skip: str | None = None
     shaped: str | None = None
     history: bool = False
@@ -142,6 +147,7 @@ class Replay:
                 await stream.close()
             for framework in self.beside:
                 await framework.drop()
+            await self.target.leave(self._frameworks())
         return self.problems
 
     def rewrite(self, change: Callable[[bytes], bytes]) -> None:
@@ -449,6 +455,13 @@ class Replay:
             return None
 
     # What is left
+
+    def _frameworks(self) -> set[str]:
+        """Ids of all frameworks that were made."""
+        events = [event.data for stream in self._all_streams() for event in stream.events]
+        subscribed = [event["subscribed"] for event in events if event["type"] == "SUBSCRIBED"]
+        ids = {each["framework_id"]["value"] for each in subscribed if "framework_id" in each}
+        return ids | {framework.id for framework in self.beside}
 
     def _all_streams(self) -> Iterator[wire.Stream]:
         for streams in self.streams.values():

@@ -336,6 +336,7 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         skip=r"request on the stream connection$|x-protobuf|without Host",
     ),
+    "28": Scenario(missing="the DEFAULT executor, which runs groups of tasks"),
     "21b": Scenario(growing=r"stdout&offset=", steps=((r"GET /files/read", _big),)),
     "26": Scenario(
         patience=60,

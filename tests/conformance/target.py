@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 from tests.conformance import wire
 from tests.conformance.replay import PATIENCE, NotPossible
+
+IDLE_S = 30.0
+"""How long tasks of the last recording may take to end on a real cluster."""
 
 
 class Cluster:
@@ -33,6 +37,9 @@ class Cluster:
         if port not in self.addresses:
             raise NotPossible(f"this cluster has no server like the one recorded on port {port}")
         return self.addresses[port]
+
+    async def leave(self, frameworks: set[str]) -> None:
+        """Leave the cluster as it was found: these frameworks end. The double ends as a whole."""
 
     async def kill_agent(self) -> None:
         """SIGKILL to agent 1."""
@@ -84,17 +91,37 @@ class RealCluster(Cluster):
 
     @classmethod
     async def at(cls, host: str, port: int) -> RealCluster:
-        """The cluster of a master."""
+        """The cluster of a master, once nothing runs there.
+
+        Raises:
+            TimeoutError: Something runs on and on.
+        """
         cluster = cls()
         cluster.addresses[5050] = (host, port)
         racks = {"r1": 5051, "r2": 5052}
-        for agent in (await _get((host, port), "/slaves"))["slaves"]:
+        for agent in await _idle_agents((host, port)):
             recorded = racks.get(agent["attributes"].get("rack", ""))
             if recorded is not None:
                 cluster.addresses[recorded] = (agent["hostname"], agent["port"])
         if 5051 in cluster.addresses:
             cluster.work_dir = (await _get(cluster.addresses[5051], "/flags"))["flags"]["work_dir"]
         return cluster
+
+    async def leave(self, frameworks: set[str]) -> None:
+        host, port = self.addresses[5050]
+        for id in frameworks:
+            body = f"frameworkId={id}"
+            head = f"POST /master/teardown HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
+            await wire.call((host, port), (head + body).encode(), PATIENCE)
+
+
+async def _idle_agents(master: wire.Address) -> list[Any]:
+    async with asyncio.timeout(IDLE_S):
+        while True:
+            agents: list[Any] = (await _get(master, "/slaves"))["slaves"]
+            if not any(value for agent in agents for value in agent["used_resources"].values()):
+                return agents
+            await asyncio.sleep(0.2)
 
 
 async def _get(address: wire.Address, path: str) -> Any:

@@ -35,5 +35,7 @@ async def _problems(name: str, mesos: tuple[str, int] | None, work_dir: Path) ->
             if not replay.problems:
                 pytest.skip(f"up to here as recorded; {error}")
             return replay.problems
+    if scenario.missing is not None:
+        pytest.skip(f"the double has not {scenario.missing}")
     async with double(name, work_dir) as cluster:
         return await Replay(recording, scenario, cluster).run()
