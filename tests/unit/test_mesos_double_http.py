@@ -144,6 +144,8 @@ def test_odd_http_is_taken_as_mesos_takes_it() -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(raw + raw)
         assert [(await reply_of(reader)).status for _ in range(2)] == [202, 202]
+        writer.write(raw.replace(b"Host: x\r\n", b""))
+        assert (await reply_of(reader)).status == 202
         writer.write(raw.replace(b"HTTP/1.1", b"HTTP/1.0", 1))
         assert (await reply_of(reader)).status == 202
         assert await reader.read() == b""

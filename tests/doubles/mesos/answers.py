@@ -6,6 +6,7 @@ Answers are written by hand instead of by aiohttp: no ``Server`` header, ``Date`
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -19,6 +20,9 @@ from .model import Handler
 from .recordio import LAST_CHUNK, chunk
 
 encode = msgspec.json.encode
+
+_NO_HOST = re.compile(rb"\A[A-Z]+ /\S* HTTP/1\.1\r\n(?!(?:[^\r\n]+\r\n)*?host:)", re.IGNORECASE)
+"""The first line of a request without a Host header."""
 
 NEVER_S = 1e9
 """Mesos closes no idle connection."""
@@ -210,6 +214,13 @@ class Connection(web.RequestHandler):
     def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(manager, loop=loop, keepalive_timeout=NEVER_S, access_log=None)  # type: ignore[arg-type]
         self.streams: list[Stream] = []
+
+    def data_received(self, data: bytes) -> None:
+        # aiohttp refuses HTTP/1.1 without a Host; Mesos does not mind.
+        without = _NO_HOST.match(data)
+        if without is not None:
+            data = without[0] + b"Host: -\r\n" + data[without.end() :]
+        super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
