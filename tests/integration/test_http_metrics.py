@@ -57,6 +57,7 @@ async def test_the_page_tells_the_state_of_the_queue(site: Site) -> None:
     assert samples['retz_jobs_ended_total{result="FAILED"}'] == 1
     assert samples['retz_agent_resources_total{agent="a1",resource="cpus"}'] == 4
     assert samples['retz_agent_resources_used{agent="a1",resource="cpus"}'] == 2
+    assert samples['retz_agent_resources_others{agent="a1",resource="cpus"}'] == 0
     assert samples['retz_http_requests_total{method="GET",route="/api/v2/jobs/{id}",status="200"}'] == 1
     assert samples['retz_http_requests_total{method="other",route="other",status="404"}'] == 1
     assert samples["retz_up"] == 1 and samples["retz_process_resident_bytes"] > 1e6

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import structs
+
 from retz.engine.mesos.agents import BY_INDEX, NO_TELEMETRY, AgentTable, slots
 from retz.engine.mesos.wire import Agents, AgentsGone, Entry, MesosOffer, SeenAgent, SeenGpu, Telemetry
 from retz.model.resources import Resources, Vector
@@ -89,6 +91,17 @@ def test_offers_tell_of_agents_that_the_observer_has_not_seen() -> None:
     assert table.agents()[0].total.cpus == 8.0
     table.apply(AgentsGone(["a"]))
     assert table.offered(offer(cpus=1.0))
+
+
+def test_an_agent_that_speaks_https_goes_on_doing_so() -> None:
+    table = AgentTable()
+    table.apply(Agents([seen()]))
+    secure = structs.replace(offer(cpus=1.0), url="https://a.lan:5051/slave(1)")
+    assert not table.offered(secure)
+    table.apply(Agents([seen(state="draining")]))
+    assert table.url("a") == "https://a.lan:5051/slave(1)"
+    table.apply(Agents([seen(url="http://a:5055/slave(1)")]))
+    assert table.url("a") == "http://a:5055/slave(1)", "it was started anew, elsewhere"
 
 
 def test_gpus_are_counted_and_named_by_us() -> None:

@@ -154,6 +154,8 @@ def test_what_an_operator_should_notice() -> None:
         "✘ n1 is unreachable",
         "! not ours: pid 8812 (jupyter) 34.0G",
     ]
+    draining = Agent(id="a", host="n1", state="draining")
+    assert text(remarks(draining, gpu(util=3.0, note="a hint"), None, NOW)) == "◍ n1 is draining   a hint"
 
 
 def test_words_beside_a_machine() -> None:
@@ -163,6 +165,7 @@ def test_words_beside_a_machine() -> None:
     assert text(aside_of(Agent(id="a", gpus=tuple(held)), jobs)) == "7 8 9  ann bob"
     assert text(aside_of(Agent(id="a", gpus=(gpu(held=True),)), {})) == "other users"
     assert text(aside_of(Agent(id="a", gpus=(gpu(note="why"),)), {})) == "why"
+    assert text(aside_of(Agent(id="a", gpus=(gpu(note="a hint", util=3.0),)), {})) == ""
     assert text(aside_of(Agent(id="a", gpus=(gpu(strangers=(JUPYTER,)),)), {})).startswith("! not ours: pid 8812")
 
 

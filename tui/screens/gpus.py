@@ -325,7 +325,7 @@ def aside_of(agent: Agent, jobs: dict[int, Job]) -> list[Cell]:
         parts.append((f"{' '.join(map(str, here))}  {' '.join(owners)}", "dim"))
     elif any(gpu.held for gpu in agent.gpus):
         parts.append(("other users", "dim"))
-    notes = sorted({printable(gpu.note) for gpu in agent.gpus if gpu.note})
+    notes = sorted({printable(gpu.note) for gpu in agent.gpus if gpu.note and gpu.util is None})
     if notes and not parts:
         parts.append((notes[0], "dim"))
     return parts

@@ -86,6 +86,8 @@ class AgentTable:
     def offered(self, offer: MesosOffer) -> bool:
         """Take in what an offer says of an agent that the observer has not told yet. Return whether it is news."""
         if offer.agent in self._told:
+            if offer.url.startswith("https:"):
+                self._urls[offer.agent] = offer.url
             return False
         before = self._agents.get(offer.agent)
         total = _largest(before.total.vector if before else None, _room(offer))
@@ -126,7 +128,9 @@ class AgentTable:
 
     def _see(self, seen: SeenAgent) -> bool:
         self._told.add(seen.id)
-        if seen.url:
+        known = self._urls.get(seen.id, "")
+        # Only offers say that an agent speaks https.
+        if seen.url and not (known.startswith("https:") and _port(known) == _port(seen.url)):
             self._urls[seen.id] = seen.url
         before = self._agents.get(seen.id)
         count = seen.total[3]
@@ -205,6 +209,10 @@ def _largest(before: Vector | None, room: Vector) -> Vector:
         return room
     cpus, mem, disk, gpus, ports = (max(pair) for pair in zip(before, room, strict=True))
     return (cpus, mem, disk, gpus, ports)
+
+
+def _port(url: str) -> str:
+    return url.partition("//")[2].partition("/")[0].rpartition(":")[2]
 
 
 def _room(offer: MesosOffer) -> Vector:

@@ -34,6 +34,8 @@ ALIVE_S = 5.0
 MAX_SAMPLES = 300_000
 """Kept for a server that does not listen; what comes then is dropped."""
 _CONNECT_S = 10.0
+_PLAIN = {"Accept-Encoding": "identity"}
+"""To compress costs the master more than the network saves: all its frameworks wait meanwhile."""
 
 
 class Observer:
@@ -93,8 +95,8 @@ class Observer:
         # To agents no connection is kept: thousands, asked every ten seconds, would use up our file descriptors.
         to_agents = aiohttp.TCPConnector(limit=0, force_close=True)
         async with (
-            aiohttp.ClientSession(read_bufsize=1 << 20, timeout=timeout) as masters,
-            aiohttp.ClientSession(connector=to_agents, timeout=timeout) as agents,
+            aiohttp.ClientSession(read_bufsize=1 << 20, timeout=timeout, headers=_PLAIN) as masters,
+            aiohttp.ClientSession(connector=to_agents, timeout=timeout, headers=_PLAIN) as agents,
             asyncio.TaskGroup() as group,
         ):
             master = MasterHttp(masters, observe.master, headers)

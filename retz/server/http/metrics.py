@@ -107,11 +107,18 @@ def _agents(api: Api) -> Iterable[Metric]:
     agents = core.engine.agents()
     used = core.used()
     active = [("", {"agent": agent.id}, float(agent.state == "active")) for agent in agents]
-    yield Metric("retz_agent_active", "gauge", "1 if the engine can talk to the agent.", active)
+    yield Metric(
+        "retz_agent_active",
+        "gauge",
+        "1 if the agent takes jobs; 0 while it is unreachable, draining or deactivated.",
+        active,
+    )
     total = [sample for agent in agents for sample in _amounts(agent.id, agent.total)]
     yield Metric("retz_agent_resources_total", "gauge", "What an agent has; mem and disk in MiB.", total)
     held = [sample for agent in agents for sample in _amounts(agent.id, used.get(agent.id, Resources()))]
     yield Metric("retz_agent_resources_used", "gauge", "What running jobs hold of it; mem and disk in MiB.", held)
+    others = [sample for agent in agents for sample in _amounts(agent.id, agent.others)]
+    yield Metric("retz_agent_resources_others", "gauge", "What others of the same cluster hold of it.", others)
 
 
 def _amounts(agent: str, amount: Resources) -> Iterable[Sample]:
