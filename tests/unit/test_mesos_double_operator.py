@@ -41,11 +41,15 @@ class Stream:
         self._records = Records()
         self._ready: Iterator[bytes] = iter(())
         self.seen: list[Json] = []
+        self.offers: dict[str, Json] = {}
+        """The latest of each agent."""
 
     async def next(self) -> Json:
         while True:
             for record in self._ready:
                 self.seen.append(json.loads(record))
+                for offer in self.seen[-1].get("offers", {}).get("offers", ()):
+                    self.offers[offer["agent_id"]["value"]] = offer
                 return self.seen[-1]
             self._ready = self._records.feed(await anext(self._pieces))
 
@@ -95,27 +99,18 @@ class Client:
             assert reply.status == 202, await reply.text()
 
     async def launch(self, stream: Stream, task_id: str, command: str, agent: Agent, **more: Any) -> None:
-        """Use the next offer of this agent."""
-        found: list[Json] = []
-        offers: list[Json] = []
-
-        def has(content: Json) -> bool:
-            offers[:] = content["offers"]
-            found[:] = [each for each in offers if each["agent_id"]["value"] == agent.id]
-            return bool(found)
-
-        await stream.until("OFFERS", has)
-        others = [each["id"] for each in offers if each not in found]
-        if others:
-            await self.say("DECLINE", offer_ids=others, filters={"refuse_seconds": 0})
+        """Use an offer of this agent."""
+        while agent.id not in stream.offers:
+            await stream.until("OFFERS")
+        offer = stream.offers.pop(agent.id)
         resources = [
             {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}},
             {"name": "mem", "type": "SCALAR", "scalar": {"value": 32}},
         ]
-        ids = {"name": task_id, "task_id": {"value": task_id}, "agent_id": found[0]["agent_id"]}
+        ids = {"name": task_id, "task_id": {"value": task_id}, "agent_id": offer["agent_id"]}
         info = {**ids, "resources": resources, "command": {"shell": True, "value": command}, **more}
         operations = [{"type": "LAUNCH", "launch": {"task_infos": [info]}}]
-        await self.say("ACCEPT", offer_ids=[each["id"] for each in found], operations=operations)
+        await self.say("ACCEPT", offer_ids=[offer["id"]], operations=operations)
 
     async def follow(self, stream: Stream, state: str) -> Json:
         """Acknowledge until there is this state: its status."""
@@ -259,7 +254,6 @@ def test_slaves_show_what_is_used_and_offered() -> None:
         }
         assert found["used_resources"] == {"disk": 0.0, "mem": 32.0, "gpus": 0.0, "cpus": 0.1}
         assert found["used_resources_full"][0]["allocation_info"] == {"role": "team"}
-        await stream.until("OFFERS")
         other = (await client.get("/master/slaves"))["slaves"][1]
         assert other["offered_resources"] == {"disk": 4096.0, "mem": 2048.0, "gpus": 0.0, "cpus": 2.0}
         assert await client.get("/slaves?slave_id=none") == {"slaves": [], "recovered_slaves": []}
