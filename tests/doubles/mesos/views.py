@@ -53,8 +53,8 @@ def fixed(link: AgentLink) -> Fixed:
 
 
 def offered(offers: Iterable[OfferRecord]) -> list[Json]:
-    """All that is offered."""
-    return [each for offer in offers for each in offer.resources]
+    """All that is offered, added up."""
+    return added(each for offer in offers for each in offer.resources)
 
 
 def slave(master: MasterState, record: AgentRecord, full: bool) -> Json:
@@ -314,7 +314,7 @@ def v1_framework(master: MasterState, record: Framework) -> Json:
     parts = {
         "offers": [_v1_offer(each, links[each.agent_id]) for each in record.offers.values()],
         "allocated_resources": added(used(record)),
-        "offered_resources": added(offered(record.offers.values())),
+        "offered_resources": offered(record.offers.values()),
     }
     return {**told, **{name: value for name, value in parts.items() if value}, "offer_constraints": {}}
 
@@ -345,7 +345,8 @@ def added(resources: Iterable[Json]) -> list[Json]:
             value = round(old["scalar"]["value"] + each["scalar"]["value"], 3)
             sums[key] = {**old, "scalar": {"value": value}}
         elif "ranges" in each:
-            sums[key] = {**old, "ranges": {"range": [*old["ranges"]["range"], *each["ranges"]["range"]]}}
+            ranges = [*old["ranges"]["range"], *each["ranges"]["range"]]
+            sums[key] = {**old, "ranges": {"range": sorted(ranges, key=lambda part: int(part["begin"]))}}
     return list(sums.values())
 
 
