@@ -196,6 +196,28 @@ def test_a_master_killed_and_started_again(persistent: bool) -> None:
     play(scene, persistent=persistent)
 
 
+def test_a_result_that_nobody_acknowledged_outlives_the_master() -> None:
+    async def scene(cluster: Cluster) -> None:
+        scheduler = await subscribed(cluster, {**CAPABLE_INFO, "checkpoint": True})
+        offer = first_offer(cluster)
+        await scheduler.launch([offer.id], offer.agent_id, task("t-1", "false"))
+        for _ in range(2):
+            await scheduler.acknowledge(await scheduler.status())
+        end = await scheduler.status()
+        assert end["state"] == "TASK_FAILED"
+        await scheduler.close()
+        await cluster.fail_over()
+        assert cluster.states() == {"TASK_FAILED": 1}
+        again = await subscribed(cluster, {**CAPABLE_INFO, "checkpoint": True, "id": {"value": scheduler.id}})
+        assert await again.status() == end
+        await again.acknowledge(end)
+        assert cluster.framework().tasks == {}
+        assert cluster.unacknowledged() == []
+        await again.close()
+
+    play(scene)
+
+
 def test_a_master_that_recovers_says_503() -> None:
     async def scene(cluster: Cluster) -> None:
         cluster.timing.recovery = 1000.0

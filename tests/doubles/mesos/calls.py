@@ -185,9 +185,9 @@ class Calls(Membership):
             return
         task_id, uuid = acknowledge["task_id"]["value"], acknowledge["uuid"]
         task = record.tasks.get((framework.id, task_id))
-        if task is not None and task.unacknowledged == uuid:
+        if task is not None and task.status_uuid == uuid:
             task.unacknowledged = None
-            if task.status_uuid == uuid and task.status_state in TERMINAL:
+            if task.status_state in TERMINAL:
                 self.remove_task(framework, task)
         record.link.acknowledge(framework.id, task_id, uuid)
 
