@@ -22,7 +22,7 @@ AGENTS = (
 SCALE = 0.1
 """What a recorded second lasts: long enough for a process to start, short enough for a test."""
 
-SCALES: dict[str, float] = {"01": 0.02, "02b": 0.05, "05": 0.05, "05b": 0.05}
+SCALES: dict[str, float] = {"01": 0.02, **dict.fromkeys(("02b", "05", "05b", "07", "08", "08b", "12", "26"), 0.05)}
 """Recordings that need another one."""
 
 PINGS = {"17": 2.0, "18": 25.0, "19": 2.0, "26": 2.0}

@@ -334,7 +334,7 @@ SCENARIOS: dict[str, Scenario] = {
             (r"request on the stream connection", _call_on_stream),
             (r"^16\.033", _half_close),
         ),
-        skip=r"request on the stream connection$|x-protobuf|without Host",
+        skip=r"request on the stream connection$|x-protobuf",
     ),
     "28": Scenario(missing="the DEFAULT executor, which runs groups of tasks"),
     "21b": Scenario(growing=r"stdout&offset=", steps=((r"GET /files/read", _big),)),
