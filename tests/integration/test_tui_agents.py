@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from textual.pilot import Pilot
 
 from retz.config import ClientConfig
+from retz.model.resources import Resources
 from retz.model.user import User
 from tests.tui_frames import assert_golden, frame
 from tui.app import RetzApp
@@ -173,6 +174,22 @@ async def test_what_happens_to_machines_is_seen(eight: Site) -> None:
         await it.shows("7 agents   1 unreachable", "✘ unreachable", "n01 is unreachable: it takes no new jobs")
         await it.app.drill(AgentPage("agent-2", "n02"))
         await it.shows("agent agent-2 is not there (any more)")
+
+
+async def test_a_cluster_that_others_use_too(eight: Site) -> None:
+    agents = list(farm(8))
+    shared = replace(agents[0], others=Resources(32, 65_536), offered=Resources(8, 1024))
+    draining, kept = replace(agents[1], state="draining"), replace(agents[2], state="deactivated")
+    async with screen(eight) as it:
+        await it.press("3")
+        await it.shows("● active")
+        engine_of(eight).replace_agents([shared, draining, kept, *agents[3:]])
+        await eight.submit("x")
+        await it.shows(
+            "1 deactivated   1 draining", "◍ draining", "⊘ deactivated", "▒░░░", "others hold 32 cpus and 64.0G"
+        )
+        await it.press("enter")
+        await it.shows("on offer now: 8 cpus and 1.0G", "32 others'")
 
 
 async def test_no_machine_at_all(eight: Site) -> None:

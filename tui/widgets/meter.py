@@ -185,12 +185,13 @@ class Meters(Painted):
             return []
         kind, level = self._levels[y]
         words = in_words(kind, level)
-        length = max(SHORTEST, min(48, width - WORDS - 11))
+        longest = max(WORDS, *(width_of(in_words(*each)) for each in self._levels))
+        length = max(SHORTEST, min(48, width - longest - 11))
         return [(f" {fit(kind.title, 7)} ", "dim"), *bar(length, level), (f"  {words}", "")]
 
 
 WORDS = 46
-"""Cells of the longest of them."""
+"""Cells of the longest of them, unless others hold something too."""
 
 
 def in_words(kind: Kind, level: Level) -> str:
