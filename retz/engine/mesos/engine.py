@@ -79,7 +79,7 @@ class MesosEngine:
         self._book = MesosBook()
         self._demand = Demand()
         self._agents = AgentTable(telemetry=options.exporter is not None)
-        self._usage = UsageBook()
+        self._usage = UsageBook(options.sample_s)
         self._reconciler = Reconciler(lambda: random.uniform(0.0, IMPLICIT_JITTER_S))
         self._sandboxes = Sandboxes(principal=options.principal, secret=options.secret)
         self._driver = Child(
