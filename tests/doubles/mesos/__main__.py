@@ -96,8 +96,9 @@ def introduction(cluster: Cluster, exporter_port: int | None) -> str:
     if exporter_port is not None:
         lines += [
             "",
-            "To see GPUs at work, put this line into the server's configuration (-C FILE):",
-            f"  retz.gpu.exporter = http://{{host}}:{exporter_port}/metrics",
+            "To see GPUs at work, put this into the server's configuration (-C FILE):",
+            "  [retz.gpu]",
+            f'  exporter = "http://{{host}}:{exporter_port}/metrics"',
         ]
     return "\n".join(lines)
 
