@@ -14,6 +14,7 @@ from typing import NamedTuple
 from .executor import Executor
 from .model import TERMINAL, Framework, Json
 
+
 @cache
 def network_infos(ip: str) -> list[Json]:
     """NetworkInfos of a container without a network of its own; one object for all tasks."""
