@@ -1,0 +1,41 @@
+"""``retz-server`` whose Mesos engine does in a second what takes others a minute: for tests that break things often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retz.engine.mesos import demand, engine, process, reconciling, tracker
+from retz.server.main import main
+
+SHORTER = {
+    (tracker, "KILL_AGAIN_S"): 0.3,
+    (tracker, "ASK_AGAIN_S"): 0.5,
+    (tracker, "AGAIN_MOST_S"): 2.0,
+    (tracker, "TELL_AGAIN_S"): 1.0,
+    (tracker, "RESULT_WAIT_S"): 2.0,
+    (tracker, "SETTLE_S"): 0.5,
+    (reconciling, "BATCH_WAIT_S"): 0.2,
+    (reconciling, "AGAIN_S"): 0.2,
+    (reconciling, "AGAIN_MOST_S"): 1.0,
+    (reconciling, "IMPLICIT_EVERY_S"): 2.0,
+    (engine, "IMPLICIT_JITTER_S"): 0.5,
+    (engine, "TICK_S"): 0.1,
+    (demand, "LINGER_S"): 0.2,
+    (process, "FIRST_PAUSE_S"): 0.05,
+    (process, "LONGEST_PAUSE_S"): 0.2,
+}
+
+
+class HurriedChild(process.Child):
+    """Starts the driver that waits less between its attempts."""
+
+    def __init__(self, name: str, module: str, *args: Any, **more: Any) -> None:
+        super().__init__(name, "tests.doubles.hurried_driver" if module == "driver" else module, *args, **more)
+
+
+if __name__ == "__main__":
+    for (module, name), value in SHORTER.items():
+        assert hasattr(module, name), f"{module.__name__} has no {name} any more"
+        setattr(module, name, value)
+    engine.Child = HurriedChild  # type: ignore[attr-defined]
+    main()
