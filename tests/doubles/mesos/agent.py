@@ -227,6 +227,8 @@ class Agent:
             self._register()
 
     def _register(self) -> None:
+        if not self._recovered:
+            return
         self._cancel_attempt()
         if self.master is None or not self.connected or self.removed:
             return

@@ -179,7 +179,7 @@ class Stream(Answer):
         """Send bytes as they are."""
         if self._held is not None:
             self._held.append(data)
-        elif self.transport is not None:
+        elif self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 
     def hold(self) -> None:
