@@ -311,9 +311,10 @@ class Dispatcher:
         self.plan_soon()  # for what came while nobody could plan
 
     def _believe(self, plan: Sequence[Placement]) -> None:
-        """Launch what of a plan still holds; what of it does not, the next pass sees to."""
+        """Launch what of a plan still holds; what of it does not, and what is left over, the next pass sees to."""
         if plan:
             self._place(self._scheduler.check(plan, len(self.ledger.running)))
+        if plan or self._engine.shared:
             self.plan_soon()
 
     def _place(self, placements: Sequence[Placement]) -> None:

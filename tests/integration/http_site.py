@@ -27,6 +27,7 @@ from retz.server.http import build_runner
 from retz.store.aggregates import AggregateStore
 from retz.store.archive import Archive
 from retz.store.database import Change, Database, StoreOptions
+from retz.store.files import FileLayer
 
 ANN = User(key="ann", secret="ann's secret", created=1.0)
 BOB = User(key="bob", secret="bob's secret", created=1.0)
@@ -259,11 +260,16 @@ class Site:
 
 @asynccontextmanager
 async def running_site(
-    directory: Path, options: dict[str, object] | None = None, engine: PuppetEngine | None = None, **store: Any
+    directory: Path,
+    options: dict[str, object] | None = None,
+    engine: Any = None,
+    scheduler: Scheduler | None = None,
+    files: FileLayer | None = None,
+    **store: Any,
 ) -> AsyncIterator[Site]:
-    """A server with users ann, bob and root (an admin)."""
+    """A server with users ann, bob and root (an admin), and any engine; a puppet, if none is given."""
     config = load_server({"retz.data-dir": str(directory), **(options or {})})
-    with Database.open(directory, options=StoreOptions(**store)) as db:
+    with Database.open(directory, files=files, options=StoreOptions(**store)) as db:
         db.attach(asyncio.get_running_loop())
         await db.apply([Change("users", user.key, user) for user in (ANN, BOB, ROOT)])
         archive = Archive.open(directory / "archive")
@@ -272,17 +278,19 @@ async def running_site(
             db=db,
             archive=archive,
             aggregates=AggregateStore(directory / "aggregates"),
-            scheduler=Scheduler(),
+            scheduler=Scheduler() if scheduler is None else scheduler,
             engine=engine,
             config=config,
         )
         await core.start()
         runner = build_runner(core)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        async with aiohttp.ClientSession(auto_decompress=False) as session:
-            yield Site(core, engine, runner, session)
-        await runner.cleanup()
-        await core.stop()
-        archive.close()
+        try:
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            async with aiohttp.ClientSession(auto_decompress=False) as session:
+                yield Site(core, engine, runner, session)
+        finally:
+            await runner.cleanup()
+            await core.stop()
+            archive.close()

@@ -99,8 +99,8 @@ def test_results_in_messages(message: str, expected: tuple[int | None, int | Non
             Verdict(
                 "ended",
                 reason="fetch",
-                message="Failed to fetch all URIs for container 'c': exited with status 1 "
-                "(stderr in its sandbox says which and why)",
+                message="not all files of its application could be fetched: "
+                "stderr in its sandbox says which, and why",
             ),
         ),
         (
@@ -111,7 +111,12 @@ def test_results_in_messages(message: str, expected: tuple[int | None, int | Non
                 "Failed to launch container: Unsupported container image type: DOCKER",
                 "u",
             ),
-            Verdict("ended", reason="image", message="Unsupported container image type: DOCKER"),
+            Verdict(
+                "ended",
+                reason="image",
+                message="agent S1 takes no images: its operator must start it with --image_providers "
+                "(Unsupported container image type: DOCKER)",
+            ),
         ),
         (
             status("FAILED", "AGENT", "CONTAINER_LAUNCH_FAILED", "Failed to launch container: no namespaces", "u"),

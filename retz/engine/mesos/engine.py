@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from retz.engine.base import Assignment, FileEntry, FileReader, FilesUnavailable, KnownTask, Listener, Task
+from retz.engine.base import Assignment, FileEntry, FileReader, FilesUnavailable, KnownTask, Listener, Task, Update
 from retz.model.agent import Agent, Offer
 from retz.model.job import Usage
 from retz.model.resources import Resources
@@ -409,11 +409,16 @@ class MesosEngine:
             self._tick_soon()
         if outcome.updates:
             self._listener.updates(
-                [
-                    update if update.kind == "started" else replace(update, usage=self._usage.end(update.task))
-                    for update in outcome.updates
-                ]
+                [update if update.kind == "started" else self._complete(update) for update in outcome.updates]
             )
+
+    def _complete(self, update: Update) -> Update:
+        """With what it used, and with the host instead of an id that tells nobody anything."""
+        message, agent_id = update.message, self._tracker.agent_of(update.task)
+        agent = self._agents.get(agent_id) if agent_id else None
+        if message and agent is not None:
+            message = message.replace(f"agent {agent.id}", f"agent {agent.host}")
+        return replace(update, usage=self._usage.end(update.task), message=message)
 
     def kill(self, task_id: str, grace_s: float) -> None:
         """KILL, repeated until Mesos confirms. The grace is the one the task was launched with: Mesos keeps to that."""

@@ -228,7 +228,11 @@ def _failed(status: Status, _asked: bool) -> Verdict:
 def _launch_failed(status: Status) -> Verdict:
     text = _first_line(status.message).removeprefix("Failed to launch container: ")
     if "fetch all URIs" in text:
-        return Verdict("ended", reason="fetch", message=f"{text} (stderr in its sandbox says which and why)")
+        message = "not all files of its application could be fetched: stderr in its sandbox says which, and why"
+        return Verdict("ended", reason="fetch", message=message)
+    if "Unsupported container image" in text:
+        message = f"agent {status.agent} takes no images: its operator must start it with --image_providers ({text})"
+        return Verdict("ended", reason="image", message=message)
     return Verdict("ended", reason="image" if _IMAGE.search(text) else "start", message=text)
 
 
