@@ -9,7 +9,6 @@ import time
 import uuid
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 
@@ -221,8 +220,3 @@ def _realm(path: str, method: str) -> str:
     if path == "/api/v1/scheduler":
         return "mesos-master-scheduler"
     return "mesos-master-readonly" if method in ("GET", "HEAD") else "mesos-master-readwrite"
-
-
-def calls_of(master: Master, kind: str) -> list[Any]:
-    """The bodies of the calls of one type, oldest first."""
-    return [each.body for each in master.calls if each.type == kind]
