@@ -123,6 +123,8 @@ class MesosEngine:
         self._early: list[wire.MesosOffer] = []
         """Offers that came before the framework id was on disk."""
         self._master = ""
+        self._subscription = False
+        """The driver has one; ``_connected``: and the framework id is on disk."""
         self._connected = False
         self._superseded = False
         self._stopping = False
@@ -203,6 +205,7 @@ class MesosEngine:
 
     def _subscribed(self, message: wire.Subscribed) -> None:
         self._master = message.master
+        self._subscription = True
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None
@@ -226,7 +229,8 @@ class MesosEngine:
             self._driver.send(self._connect())
         else:
             log.info("registered with Mesos as framework %s", framework_id)
-            self._begin()
+            if self._subscription:  # it may have been lost meanwhile
+                self._begin()
 
     def _begin(self) -> None:
         log.info("subscribed to the Mesos master %s as %s", self._master, self._registration.id)
@@ -247,7 +251,7 @@ class MesosEngine:
             return
         if self._connected:
             self._lost_at = self._clock()
-        self._connected = False
+        self._subscription = self._connected = False
         self._early.clear()
         self._tracker.disconnected()
         self._reconciler.stop()
@@ -368,7 +372,7 @@ class MesosEngine:
         if bundles:
             ids = [part for bundle in bundles for part in bundle.ids]
             self._driver.send(wire.Decline(ids, self._options.refuse_s))
-            self._demand.declined(self._clock(), self._options.refuse_s)
+            self._demand.declined()
 
     def revive(self) -> None:
         """REVIVE, at once or as soon as it is allowed again."""
