@@ -16,7 +16,7 @@ def test_nothing_to_clear_nothing_to_send() -> None:
 
 def test_a_filter_is_cleared_at_once_and_only_once() -> None:
     demand = Demand()
-    demand.declined(10.0, 300.0)
+    demand.declined()
     demand.revive()
     assert demand.due_revive(11.0)
     demand.revive()
@@ -25,22 +25,14 @@ def test_a_filter_is_cleared_at_once_and_only_once() -> None:
 
 def test_revives_keep_their_distance() -> None:
     demand = Demand()
-    demand.declined(10.0, 300.0)
+    demand.declined()
     demand.revive()
     assert demand.due_revive(10.0)
-    demand.declined(10.0, 300.0)
+    demand.declined()
     demand.revive()
     assert not demand.due_revive(10.0 + REVIVE_EVERY_S / 2)
     assert demand.next_look(10.0) == pytest.approx(REVIVE_EVERY_S)
     assert demand.due_revive(10.001 + REVIVE_EVERY_S)
-
-
-def test_a_filter_that_ran_out_needs_no_revive() -> None:
-    demand = Demand()
-    demand.declined(10.0, 5.0)
-    demand.revive()
-    assert not demand.due_revive(15.0)
-    assert demand.next_look(15.0) is None
 
 
 def test_an_idle_queue_suppresses_after_a_while() -> None:

@@ -13,12 +13,12 @@ class Demand:
     """Remembers what the master thinks that we want. Times are of a monotonic clock.
 
     A declined offer is filtered for a while; a REVIVE clears filters and suppression. So it is only worth sending
-    when one of them is in force.
+    when one of them may be in force. When a filter has run out is the master's business: its clock is not ours.
     """
 
     def __init__(self) -> None:
         self._suppressed = False
-        self._filtered_until = 0.0
+        self._filtered = False
         self._wanted = False
         self._revived_at = -REVIVE_EVERY_S
         self._idle_since: float | None = None
@@ -26,12 +26,12 @@ class Demand:
     def connected(self) -> None:
         """A subscription begins without filters, and not suppressed."""
         self._suppressed = False
-        self._filtered_until = 0.0
+        self._filtered = False
         self._wanted = False
 
-    def declined(self, now: float, refuse_s: float) -> None:
-        """Something was declined for so long."""
-        self._filtered_until = max(self._filtered_until, now + refuse_s)
+    def declined(self) -> None:
+        """Something was declined for a while."""
+        self._filtered = True
 
     def revive(self) -> None:
         """Offers are wanted that may have been declined."""
@@ -48,13 +48,13 @@ class Demand:
         """Whether to send REVIVE now; it counts as sent then."""
         if not self._wanted:
             return False
-        if not self._suppressed and now >= self._filtered_until:
+        if not self._suppressed and not self._filtered:
             self._wanted = False  # everything that is free comes by itself
             return False
         if now - self._revived_at < REVIVE_EVERY_S:
             return False
-        self._wanted = self._suppressed = False
-        self._filtered_until, self._revived_at = 0.0, now
+        self._wanted = self._suppressed = self._filtered = False
+        self._revived_at = now
         return True
 
     def due_suppress(self, now: float) -> bool:
