@@ -28,7 +28,7 @@ SCALES: dict[str, float] = {"01": 0.02, **dict.fromkeys(("02b", "05", "05b", "07
 PINGS = {"17": 2.0, "18": 25.0, "19": 2.0, "26": 2.0}
 """Ping timeouts the masters were run with, by the first part of the recording's name; else it is 75 s."""
 
-_OPTIONS: dict[str, dict[str, float]] = {"23": {"offer_timeout": 3.0}, "25": {"allocation_interval": 0.8}}
+_OPTIONS: dict[str, dict[str, float]] = {"23": {"offer_timeout": 3.0}}
 """More options of masters, by the recording's name."""
 
 _SCALED = ("allocation_interval", "heartbeat", "update_retry", "executor_linger", "agent_recovery", "kill_grace")
@@ -124,10 +124,11 @@ class DoubleCluster(Cluster):
         for master in self.double.masters:
             master.leader = None
 
-    async def put_file(self, name: str, content: str) -> str:
-        path = Path(self.work_dir).parent / name
-        path.write_text(content)
-        return path.as_uri()
+    async def authenticates(self) -> None:
+        assert self.double.master.credentials is not None
+
+    async def rescinds(self) -> None:
+        assert self.double.timing.offer_timeout is not None
 
 
 @asynccontextmanager

@@ -67,6 +67,14 @@ async def _lose_leader(replay: Replay) -> None:
     await _cluster(replay).lose_leader()
 
 
+async def _authenticates(replay: Replay) -> None:
+    await _cluster(replay).authenticates()
+
+
+async def _rescinds(replay: Replay) -> None:
+    await _cluster(replay).rescinds()
+
+
 async def _half_close(replay: Replay) -> None:
     replay.streams["S"][-1].writer.write_eof()
 
@@ -79,12 +87,6 @@ async def _call_on_stream(replay: Replay) -> None:
     await replay.ended(stream)
     if "HTTP/1.1 202 Accepted" not in str(stream.end):
         replay.problem(f"the stream ended so: {stream.end}")
-
-
-async def _put_file(replay: Replay) -> None:
-    """The file that t-env fetches ([21])."""
-    uri = await _cluster(replay).put_file("fetchme.txt", "fetched content\n")
-    replay.rewrite(lambda raw: raw.replace(b"file:///var/lib/mesos-x/run/fetchme.txt", uri.encode()))
 
 
 # What was running before an operator asked
@@ -319,14 +321,18 @@ SCENARIOS: dict[str, Scenario] = {
             (r"^4\.583", _agent_1_back),
         ),
     ),
-    "21": Scenario(steps=((r"ACCEPT\(LAUNCH t-env", _put_file),), shaped="std(?:out|err) of t-env|stderr of"),
-    "24": Scenario(free_offers=True),
+    "21": Scenario(
+        edits=(("file:///var/lib/mesos-x/run/fetchme.txt", "file:///etc/hosts"), ("cat fetchme.txt", "cat hosts")),
+        shaped="std(?:out|err) of t-env|stderr of",
+    ),
+    "24": Scenario(free_offers=True, steps=((r"SUBSCRIBE without credentials", _authenticates),)),
     "25": Scenario(
+        crumbs=True,
         edits=(
-            ("echo hi", "sleep 2; echo hi"),
-            ("exit 3", "sleep 2; exit 3"),
-            ("sleep 100", "trap 'sleep 3; trap - TERM; kill $$' TERM; sleep 100 & wait"),
-        )
+            ("echo hi", "sleep .3; echo hi"),
+            ("exit 3", "sleep .3; exit 3"),
+            ("sleep 100", "trap 'sleep .3; trap - TERM; kill $$' TERM; sleep 100 & wait"),
+        ),
     ),
     "26b": Scenario(steps=((r"GET /redirect on 5070", _lose_leader),)),
     "27": Scenario(
@@ -336,6 +342,7 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         skip=r"request on the stream connection$|x-protobuf",
     ),
+    "23": Scenario(steps=((r"S request SUBSCRIBE", _rescinds),)),
     "28": Scenario(missing="the DEFAULT executor, which runs groups of tasks"),
     "21b": Scenario(growing=r"stdout&offset=", steps=((r"GET /files/read", _big),)),
     "26": Scenario(

@@ -81,9 +81,13 @@ class Cluster:
         """ZooKeeper is lost: the leader exits, the others know of none."""
         raise NotPossible("the masters of a real cluster are left alone")
 
-    async def put_file(self, name: str, content: str) -> str:
-        """Put a file where agents can fetch it: its URI."""
-        raise NotPossible("no file is put on the agents of a real cluster")
+    async def authenticates(self) -> None:
+        """The master asks for the credentials of the recording."""
+        raise NotPossible("a real cluster asks for other credentials, or for none")
+
+    async def rescinds(self) -> None:
+        """Offers are taken back after 3 s."""
+        raise NotPossible("a real cluster rarely runs with --offer_timeout=3secs")
 
 
 class RealCluster(Cluster):
