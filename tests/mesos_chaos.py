@@ -375,7 +375,7 @@ class Chaos:
         if (process := self.family().get(name)) is not None:
             self._stopped.append(process)
             _signal(process, signal.SIGSTOP)
-            self._later(0.8, lambda: _signal(process, signal.SIGCONT))
+            self._later(self._dice.choice([0.8, 3.0]), lambda: _signal(process, signal.SIGCONT))
 
     # -- masters -------------------------------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ class Agent(Struct, frozen=True, kw_only=True, omit_defaults=True):
         id: The engine's id for it, stable over restarts of the server.
         host: Host name, for people.
         total: Everything it offers to Retz when idle.
+        guessed: ``total`` is only what was seen free so far; it may have more.
         state: ``active``; ``unreachable`` while the engine cannot talk to it; ``draining``: it shall run nothing soon;
             ``deactivated``: an operator keeps it from getting tasks.
         others: Held by other users of the same machines, other frameworks of a cluster.
@@ -66,6 +67,7 @@ class Agent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: AgentState = "active"
     others: Resources = Resources()
     offered: Resources = Resources()
+    guessed: bool = False
 
 
 class Offer(Struct, frozen=True, kw_only=True):

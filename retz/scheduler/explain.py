@@ -185,7 +185,7 @@ class Explainer:
         matching = [machine for machine in self._machines if constraint.matches(machine.agent.attributes)]
         if not matching:
             return _Finding("never", self._unmatched(constraint))
-        able = [machine for machine in matching if fits(need, machine.total)]
+        able = [machine for machine in matching if machine.agent.guessed or fits(need, machine.total)]
         if not able:
             return _Finding("never", _too_large(need, constraint, [machine.total for machine in matching]))
         reached = [machine.free for machine in able if machine.agent.state == "active"]

@@ -195,8 +195,8 @@ class Admission:
             if limit and getattr(resources, name) > limit:
                 asked = _amount(name, getattr(resources, name))
                 raise _Invalid(f"resources.{name}", f"{asked} is above this server's limit of {_amount(name, limit)}")
-        if not agents or any(fits(resources.vector, agent.total.vector) for agent in agents):
-            return
+        if not agents or any(agent.guessed or fits(resources.vector, agent.total.vector) for agent in agents):
+            return  # what cannot be known yet is no reason to refuse
         for name in RESOURCE_NAMES:
             most = max(getattr(agent.total, name) for agent in agents)
             if getattr(resources, name) > most:
@@ -209,7 +209,7 @@ class Admission:
 
 def _default_mem(cpus: float, agents: Sequence[Agent]) -> int:
     """The largest agent's memory per cpu, times the cpus asked for, so that cpus run out before memory does."""
-    if not agents:
+    if not agents or any(agent.guessed for agent in agents):
         return 512
     largest = max(agents, key=lambda agent: agent.total.mem)
     if largest.total.cpus <= 0:

@@ -26,11 +26,16 @@ SHORTER = {
 }
 
 
+DRIVER_SILENCE_S = 2.0
+
+
 class HurriedChild(process.Child):
-    """Starts the driver that waits less between its attempts."""
+    """Starts the driver that waits less between its attempts, and gives it up sooner."""
 
     def __init__(self, name: str, module: str, *args: Any, **more: Any) -> None:
-        super().__init__(name, "tests.doubles.hurried_driver" if module == "driver" else module, *args, **more)
+        if module == "driver":
+            module, more["silence_s"] = "tests.doubles.hurried_driver", DRIVER_SILENCE_S
+        super().__init__(name, module, *args, **more)
 
 
 if __name__ == "__main__":

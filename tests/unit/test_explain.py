@@ -130,6 +130,12 @@ def test_too_large_only_for_the_agents_it_asks_for() -> None:
     assert answer.summary == "would never fit: needs 4 cpus, the largest agent with rack=r2 has 2"
 
 
+def test_what_an_agent_has_is_not_known_yet() -> None:
+    half = agent("a", cpus=0.5, guessed=True)
+    answer = ask(job(cpus=4), [half], {"a": half.total})
+    assert (answer.blocked_by, answer.summary) == ("room", "needs 4 cpus, 0.5 free")
+
+
 def test_no_single_agent_is_large_enough() -> None:
     agents = [agent("a", cpus=64, mem=GIB), agent("b", cpus=2, mem=64 * GIB)]
     answer = ask(job(cpus=4, mem=2 * GIB), agents, {})

@@ -84,11 +84,11 @@ def test_offers_tell_of_agents_that_the_observer_has_not_seen() -> None:
     assert not table.offered(offer(cpus=1.0, mem=64.0)), "a smaller offer is no news"
     assert table.offered(offer(cpus=1.0, mem=1024.0, ports=3))
     (agent,) = table.agents()
-    assert agent.total == Resources(2.0, 1024, 0, 2, 3)
+    assert agent.total == Resources(2.0, 1024, 0, 2, 3) and agent.guessed
     assert (table.slots("a"), table.url("a")) == (("a/gpu0", "a/gpu1"), "http://a:5051/slave(1)")
     table.apply(Agents([seen()]))
     assert not table.offered(offer(cpus=64.0)), "the observer knows better"
-    assert table.agents()[0].total.cpus == 8.0
+    assert table.agents()[0].total.cpus == 8.0 and not table.agents()[0].guessed
     table.apply(AgentsGone(["a"]))
     assert table.offered(offer(cpus=1.0))
 

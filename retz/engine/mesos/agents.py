@@ -97,6 +97,7 @@ class AgentTable:
             total=from_vector(total),
             attributes=offer.attributes,
             gpus=before.gpus if before and len(before.gpus) == total[3] else self._gpus(offer.agent, total[3], ()),
+            guessed=True,
         )
         self._urls[offer.agent] = offer.url
         if after == before:
