@@ -407,7 +407,7 @@ async def test_gpus_with_an_exporter() -> None:
             await server.until(lambda: gpus()[0].util == 87)
             assert (gpus()[0].idle_since, gpus()[1].idle_since) == (None, idle_since)
             exporter.vanish()
-            await server.until(lambda: "the GPU exporter does not answer" in gpus()[0].note)
+            await server.until(lambda: "does not answer" in gpus()[0].note)
             assert gpus()[0].util is None
             await exporter.listen("127.0.0.1", port)
             await server.until(lambda: gpus()[0].util == 87)

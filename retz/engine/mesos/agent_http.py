@@ -12,6 +12,8 @@ from yarl import URL
 
 from retz.engine.base import FilesUnavailable
 
+from .failures import words_of
+
 TIMEOUT_S = 10.0
 REQUESTS = 32
 """At a time to one agent; more wait. Agents do not wait for each other."""
@@ -107,7 +109,7 @@ class AgentHttp:
         except aiohttp.InvalidURL:
             raise FilesUnavailable(f"agent {name!r} has no address that can be asked", waiting_helps=False) from None
         except (aiohttp.ClientError, OSError) as error:
-            why = str(error) or type(error).__name__
+            why = words_of(error)
             raise FilesUnavailable(
                 f"agent {name}, which has the files, cannot be reached ({why}); they can be read once it is back"
             ) from None

@@ -21,6 +21,7 @@ import msgspec
 
 from . import measuring, wire
 from .agent_book import AgentBook
+from .failures import words_of
 from .master_http import MasterHttp, credentials
 from .operator_stream import FAILURES, OperatorStream
 from .rounds import Rounds
@@ -114,7 +115,7 @@ class Observer:
                 try:
                     body = await measuring.fetch(agents, url, {}, measuring.MAX_METRICS, "the GPU exporter")
                 except FAILURES as error:
-                    self._hear(Telemetry(agent_id, [], f"the GPU exporter does not answer: {_text(error)}"))
+                    self._hear(Telemetry(agent_id, [], f"the GPU exporter at {url} does not answer: {words_of(error)}"))
                     raise
                 self._hear(Telemetry(agent_id, measuring.gpus(body)))
 
@@ -144,10 +145,6 @@ class Observer:
         if self._telemetry.get(telemetry.agent) != telemetry:
             self._telemetry[telemetry.agent] = telemetry
             self._telemetry_news[telemetry.agent] = None
-
-
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 def _host(host: str) -> str:

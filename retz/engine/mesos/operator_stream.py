@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 
 from .agent_book import AgentBook
+from .failures import words_of
 from .master_http import MasterHttp, Refused
 from .operator_api import Event, decode_agents, decode_event
 
@@ -51,7 +52,7 @@ class Records:
                 end = buffer.find(b"\n", at, at + _MAX_LENGTH_DIGITS)
                 if end < 0:
                     break
-                self._length, at = _length(buffer[at:end]), end + 1
+                self._length, at = _length(bytes(buffer[at:end])), end + 1
             if len(buffer) - at < self._length:
                 break
             records.append(bytes(memoryview(buffer)[at : at + self._length]))
@@ -95,7 +96,7 @@ class OperatorStream:
                 await self._follow()
                 why, lasting = "the stream ended", False
             except FAILURES as error:
-                why, lasting = str(error) or type(error).__name__, isinstance(error, Refused) and error.lasting
+                why, lasting = words_of(error), isinstance(error, Refused) and error.lasting
             failures = 1 if self._subscribed else failures + 1
             _log.info("the Mesos master's events ended: %s", why)
             if lasting or failures > 1:  # a change of masters is no trouble
@@ -112,7 +113,7 @@ class OperatorStream:
             try:
                 await self._poll()
             except FAILURES as error:
-                _log.info("cannot ask the Mesos master for its agents: %s", str(error) or type(error).__name__)
+                _log.info("cannot ask the Mesos master for its agents: %s", words_of(error))
 
     # -- the stream
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+from .failures import words_of
 from .operator_stream import FAILURES
 
 AT_A_TIME = 80
@@ -89,7 +90,8 @@ class Rounds:
                 await self._ask(key, url)
             self._failures.pop(key, None)
         except FAILURES as error:
-            self._why = str(error) or f"no answer within {self._timeout_s:g} s"
+            late = isinstance(error, TimeoutError) and not str(error)
+            self._why = f"no answer within {self._timeout_s:g} s" if late else words_of(error)
             self._failures[key] = failures + 1
             self._skip[key] = min(MAX_SKIPPED, 2**failures - 1)
         finally:
