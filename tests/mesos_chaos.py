@@ -322,6 +322,13 @@ class Chaos:
             self._changing.result()
         self._cluster.do(Cluster.calm_updates)
 
+    def ask_where(self) -> None:
+        """Server and driver write to their log where they are."""
+        for name, process in self.family().items():
+            if name in ("server", "driver"):
+                _signal(process, signal.SIGUSR1)
+                time.sleep(0.5)  # for a person to read; nothing depends on it
+
     def close(self) -> None:
         """Let nothing stay stopped, whatever became of the test."""
         for process in self._stopped:

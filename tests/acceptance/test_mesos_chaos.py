@@ -143,6 +143,14 @@ def _storm(stage: Stage, cycles: int, prefix: str = "") -> None:
     print(f"{len(stage.promises.jobs)} jobs, {len(stage.promises.killed)} killed; {dict(stage.chaos.done)}")
 
 
+def _present(cluster: Cluster) -> str:
+    """What is worth knowing of a cluster that does not come to rest."""
+    lines = [f"calls to {master.address}: {Counter(call.type for call in master.calls)}" for master in cluster.masters]
+    lines += [f"{call.at} {call.body}"[:300] for call in cluster.calls[-60:]]
+    lines += [f"{agent.id} {agent.__dict__}"[:600] for agent in cluster.agents if agent.id not in cluster.master.agents]
+    return "\n".join(lines)
+
+
 class Audit:
     """What must hold when everything is mended and has settled."""
 
@@ -163,7 +171,8 @@ class Audit:
         self.stage.chaos.family()
         self.wire.close()
         assert self.stage.server.stop() == 0
-        assert "Traceback" not in self.stage.server.log(), self.stage.server.log()
+        _, fault, what = self.stage.server.log().partition("Traceback")
+        assert not fault, what[:5000]
         self._no_process_is_left()
         self._the_store_is_sound()
 
@@ -174,6 +183,9 @@ class Audit:
         deadline = time.monotonic() + PATIENCE_S
         while (why := self._unsettled()) and time.monotonic() < deadline:
             time.sleep(0.1)
+        if why:
+            self.stage.chaos.ask_where()
+            print(self.stage.cluster.do(_present))
         assert not why, f"it does not settle: {why}\n{self.stage.server.log()[-6000:]}"
         self._nothing_is_held_by_two()
 

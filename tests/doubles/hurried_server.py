@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import signal
 from typing import Any
 
 from retz.engine.mesos import demand, engine, process, reconciling, tracker
@@ -39,6 +41,7 @@ class HurriedChild(process.Child):
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)
     for (module, name), value in SHORTER.items():
         assert hasattr(module, name), f"{module.__name__} has no {name} any more"
         setattr(module, name, value)
