@@ -22,13 +22,17 @@ AGENTS = (
 SCALE = 0.1
 """What a recorded second lasts: long enough for a process to start, short enough for a test."""
 
-SCALES: dict[str, float] = {"01": 0.02, **dict.fromkeys(("02b", "05", "05b", "07", "08", "08b", "12", "26"), 0.05)}
+SCALES: dict[str, float] = {"01": 0.02, **dict.fromkeys(("02b", "05", "05b", "07", "08", "08b", "26"), 0.05)}
 """Recordings that need another one."""
 
 PINGS = {"17": 2.0, "18": 25.0, "19": 2.0, "26": 2.0}
 """Ping timeouts the masters were run with, by the first part of the recording's name; else it is 75 s."""
 
-_OPTIONS: dict[str, dict[str, float]] = {"23": {"offer_timeout": 3.0}}
+_OPTIONS: dict[str, dict[str, float]] = {
+    "23": {"offer_timeout": 3.0},
+    "04c": {"executor_start": 0.3},
+    "25": {"kill_grace": 3.0},
+}
 """More options of masters, by the recording's name."""
 
 _SCALED = ("allocation_interval", "heartbeat", "update_retry", "executor_linger", "agent_recovery", "kill_grace")

@@ -272,6 +272,7 @@ SCENARIOS: dict[str, Scenario] = {
     "09": Scenario(
         steps=((r"S chunk OFFERS", _learn_split), (r"^11\.876", _end_framework), (r"^14\.005", _end_framework))
     ),
+    "12": Scenario(edits=(("sleep 3", "sleep 3.8"),)),
     "12b": Scenario(patience=8.0),
     "13": Scenario(free_offers=True),
     "11": Scenario(history=True),
@@ -282,12 +283,12 @@ SCENARIOS: dict[str, Scenario] = {
         steps=((r"GET /health", _sandbox), (r"the task is terminal", _end_sandbox)),
         shaped=r"read stderr|environment of the task",
     ),
-    "17": Scenario(steps=_AGENT_KILLED, patience=60),
-    "17b": Scenario(steps=_AGENT_KILLED, patience=60),
-    "17c": Scenario(steps=_AGENT_KILLED, patience=60),
-    "17d": Scenario(steps=_AGENT_KILLED, patience=60),
-    "18": Scenario(steps=_AGENT_KILLED, patience=60),
-    "18b": Scenario(steps=_AGENT_KILLED, patience=60),
+    "17": Scenario(steps=_AGENT_KILLED, patience=60, edits=(("sleep 4;", "sleep 6;"),)),
+    "17b": Scenario(steps=_AGENT_KILLED, patience=60, edits=(("sleep 4;", "sleep 6;"),)),
+    "17c": Scenario(steps=_AGENT_KILLED, patience=60, edits=(("sleep 4;", "sleep 6;"),)),
+    "17d": Scenario(steps=_AGENT_KILLED, patience=60, edits=(("sleep 4;", "sleep 6;"),)),
+    "18": Scenario(steps=_AGENT_KILLED, patience=60, edits=(("sleep 3;", "sleep 4.5;"),)),
+    "18b": Scenario(steps=_AGENT_KILLED, patience=60, edits=(("sleep 3;", "sleep 4.5;"),)),
     "18c": Scenario(steps=((r"^1\.230 ", _stop_agent), (r"started again", _start_agent))),
     "19": Scenario(
         patience=60,
@@ -347,6 +348,7 @@ SCENARIOS: dict[str, Scenario] = {
     "21b": Scenario(growing=r"stdout&offset=", steps=((r"GET /files/read", _big),)),
     "26": Scenario(
         patience=60,
+        edits=(("sleep 6", "sleep 9"),),
         steps=(
             (r"leader 5050 SIGKILLed", _kill_leader),
             (r"^12\.544", _elect),
