@@ -128,10 +128,13 @@ class Load(threading.Thread):
         self.join()
         if self.failure is not None:
             raise self.failure
+        wire = Wire(self._server.uri, *self._credentials)
         if self._pending is not None:
-            wire = Wire(self._server.uri, *self._credentials)
             self._submit(wire)
-            wire.close()
+        for job in self._promises.long():
+            if job in self._promises.asked:  # nobody knows whether that kill arrived
+                self._kill(wire, job)
+        wire.close()
 
     def _talk(self) -> None:
         wire = Wire(self._server.uri, *self._credentials)
@@ -190,7 +193,7 @@ class Load(threading.Thread):
         self._promises.asked.add(job)
         status, answer = wire.call("DELETE", f"/api/v2/jobs/{job}")
         assert status in (202, 409), answer
-        if status == 202:
+        if status == 202 or is_long(self._promises.jobs[job]):  # only a kill can have ended those
             self._promises.killed.add(job)
 
 
@@ -250,9 +253,10 @@ def launches(cluster: Cluster) -> Counter[str]:
     )
 
 
-def acknowledged(cluster: Cluster) -> set[str]:
-    """The uuids that the framework acknowledged."""
-    return {body["acknowledge"]["uuid"] for body in cluster.bodies("ACKNOWLEDGE")}
+def acknowledged(cluster: Cluster) -> dict[str, float]:
+    """The uuids that the framework acknowledged, and when it did so first."""
+    calls = [call for master in cluster.masters for call in master.calls if call.type == "ACKNOWLEDGE"]
+    return {call.body["acknowledge"]["uuid"]: call.at for call in sorted(calls, key=lambda call: -call.at)}
 
 
 # -- harm --------------------------------------------------------------------------------------------------------------

@@ -240,9 +240,9 @@ class Audit:
         known = self._jobs("state=ALL&limit=1000")
         assert sorted(job["id"] for job in known) == sorted(self.promises.jobs), "jobs that nobody submitted, or lost"
         wrong = {job["id"]: text for job in known if (text := self._wrong(job, confirmed))}
-        assert wrong == {}
+        assert not wrong, "\n".join(map(str, wrong.items()))
 
-    def _wrong(self, job: dict[str, Any], confirmed: set[str]) -> str:
+    def _wrong(self, job: dict[str, Any], confirmed: dict[str, float]) -> str:
         """What is wrong with a job that has ended; empty if nothing is."""
         number, fate = job["id"], Fate.of(self.promises.jobs[job["id"]]["command"])
         if job["state"] not in ENDED:
@@ -262,7 +262,7 @@ class Audit:
                 return f"attempt {attempt['number']} had a result, and still it was tried again: {job}"
         return ""
 
-    def _wrong_attempt(self, attempt: dict[str, Any], confirmed: set[str]) -> str:
+    def _wrong_attempt(self, attempt: dict[str, Any], confirmed: dict[str, float]) -> str:
         told = self.stage.witness.told.get(attempt["task"], [])
         results = [each for each in told if each.result]
         if attempt["exit_code"] is not None or attempt["signal"] is not None:
@@ -271,8 +271,9 @@ class Audit:
         lost = attempt["reason"] == "lost"
         if lost and attempt["started"] is not None and not any(each.loss for each in told):
             return f"Mesos never said that it was lost: {told}"
-        first = next((each for each in told if each.result and each.uuid in confirmed), None)
-        if lost and first is not None and not any(each.loss for each in told if each.at <= first.at):
+        # It may have been given up before its result came; what was told before a server died does not count.
+        taken = [each.at for each in results if each.at <= confirmed.get(each.uuid, 0.0)]
+        if lost and taken and not any(each.loss for each in told if each.at <= taken[-1]):
             return f"its result was delivered: {told}"
         return ""
 
