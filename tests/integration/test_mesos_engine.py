@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ def status_event(task: str, agent: str, state: str, reason: str, message: str) -
         "timestamp": 1795151367.5,
     }
     return json.dumps({"type": "UPDATE", "update": {"status": status}}).encode()
+
+
+def free_of(site: MesosSite, agent: str) -> bool:
+    """Whether we hold no offer of this agent, as far as the master is concerned."""
+    return not site.cluster.master.agents[agent].offers
 
 
 async def register(site: MesosSite, name: str, **fields: Any) -> None:
@@ -184,15 +190,22 @@ async def test_ports_are_the_jobs_own(tmp_path: Path) -> None:
         assert (await site.ended(third)).state == "FINISHED"
 
 
+class Disk(FileLayer):
+    """One that fails, or makes everybody wait, when told to."""
+
+    def __init__(self) -> None:
+        self.broken = False
+        self.open = threading.Event()
+        self.open.set()
+
+    def fdatasync(self, fd: int) -> None:
+        assert self.open.wait(20.0)
+        if self.broken:
+            raise OSError(errno.EIO, "Input/output error")
+        super().fdatasync(fd)
+
+
 async def test_a_disk_that_fails_lets_go_of_all_offers(tmp_path: Path) -> None:
-    class Disk(FileLayer):
-        broken = False
-
-        def fdatasync(self, fd: int) -> None:
-            if self.broken:
-                raise OSError(errno.EIO, "Input/output error")
-            super().fdatasync(fd)
-
     disk = Disk()
     async with mesos(tmp_path, files=disk) as site:
         runs = await site.running()
@@ -201,6 +214,37 @@ async def test_a_disk_that_fails_lets_go_of_all_offers(tmp_path: Path) -> None:
         assert reply.status == 503
         await site.until(lambda: free(site))
         assert (site.live(), (await site.status())["read_only"] is not None) == ([f"{runs}.1"], True)
+
+
+async def test_a_disk_that_fails_under_a_launch_launches_nothing(tmp_path: Path) -> None:
+    disk = Disk()
+    async with mesos(tmp_path, files=disk) as site:
+        await site.until(lambda: free(site))
+        site.cluster.stall()
+        await site.submit()
+        disk.broken = True
+        site.cluster.resume()
+        await site.until(lambda: site.core.read_only)
+        await site.until(lambda: free(site))
+        assert (site.live(), calls(site, "ACCEPT")) == ([], 0)
+        site.cluster.check_accounts()
+
+
+async def test_an_offer_that_is_void_before_the_launch_is_durable_costs_no_retry(tmp_path: Path) -> None:
+    disk = Disk()
+    async with mesos(tmp_path, 2, files=disk) as site:
+        await site.until(lambda: free(site))
+        disk.open.clear()
+        submitted = asyncio.ensure_future(site.submit("wait", resources={"cpus": 2}))
+        await site.until(lambda: (job := site.core.find(1)) is not None and job.state == "STARTING")
+        job_id = 1
+        first = next(agent for agent in site.cluster.agents if agent.id == site.job(job_id).attempts[0].agent)
+        first.crash()
+        await site.until(lambda: free_of(site, first.id))
+        disk.open.set()
+        assert await submitted == job_id
+        job = await site.started(job_id)
+        assert (job.losses, job.attempts[-1].agent != first.id) == (0, True)
 
 
 # -- what a job gets ---------------------------------------------------------------------------------------------
@@ -266,6 +310,19 @@ async def test_ends(
         await site.until(lambda: not site.cluster.unacknowledged())
 
 
+async def test_updates_that_come_twice_late_and_out_of_order(tmp_path: Path) -> None:
+    async with mesos(tmp_path, 4) as site:
+        site.cluster.disturb_updates(duplicate=0.5, delay=(0.0, 0.05), seed=7)
+        commands = ["true", "exit 3", "signal 9"] * 10
+        jobs = [await site.submit(command, resources={"cpus": 0.25}) for command in commands]
+        for job_id, command in zip(jobs, commands, strict=True):
+            job = await site.ended(job_id)
+            result = {"true": (0, None), "exit 3": (3, None), "signal 9": (None, 9)}[command]
+            assert (job.exit_code, job.signal, len(job.attempts), job.losses) == (*result, 1, 0)
+        await site.until(lambda: not site.cluster.unacknowledged())
+        site.cluster.check_accounts()
+
+
 # -- kills -------------------------------------------------------------------------------------------------------
 
 
@@ -321,6 +378,22 @@ async def test_kill_while_the_master_is_away_is_durable_and_shown_until_it_is_do
         site.cluster.resume()
         assert (await site.ended(job_id)).state == "KILLED"
         await site.until(lambda: not site.live())
+
+
+async def test_a_kill_is_not_forgotten_by_a_restart_while_the_master_is_away(tmp_path: Path) -> None:
+    async with cluster_of() as cluster:
+        async with server(tmp_path, cluster) as site:
+            job_id = await site.running()
+            cluster.stall()
+            cluster.drop_streams()
+            await site.until(lambda: site.core.engine_failure)
+            await site.kill(job_id)
+        async with server(tmp_path, cluster) as site:
+            assert (await site.why(job_id)).startswith("being killed on")
+            assert site.live() == [f"{job_id}.1"]
+            cluster.resume()
+            assert (await site.ended(job_id)).state == "KILLED"
+            await site.until(lambda: not site.live())
 
 
 # -- the master --------------------------------------------------------------------------------------------------
@@ -505,6 +578,22 @@ async def test_agents_that_are_lost_with_their_jobs(tmp_path: Path, accident: st
         job = await site.started(job_id)
         assert (job.attempts[0].reason, job.losses) == ("lost", 1)
         await site.until(lambda: site.live() == [f"{job_id}.2"])
+
+
+@pytest.mark.parametrize("order", ["drain", "mark_gone"])
+async def test_agents_that_an_operator_takes_away(tmp_path: Path, order: str) -> None:
+    async with mesos(tmp_path, 2) as site:
+        job_id = await site.running(resources={"cpus": 2})
+        first = site.job(job_id).attempts[0].agent
+        master = site.cluster.master
+        assert master.drain(first, {}) if order == "drain" else master.mark_gone(first)
+        await site.until(lambda: len(site.job(job_id).attempts) == 2)
+        job = await site.started(job_id)
+        assert (job.attempts[0].reason, job.losses, job.attempts[1].agent != first) == ("lost", 1, True)
+        await site.until(lambda: site.live() == [f"{job_id}.2"])
+        waits = await site.submit(resources={"cpus": 2})
+        await site.until(lambda: all(agent.state != "active" for agent in site.engine.agents() if agent.id == first))
+        assert "2 cpus" in await site.why(waits)
 
 
 async def test_agents_that_take_ages_to_answer_slow_down_nobody(tmp_path: Path) -> None:
