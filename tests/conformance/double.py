@@ -22,7 +22,11 @@ AGENTS = (
 SCALE = 0.1
 """What a recorded second lasts: long enough for a process to start, short enough for a test."""
 
-SCALES: dict[str, float] = {"01": 0.02, **dict.fromkeys(("02b", "05", "05b", "07", "08", "08b", "26"), 0.05)}
+SCALES: dict[str, float] = {
+    "01": 0.02,
+    **dict.fromkeys(("02b", "05", "05b"), 0.03),
+    **dict.fromkeys(("07", "08", "08b", "26"), 0.05),
+}
 """Recordings that need another one."""
 
 PINGS = {"17": 2.0, "18": 25.0, "19": 2.0, "26": 2.0}
@@ -52,7 +56,8 @@ def _timing(name: str, scale: float) -> Timing:
         )
     }
     scaled["agent_ping_timeout"] = PINGS.get(name[:2], 75.0) * scale / real.max_agent_ping_timeouts
-    return Timing(scale=scale, recovery=0.3, **{**scaled, **_OPTIONS.get(name, {})})
+    recovery = 0.3 if name[:2] in ("19", "26") else 0.01
+    return Timing(scale=scale, recovery=recovery, **{**scaled, **_OPTIONS.get(name, {})})
 
 
 class DoubleCluster(Cluster):

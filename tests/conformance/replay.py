@@ -10,19 +10,20 @@ an event or the answer to the call that caused it comes first.
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tests.conformance import wire
+from tests.conformance.bodies import compare_bodies
 from tests.conformance.framework import Framework
 from tests.conformance.normalise import Bindings, compare, compare_shape, own, shape
 from tests.conformance.recording import Entry, Kind, Recording
+from tests.conformance.scenario import Action, Scenario, Target, caption, duplicates_first
 
 _T = TypeVar("_T")
 
@@ -34,72 +35,6 @@ QUIET = 2.0
 
 _VALUES = ("Content-Type", "Transfer-Encoding", "Location", "WWW-Authenticate", "Content-Encoding", "Allow")
 _SLEEP = re.compile(r"\bsleep (\d+(?:\.\d+)?)")
-_VARIED = re.compile(r"/(?:flags|metrics/snapshot|files/debug)(?:\?|$)")
-_WHOLE = re.compile(
-    r"/(?:state|state-summary|frameworks|roles|slaves|tasks|containers|quota|monitor/statistics|weights"
-    r"|maintenance/status|api/v1)(?:\?|$)"
-)
-_PAGES = re.compile(r"/(?:help/.*)?$")
-
-
-class NotPossible(Exception):
-    """A step asks for something this cluster cannot be made to do; the text says what."""
-
-
-class Target(Protocol):
-    """The cluster that is asked.
-
-    Attributes:
-        scale: What a recorded second lasts here.
-        work_dir: The work directory of agent 1.
-    """
-
-    scale: float
-    work_dir: str
-
-    def address(self, port: int) -> wire.Address:
-        """Where the server listens that was recorded on a port.
-
-        Raises:
-            NotPossible: There is none.
-        """
-
-    async def leave(self, frameworks: set[str]) -> None:
-        """Leave the cluster as it was found: these frameworks end."""
-
-
-Action = Callable[["Replay"], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What a recording needs beside its requests.
-
-    Attributes:
-        steps: What is done before the entry whose text (time, stream, kind, title) matches; each once, in order.
-        edits: What is replaced in requests (patterns), so that tasks take the time they took then.
-        patience: The longest idle time that is kept, in recorded seconds.
-        crumbs: What an agent has to offer at a moment is chance: resources of offers are not compared.
-        free_offers: Offers depend on the moment: only those that a request names are looked for.
-        missing: What the double has not, so that only a real cluster can be asked.
-        skip: Entries whose text matches are left out.
-        shaped: Answers to requests whose title matches are compared in their shape only, not value by value.
-        history: The recorded cluster had run other things before: what tells all of it is compared in its shape.
-        growing: The file that these requests read grows; only as much is compared as was there both times.
-        unordered: Events of different kinds may come in any order.
-    """
-
-    steps: tuple[tuple[str, Action], ...] = ()
-    edits: tuple[tuple[str, str], ...] = ()
-    patience: float = 3.0
-    crumbs: bool = False
-    free_offers: bool = False
-    missing: str | None = None
-    skip: str | None = None
-    shaped: str | None = None
-    history: bool = False
-    growing: str | None = None
-    unordered: bool = False
 
 
 @dataclass(eq=False)
@@ -138,7 +73,7 @@ class Replay:
             NotPossible: A step cannot be done here.
         """
         self._steps = list(self.scenario.steps)
-        self.recording = replace(self.recording, entries=_duplicates_first(self.recording.entries))
+        self.recording = replace(self.recording, entries=duplicates_first(self.recording.entries))
         try:
             for entry, gap in self._paced():
                 self._entry, self._gap = entry, gap
@@ -171,12 +106,12 @@ class Replay:
                 self._before = entry.at
 
     async def _take(self, entry: Entry, gap: float) -> None:
-        if self._steps and re.search(self._steps[0][0], _text(entry)):
+        if self._steps and re.search(self._steps[0][0], caption(entry)):
             await self._idle(gap)
             gap, self._before = 0.0, entry.at
             await self._steps.pop(0)[1](self)
             entry = self._again(entry)
-        if self.scenario.skip and re.search(self.scenario.skip, _text(entry)):
+        if self.scenario.skip and re.search(self.scenario.skip, caption(entry)):
             return
         match entry.kind:
             case Kind.REQUEST:
@@ -313,37 +248,15 @@ class Replay:
         if kind is Kind.HEAD:
             self._bind_stream(expected, live)
         elif expected.status == live.status:
-            self._compare_bodies(request, expected, live)
+            for difference in compare_bodies(
+                self.scenario, request, (expected, live), self.bindings, self._frameworks()
+            ):
+                self.problem(difference)
 
     def _bind_stream(self, expected: wire.Message, live: wire.Message) -> None:
         then, now = expected.header("Mesos-Stream-Id"), live.header("Mesos-Stream-Id")
         if then and now and (difference := self.bindings.match(then, now)):
             self.problem(difference)
-
-    def _compare_bodies(self, request: Entry, expected: wire.Message, live: wire.Message) -> None:
-        path = request.raw.split(b" ", 2)[1].decode() if request.kind is Kind.REQUEST else "/metrics/snapshot"
-        if _PAGES.search(path.split("?")[0]) or path.startswith("/help"):
-            return
-        then, now = _plain(expected), _plain(live)
-        if "javascript" in (expected.header("Content-Type") or ""):
-            then, now = (re.sub(rb"^cb\((.*)\);?$", rb"\1", each, flags=re.DOTALL) for each in (then, now))
-        if "/j" in (expected.header("Content-Type") or "") or "javascript" in (expected.header("Content-Type") or ""):
-            for difference in self._compare_json(request, path, then, now):
-                self.problem(difference)
-        elif (text := self.bindings.match(_decoded(then), _decoded(now))) is not None:
-            self.problem(f"body: {text}")
-
-    def _compare_json(self, request: Entry, path: str, then: bytes, now: bytes) -> list[str]:
-        recorded, live = _json(then), _json(now)
-        if _matches(self.scenario.growing, request) and isinstance(recorded, dict) and isinstance(live, dict):
-            size = min(len(recorded["data"]), len(live["data"]))
-            recorded, live = ({**each, "data": each["data"][:size]} for each in (recorded, live))
-        whole = self.scenario.history and _WHOLE.search(path)
-        if whole:
-            live = own(live, self._frameworks())
-        if whole or _VARIED.search(path) or _matches(self.scenario.shaped, request):
-            return compare_shape(shape([recorded]), live)
-        return compare(recorded, live, self.bindings)
 
     # Events
 
@@ -356,7 +269,7 @@ class Replay:
             return
         if data["type"] == "HEARTBEAT" and self._heartbeats(entry) > 1:
             return  # the first comes at once; the others are a matter of time
-        found = await self._wait(lambda: self._find(entry.stream, data))
+        found = await self.wait(lambda: self._find(entry.stream, data))
         if found is None:
             self.problem(f"did not come: {json.dumps(data)[:400]}; waiting are {self._waiting(entry.stream)}")
             return
@@ -422,7 +335,7 @@ class Replay:
         def find() -> list[dict[str, Any]] | None:
             return self._match(name, offer)
 
-        found = await self._wait(find)
+        found = await self.wait(find)
         if found is None:
             candidates = [_resources([each]) for each in self._offers(name) if _agent(each) == _agent(offer)]
             self.problem(f"no offer of {_agent(offer)} with {_resources([offer])}; there are {candidates}")
@@ -450,7 +363,7 @@ class Replay:
                 rack: role for rack, _, role in (_agent(each).partition(" ") for each in self._offers(name))
             } or None
 
-        return await self._wait(split) or {}
+        return await self.wait(split) or {}
 
     def _offers(self, name: str) -> Iterator[dict[str, Any]]:
         for stream in self.streams[name]:
@@ -460,7 +373,8 @@ class Replay:
                         if offer["id"]["value"] not in self._taken:
                             yield offer
 
-    async def _wait(self, find: Callable[[], _T | None]) -> _T | None:
+    async def wait(self, find: Callable[[], _T | None]) -> _T | None:
+        """Wait until something is found in what the streams brought, not for ever."""
         try:
             async with asyncio.timeout(PATIENCE + self._gap * self.target.scale):
                 while (found := find()) is None:
@@ -522,49 +436,6 @@ class Replay:
                     await stream.news.wait()
         except TimeoutError:
             return
-
-
-def _duplicates_first(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Updates that came twice within milliseconds are acknowledged when both are there."""
-    found = list(entries)
-    for request in entries:
-        uuid = re.search(rb'"uuid": ?"([^"]+)"', request.raw) if request.kind is Kind.REQUEST else None
-        if uuid is not None:
-            place = found.index(request)
-            twins = [e for e in found[place:] if _is_twin(e, uuid[1], request.at + 0.05)]
-            rest = [e for e in found[place:] if e not in twins]
-            found[place:] = [*twins, *rest]
-    return tuple(found)
-
-
-def _is_twin(entry: Entry, uuid: bytes, until: float) -> bool:
-    return entry.kind is Kind.CHUNK and entry.at <= until and uuid in entry.raw
-
-
-def _matches(pattern: str | None, entry: Entry) -> bool:
-    return pattern is not None and re.search(pattern, entry.title) is not None
-
-
-def _text(entry: Entry) -> str:
-    return " ".join([f"{entry.at:.3f}", *([entry.stream] if entry.stream else []), entry.kind.value, entry.title])
-
-
-def _plain(message: wire.Message) -> bytes:
-    gzipped = message.header("Content-Encoding") == "gzip"
-    return gzip.decompress(message.body) if gzipped else message.body
-
-
-def _decoded(data: bytes) -> str:
-    return data.decode(errors="surrogateescape")
-
-
-def _json(data: bytes) -> object:
-    """JSON as Mesos writes it: strings may hold any bytes."""
-    try:
-        value: object = json.loads(_decoded(data))
-    except ValueError:
-        return _decoded(data)
-    return value
 
 
 def _agent(offer: Mapping[str, Any]) -> str:

@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 from tests.conformance import wire
-from tests.conformance.replay import PATIENCE, NotPossible
+from tests.conformance.replay import PATIENCE
+from tests.conformance.scenario import NotPossible
 
 IDLE_S = 30.0
 """How long tasks of the last recording may take to end on a real cluster."""

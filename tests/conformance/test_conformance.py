@@ -14,7 +14,8 @@ import pytest
 from tests.conformance import scenarios
 from tests.conformance.double import double
 from tests.conformance.recording import load, names, unproxied
-from tests.conformance.replay import NotPossible, Replay
+from tests.conformance.replay import Replay
+from tests.conformance.scenario import NotPossible
 from tests.conformance.target import RealCluster
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.conformance.recording import Entry, Kind, Recording, load
-from tests.conformance.replay import Replay, Scenario
+from tests.conformance.replay import Replay
+from tests.conformance.scenario import Scenario
 from tests.conformance.target import Cluster
 
 PLAIN = ["01", "02", "02b", "03", "04", "04c", "05", "06", "07", "08b", "09", "10", "13", "14", "23", "24"]
