@@ -52,6 +52,20 @@ def test_without_tasks_only_the_implicit_question_is_asked() -> None:
     assert reconciler.due(0.0) == []
 
 
+def test_all_tasks_are_asked_for_again_now_and_then() -> None:
+    """What the master has forgotten is in no answer to an implicit question."""
+    reconciler = Reconciler(everything=lambda: tasks(2))
+    reconciler.start([], 0.0)
+    assert reconciler.due(0.0) == [] and reconciler.due(1.0) is None
+    later = IMPLICIT_EVERY_S + 1.0
+    assert reconciler.due(later) == []
+    assert reconciler.due(later) == tasks(2)
+    reconciler.stop()
+    reconciler.start([], later)
+    assert reconciler.due(later + 10.0) == []
+    assert reconciler.due(later + 10.0) is None, "a subscription has asked for all just now"
+
+
 def test_implicit_questions_come_again_with_jitter() -> None:
     jitter = iter((7.0, 3.0, 0.0))
     reconciler = Reconciler(lambda: next(jitter))

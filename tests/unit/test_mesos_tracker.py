@@ -705,3 +705,14 @@ def test_whatever_comes_each_task_has_one_end_and_none_waits_for_ever(events: li
     for event in events:
         getattr(world, event)()
     world.settle()
+
+
+# -- agents that are removed ----------------------------------------------------------------------------------------
+
+
+def test_the_master_is_asked_about_what_was_on_a_removed_agent() -> None:
+    bench = Bench(task("1.1"), task("2.1"), task("3.1", agent="S2"), task("4.1"))
+    bench.apply(news("UNREACHABLE", name="2.1"), news("FAILED", "x", name="4.1", message=DONE))
+    assert list(bench.tracker.agent_lost("S1").asks) == [TaskRef("1.1", "S1")], "of 2.1 it has told"
+    assert not bench.tracker.agent_lost("S9").asks
+    assert [ask.task for ask in bench.tracker.everything()] == ["1.1", "2.1", "3.1"]

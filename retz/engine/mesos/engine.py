@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,11 @@ QUIET_S = 5.0
 
 SAVE_AGAIN_S = 5.0
 
+LOST_BEFORE = "the connection to Mesos was lost before it was launched"
+
+TURN_S = 0.003
+"""How long one turn of the loop may make launches: a group commit can release hundreds."""
+
 
 class MesosEngine:
     """See the module's text, and :mod:`retz.engine.base` for the contract.
@@ -80,7 +87,7 @@ class MesosEngine:
         self._demand = Demand()
         self._agents = AgentTable(telemetry=options.exporter is not None)
         self._usage = UsageBook(options.sample_s)
-        self._reconciler = Reconciler(lambda: random.uniform(0.0, IMPLICIT_JITTER_S))
+        self._reconciler = Reconciler(lambda: random.uniform(0.0, IMPLICIT_JITTER_S), self._tracker.everything)
         self._sandboxes = Sandboxes(principal=options.principal, secret=options.secret)
         self._driver = Child(
             "mesos driver",
@@ -104,7 +111,7 @@ class MesosEngine:
             wire.Offers: lambda message: self._offered(message.offers),
             wire.Rescinded: lambda message: self._tell(self._book.rescind(message.offers)),
             wire.Statuses: self._statuses,
-            wire.AgentLost: lambda message: self._tell(News(self._book.drop_agent(message.agent), [])),
+            wire.AgentLost: self._agent_lost,
             wire.Accepted: self._accepted,
             wire.NotAccepted: self._not_accepted,
             wire.Refused: self._refused,
@@ -116,6 +123,8 @@ class MesosEngine:
             wire.Trouble: self._observer_trouble,
         }
         self._call_numbers = itertools.count(1)
+        self._launches: deque[tuple[Bundle, Sequence[Task]]] = deque()
+        """To be sent in the next turns."""
         self._calls: dict[int, list[str]] = {}
         """ACCEPTs not answered yet: their tasks."""
         self._promised: dict[str, set[str]] = {}
@@ -253,6 +262,9 @@ class MesosEngine:
             self._lost_at = self._clock()
         self._subscription = self._connected = False
         self._early.clear()
+        launches, self._launches = self._launches, deque()
+        for _, tasks in launches:
+            self._not_launched(_ids(tasks), LOST_BEFORE)
         self._tracker.disconnected()
         self._reconciler.stop()
         self._tell(News(self._book.clear(), []))
@@ -296,6 +308,10 @@ class MesosEngine:
             self._agents_changed()
         self._tell(self._book.add(offers))
 
+    def _agent_lost(self, message: wire.AgentLost) -> None:
+        self._tell(News(self._book.drop_agent(message.agent), []))
+        self._do(self._tracker.agent_lost(message.agent))
+
     def _tell(self, news: News) -> None:
         if news.void:
             for offer_id in news.void:
@@ -309,7 +325,7 @@ class MesosEngine:
         bundle = self._book.claim(offer.id)
         if bundle is None:
             return None
-        ports = pick_ports(bundle.entries, resources.ports, taken.ports)
+        ports = pick_ports(bundle.entries, resources.ports, taken.ports) if resources.ports else ()
         if ports is None:
             return None
         gpus = self._slots(offer, resources.gpus) if resources.gpus else ()
@@ -328,11 +344,29 @@ class MesosEngine:
         self._tracker.launched(tasks, self._clock())
         bundle = self._book.take(offer.id)
         if bundle is None:
-            self._not_launched([task.id for task in tasks], "its offer was void when it was to be launched")
-        else:
-            self._accept(bundle, tasks)
+            self._not_launched(_ids(tasks), "its offer was void when it was to be launched")
+            return
+        self._launches.append((bundle, tasks))
+        if len(self._launches) == 1:
+            self._loop.call_soon(self._send_launches, TURN_S)
 
-    def _accept(self, bundle: Bundle, tasks: Sequence[Task]) -> None:
+    def _send_launches(self, seconds: float) -> None:
+        """Many in one write, the rest in the next turn."""
+        if self._stopping:
+            return  # the next start finds out that they never ran
+        until = time.perf_counter() + seconds
+        messages: list[wire.Message] = []
+        while self._launches:
+            messages.append(self._accept(*self._launches.popleft()))
+            if self._launches and time.perf_counter() > until:
+                self._loop.call_soon(self._send_launches, TURN_S)
+                break
+        if messages and not self._driver.send(*messages):
+            for message in messages:
+                if isinstance(message, wire.Accept):
+                    self._not_launched(self._calls.pop(message.call), LOST_BEFORE)
+
+    def _accept(self, bundle: Bundle, tasks: Sequence[Task]) -> wire.Accept | wire.Decline:
         pool = Pool(bundle.entries)
         infos: list[dict[str, Any]] = []
         launched: list[str] = []
@@ -343,13 +377,10 @@ class MesosEngine:
             except NoRoom as error:
                 self._not_launched([task.id], str(error))
         if not infos:
-            self._driver.send(wire.Decline(bundle.ids, 0.0))
-            return
+            return wire.Decline(bundle.ids, 0.0)
         call = next(self._call_numbers)
         self._calls[call] = launched
-        if not self._driver.send(wire.Accept(call, bundle.ids, infos)):
-            del self._calls[call]
-            self._not_launched(launched, "the connection to Mesos was lost before it was launched")
+        return wire.Accept(call, bundle.ids, infos)
 
     def _accepted(self, message: wire.Accepted) -> None:
         self._calls.pop(message.call, None)
@@ -407,6 +438,7 @@ class MesosEngine:
         if outcome.acks:
             self._driver.send(wire.Acknowledge(outcome.acks))
         if outcome.kills:
+            self._send_launches(math.inf)  # a task is not killed before it is launched
             self._driver.send(wire.Kill(outcome.kills))
         if outcome.asks:
             self._reconciler.start(outcome.asks, self._clock())
@@ -516,3 +548,7 @@ class MesosEngine:
 
     def collect(self, task_ids: Iterable[str]) -> None:
         """Nothing to do: agents remove old sandboxes by themselves (``--gc_delay``, a week)."""
+
+
+def _ids(tasks: Iterable[Task]) -> list[str]:
+    return [task.id for task in tasks]

@@ -1,5 +1,7 @@
 """How fast the master is asked about tasks: explicit questions in batches, then all that it knows of (implicitly).
 
+Every ten minutes the same again: implicitly, then explicitly, for what it forgot the master tells only if asked.
+
 The master answers each question by a status update and never says that it has answered all. After a restart it may
 be silent for minutes about agents that are not back yet: silence is asked again, never believed.
 Pure: ``now`` is monotonic seconds.
@@ -51,10 +53,15 @@ class Reconciler:
 
     Args:
         jitter: Seconds to add to the time until the next implicit question, so that not all frameworks ask at once.
+        everything: All tasks, to be asked for now and then.
     """
 
-    def __init__(self, jitter: Callable[[], float] = _none) -> None:
+    def __init__(
+        self, jitter: Callable[[], float] = _none, everything: Callable[[], Iterable[TaskRef]] = tuple
+    ) -> None:
         self._jitter = jitter
+        self._everything = everything
+        self._rounds = 0
         self._fresh: deque[Iterator[TaskRef]] = deque()
         self._asked: dict[str, _Question] = {}
         self._again: list[tuple[float, str]] = []
@@ -84,6 +91,7 @@ class Reconciler:
         self._asked.clear()
         self._again.clear()
         self._implicit_at = None
+        self._rounds = 0
         self._left = 0
 
     def answered(self, task: str) -> None:
@@ -103,6 +111,9 @@ class Reconciler:
         if self._implicit_at is None or now < self._implicit_at:
             return None
         self._implicit_at = now + IMPLICIT_EVERY_S + self._jitter()
+        self._rounds += 1
+        if self._rounds > 1:  # the first follows right behind questions about all
+            self._fresh.append(iter(self._everything()))
         return []
 
     def _take(self, now: float) -> list[_Question]:

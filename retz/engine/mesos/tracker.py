@@ -240,9 +240,17 @@ class Tracker:
         self._connected = True
         self._settled = now + min(SETTLE_S, self._wait_s)
         self._kills = deque(self._asked)
-        out = Outcome(asks=_Everything(self._tasks))
+        out = Outcome(asks=self.everything())
         self._kill_again(out)
         return out
+
+    def everything(self) -> Iterable[TaskRef]:
+        """All tasks that are not over, as questions; to be iterated once, whenever."""
+        return _Everything(self._tasks)
+
+    def agent_lost(self, agent: str) -> Outcome:
+        """The master has removed an agent: ask about those of its tasks of which it has said nothing."""
+        return Outcome(asks=[TaskRef(task, agent) for task in self.tasks(agent) if not self._tasks[task].until])
 
     def disconnected(self) -> None:
         """The master is away: nothing can be sent, and no silence means anything."""

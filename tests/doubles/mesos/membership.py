@@ -220,13 +220,14 @@ class Membership(Core):
         message: str,
         unreachable_time: int | None = None,
     ) -> None:
-        """End a task by the loss of its agent; one that ended before is only forgotten."""
+        """End a task by the loss of its agent; of one that ended the framework may not know that, so it is told too."""
         unreachable = state == "TASK_UNREACHABLE"
-        if task.terminal:
-            self.remove_task(framework, task, unreachable=unreachable)
-            return
         since = unreachable_time if unreachable else None
         status = statuses.made(framework, task.id, state, message, reason, task.agent_id, unreachable_time=since)
+        if task.terminal:
+            self.tell(framework, status)
+            self.remove_task(framework, task, unreachable=unreachable)
+            return
         self.end_task(framework, task, status, unreachable=unreachable)
         if not task.terminal:
             # TASK_UNREACHABLE does not end a task; but its resources went with the agent.
