@@ -741,12 +741,17 @@ def test_an_agent_knocks_until_the_master_answers() -> None:
         ("false", Behaviour(0.0, 1)),
         ("true", Behaviour()),
         ("python train.py", Behaviour()),
+        ('A="$B"; export A; sleep 2; exit 3', Behaviour(2.0, 3)),
+        ("export A; false", Behaviour(0.0, 1)),
+        ("export A; python train.py", Behaviour()),
         ("", Behaviour()),
     ],
 )
 def test_simple_commands_are_understood_by_agents_that_pretend(command: str, behaviour: Behaviour) -> None:
     assert by_command(task("t", command)) == behaviour
     assert by_command(task("t", {"shell": False, "value": "sleep", "arguments": ["sleep", "3"]})) == Behaviour(3.0)
+    script = {"shell": False, "value": "/bin/sh", "arguments": ["sh", "-c", 'A=1; exec "$@"', "sh", "sleep", "3"]}
+    assert by_command(task("t", script)) == Behaviour(3.0)
 
 
 def test_pretended_tasks_end_as_real_ones() -> None:

@@ -113,16 +113,24 @@ class Behaviour:
 Pretend = Callable[[Json], Behaviour]
 """What a TaskInfo's command would do."""
 
-SIMPLE = re.compile(r"^\s*(?:sleep (?P<sleep>[\d.]+)\s*)?(?:[;&]*\s*exit (?P<exit>\d+))?\s*$|^\s*(?P<false>false)\s*$")
+SIMPLE = re.compile(
+    r"(?:^|[;&])\s*(?:sleep (?P<sleep>[\d.]+)\s*(?:$|[;&]+\s*))?(?:exit (?P<exit>\d+)|(?P<false>false))?\s*$"
+)
+"""At the end of the line: a framework may have put something of its own before it."""
+
+ARGUMENTS = 'exec "$@"'
+"""A script that ends so executes the arguments behind it."""
 
 
 def by_command(info: Json) -> Behaviour:
-    """Understands ``sleep 5``, ``exit 3``, ``sleep 5; exit 3``, ``false``; all else ends well at once."""
+    """Understands lines that end in ``sleep 5``, ``exit 3``, ``sleep 5; exit 3``, ``false``; all else ends well."""
     command = info.get("command", {})
     text = str(command.get("value", ""))
     if not command.get("shell", True):
-        text = shlex.join(command.get("arguments", [text]))
-    found = SIMPLE.match(text)
+        arguments = command.get("arguments", [text])
+        own = next((place for place, each in enumerate(arguments) if each.endswith(ARGUMENTS)), None)
+        text = shlex.join(arguments if own is None else arguments[own + 2 :])
+    found = SIMPLE.search(text)
     if not found:
         return Behaviour()
     return Behaviour(float(found["sleep"] or 0), 1 if found["false"] else int(found["exit"] or 0))
