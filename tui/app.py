@@ -95,6 +95,7 @@ class RetzApp(Keyboard):
         self.session.on_link = self._link_changed
         self.session.on_hosts = self._named
         self.run_worker(self.session.follow(), group="session", exclusive=True)
+        self.run_worker(self.session.watch(), group="watch", exclusive=True)
         await self.action_go("queue")
 
     def _heed_signals(self) -> None:

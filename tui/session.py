@@ -27,6 +27,9 @@ HOSTS_AT_ONCE = 100
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 
+STATUS_S = 5.0
+"""No event tells that the engine is in trouble: so often it is asked for."""
+
 
 class Session:
     """One server, followed for ever. All methods run on the application's event loop.
@@ -61,6 +64,15 @@ class Session:
     def admin(self) -> bool:
         """Whether we may see everybody's jobs."""
         return self.status is not None and self.status.user.admin
+
+    @property
+    def warning(self) -> str:
+        """Why a server that answers cannot do its work; empty if it can."""
+        if self.link != "live" or self.status is None:
+            return ""
+        if self.status.read_only:
+            return f"nothing can be changed: {self.status.read_only}"
+        return f"no job can be started: {self.status.engine_failure}" if self.status.engine_failure else ""
 
     @property
     def everybody(self) -> dict[str, str]:
@@ -103,8 +115,19 @@ class Session:
 
     async def refresh_status(self) -> Status:
         """Ask the server about itself."""
+        before = self.warning
         self.status = await self.client.status()
+        if self.warning != before:
+            self.on_link()
         return self.status
+
+    async def watch(self) -> None:
+        """Ask now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(STATUS_S)
+            if self.link == "live":
+                with contextlib.suppress(RetzError):  # following the events tells of it
+                    await self.refresh_status()
 
     async def follow(self) -> None:
         """Follow the events until cancelled; whatever is lost is taken up again."""

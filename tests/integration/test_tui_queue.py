@@ -318,6 +318,23 @@ async def test_a_lost_server_is_told_and_keys_go_on(tmp_path: Path) -> None:
             assert len(shown.ids) == 3
 
 
+async def test_a_server_that_starts_nothing_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui.session.STATUS_S", 0.02)
+    async with opened(window(site)) as shown:
+        banner = shown.page.query_one(Banner)
+        assert not banner.display
+        site.core.dispatcher.failed("no master answers")
+        await shown.until(lambda: banner.display)
+        assert "no job can be started: no master answers" in frame(shown.app)
+        assert not shown.page.table.stale
+        monkeypatch.setattr(type(site.core.db), "failed", property(lambda _db: "disk is gone"))
+        await shown.until(lambda: "nothing can be changed: disk is gone" in frame(shown.app))
+        monkeypatch.undo()
+        site.core.dispatcher.recovered()
+        await site.core.dispatcher.set_mode("open")  # the page asks too
+        await shown.until(lambda: not banner.display)
+
+
 async def test_a_fault_on_a_page_is_a_notice(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(window(site)) as shown:
         client = shown.app.session.client

@@ -76,7 +76,7 @@ def _rewound(moment: float, now: float) -> list[tuple[str, str]]:
 
 
 class Banner(Line):
-    """What is wrong with the connection; not there while nothing is."""
+    """What is wrong with the connection or the server; not there while nothing is."""
 
     def on_mount(self) -> None:
         """Hidden at first; its seconds count."""
@@ -84,13 +84,16 @@ class Banner(Line):
         self.set_interval(1.0, self.refresh)
 
     def update(self) -> None:
-        """The connection changed."""
-        self.display = cast("RetzApp", self.app).session.link == "lost"
+        """The connection or the server's state changed."""
+        session = cast("RetzApp", self.app).session
+        self.display = session.link == "lost" or bool(session.warning)
         self.refresh()
 
     def parts(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """See :class:`Line`."""
         session = cast("RetzApp", self.app).session
+        if session.warning:
+            return [(" ▲ ", "warn"), (printable(session.warning), "warn")], []
         left = [(" ✘ ", "bad"), (printable(session.trouble), "bad")]
         return left, [(f"  for {duration(time.time() - session.lost_at)}: trying again, what you see is old ", "bad")]
 
