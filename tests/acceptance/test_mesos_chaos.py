@@ -69,9 +69,9 @@ SETTINGS = {
 class Stage:
     """A server, its cluster, and everything that is remembered of them."""
 
-    def __init__(self, home: Path, make: Callable[[], Cluster], seed: int, stack: ExitStack) -> None:
+    def __init__(self, home: Path, make: Callable[[int], Cluster], seed: int, stack: ExitStack) -> None:
         self.seed = seed
-        self.cluster = stack.enter_context(ClusterThread(make))
+        self.cluster = stack.enter_context(ClusterThread(lambda: make(seed)))
         settings = {**SETTINGS, "RETZ_MESOS_MASTER": self.cluster.address}
         self.server = ServerProcess(home, engine="mesos", settings=settings, module="tests.doubles.hurried_server")
         stack.callback(self.server.destroy)
@@ -91,7 +91,7 @@ def make_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
     """Makes a stage; prints its seed, which is shown when the test fails."""
     with ExitStack() as stack:
 
-        def make(cluster: Callable[[], Cluster]) -> Stage:
+        def make(cluster: Callable[[int], Cluster]) -> Stage:
             seed = int(os.environ.get("RETZ_CHAOS_SEED", time.time_ns() % 1_000_000))
             print(f"RETZ_CHAOS_SEED={seed}")
             return Stage(tmp_path / "home", cluster, seed, stack)
@@ -99,10 +99,15 @@ def make_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
         yield make
 
 
-def twenty_agents() -> Cluster:
-    """Twenty agents that pretend, some with GPUs; two masters."""
+def cluster_of(specs: list[AgentSpec], seed: int, **more: Any) -> Cluster:
+    """Two masters; whether their registry outlives them depends on the seed."""
+    return Cluster(specs, masters=2, timing=QUICK, persistent=seed % 3 > 0, keep_calls=2_000_000, **more)
+
+
+def twenty_agents(seed: int) -> Cluster:
+    """Twenty agents that pretend, some with GPUs."""
     specs = [AgentSpec(gpus=2.0 if number % 4 == 0 else 0.0, ports=(31000, 31015)) for number in range(20)]
-    return Cluster(specs, masters=2, timing=QUICK, pretend=pretend, keep_calls=2_000_000)
+    return cluster_of(specs, seed, pretend=pretend)
 
 
 def test_nothing_is_lost_and_nothing_is_left(make_stage: Callable[..., Stage]) -> None:
@@ -117,7 +122,7 @@ def test_commands_run_once(make_stage: Callable[..., Stage], tmp_path: Path) -> 
     starts.touch()
     specs = [AgentSpec(gpus=1.0, ports=(31000 + 100 * number, 31015 + 100 * number)) for number in range(3)]
     work = tmp_path / "work"
-    stage = make_stage(lambda: Cluster(specs, masters=2, timing=QUICK, work_dir=work, keep_calls=2_000_000))
+    stage = make_stage(lambda seed: cluster_of(specs, seed, work_dir=work))
     _storm(stage, max(1, CYCLES // 5), f"echo $RETZ_JOB_ID.$RETZ_ATTEMPT >> {starts}; ")
     Audit(stage).all()
     twice = [task for task, count in Counter(starts.read_text().split()).items() if count > 1]
