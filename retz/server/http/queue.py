@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
 from functools import cache
 from typing import Literal
 
@@ -12,7 +11,6 @@ from aiohttp import web
 from msgspec import Struct
 
 from retz.config import host_token
-from retz.model.resources import Resources, Vector, add, from_vector
 from retz.model.submission import MAX_COMMAND_BYTES, MAX_JOBS_PER_REQUEST
 from retz.model.user import User
 
@@ -80,17 +78,15 @@ class QueueState(Struct):
 
 
 _decode_mode = msgspec.json.Decoder(QueueRequest).decode
-_NOTHING = Resources()
 
 
 async def status(call: Call) -> web.StreamResponse:
     """``GET /status`` of the API."""
     call.params()
     core = call.core
-    agents = core.engine.agents()
     jobs = core.db.jobs
-    largest = max((agent.total for agent in agents), key=lambda total: total.vector, default=_NOTHING)
     await core.settled()
+    sums = core.sums()
     return json_of(
         Status(
             version=core.version,
@@ -100,9 +96,9 @@ async def status(call: Call) -> web.StreamResponse:
             held=held_count(call),
             starting=jobs.count("state", "STARTING"),
             started=jobs.count("state", "STARTED"),
-            agents=len(agents),
-            total=resources_of(_sum(agent.total for agent in agents)),
-            used=resources_of(_sum(core.used().values())),
+            agents=len(core.agents()),
+            total=resources_of(sums.total),
+            used=resources_of(sums.used),
             seq=core.db.durable_seq,
             started_at=time_of(core.started_at),
             planner=core.scheduler.planner,
@@ -113,7 +109,7 @@ async def status(call: Call) -> web.StreamResponse:
             host=socket.gethostname(),
             same_host_token=_host_token(),
             local=core.engine.name == "local",
-            limits=Limits(resources_of(largest), MAX_JOBS_PER_REQUEST, MAX_COMMAND_BYTES),
+            limits=Limits(resources_of(sums.largest), MAX_JOBS_PER_REQUEST, MAX_COMMAND_BYTES),
         )
     )
 
@@ -125,13 +121,6 @@ def held_count(call: Call) -> int:
 
 def _user(user: User) -> UserView:
     return UserView(user.key, user.admin, user.info)
-
-
-def _sum(amounts: Iterable[Resources]) -> Resources:
-    total: Vector = (0, 0, 0, 0, 0)
-    for amount in amounts:
-        total = add(total, amount.vector)
-    return from_vector(total)
 
 
 @cache
