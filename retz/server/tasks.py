@@ -20,6 +20,7 @@ def task_of(job: Job, application: Application | None = None) -> Task:
         **job.environment,
         "RETZ_JOB_ID": str(job.id),
         "RETZ_ATTEMPT": str(attempt.number),
+        "RETZ_TASK": f"{job.id}.{attempt.number}",
         "RETZ_CPUS": f"{resources.cpus:g}",
         "RETZ_MEM_MB": str(resources.mem),
         "RETZ_GPUS": str(resources.gpus),

@@ -69,6 +69,7 @@ def shared(cluster: ClusterThread, tmp_path_factory: pytest.TempPathFactory) -> 
         (["--", "no-such-program"], 127, "", "no-such-program"),
         (["-w", "/no/such/place", "--", "true"], 1, "", "/no/such/place"),
         (["-E", "GREETING=a,b=c", "-c", "echo $GREETING"], 0, "a,b=c\n", ""),
+        (["-c", 'test "$RETZ_TASK" = "$RETZ_JOB_ID.$RETZ_ATTEMPT" && echo $RETZ_CPUS'], 0, "1\n", ""),
         (["-c", "cd \"$RETZ_SANDBOX\" && test \"$PWD\" = \"$HOME\" && ls"], 0, "stderr\nstdout\n", ""),
         (["--ports", "2", "-c", 'test "$PORT0" -ne "$PORT1" && echo ok'], 0, "ok\n", ""),
         (["--gpus", "1", "-c", "echo $RETZ_GPUS"], 0, "1\n", ""),
