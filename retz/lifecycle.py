@@ -146,6 +146,8 @@ def _launch(job: Job, event: Launch) -> Outcome:
 
 def _worth_keeping(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     """All that ran and the latest that did not: a record must not grow with every launch that was taken back."""
+    if len(attempts) <= IDLE_ATTEMPTS_KEPT:
+        return attempts
     idle = [attempt for attempt in attempts if attempt.started is None]
     if len(idle) <= IDLE_ATTEMPTS_KEPT:
         return attempts

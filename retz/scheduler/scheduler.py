@@ -102,7 +102,8 @@ class Scheduler:
 
     def _put(self, offer: Offer) -> None:
         """At the end of the dictionaries, whose order is thus that of the stamps."""
-        self.rescind((offer.id,))
+        if offer.id in self._offers:
+            self.rescind((offer.id,))
         self._stamp += 1
         self._offers[offer.id] = offer
         self._rooms[offer.id] = Room.of(offer, self._stamp)

@@ -79,7 +79,7 @@ class MesosBook:
         offer = Offer(
             id=f"{self._prefix}-{self._made}",
             agent=last.agent,
-            room=room_of(entry for part in parts for entry in part.entries),
+            room=room_of(last.entries if len(parts) == 1 else [entry for part in parts for entry in part.entries]),
             attributes=last.attributes,
             host=last.host,
         )
@@ -154,15 +154,24 @@ def _place(bundle: Bundle) -> tuple[str, str]:
     return bundle.offer.agent, bundle.parts[0].role
 
 
+_NO_ROOM = dict.fromkeys(RESOURCE_NAMES, 0.0)
+
+
 def room_of(entries: Iterable[Entry]) -> Vector:
     """The sums of all entries, by resource; fractions of what only comes whole are left out."""
-    sums = dict.fromkeys(RESOURCE_NAMES, 0.0)
+    sums = _NO_ROOM.copy()
     for entry in entries:
         sums[entry.name] += entry.amount
+    cpus, mem, disk, gpus, ports = sums.values()
     # Mesos counts in thousandths; what arithmetic made of them is put right again.
-    whole = (int(sums[name] + 0.0005) for name in RESOURCE_NAMES[1:])
-    mem, disk, gpus, ports = whole
-    return int(round(sums["cpus"] * 1000, 3)), mem, disk, gpus, ports
+    almost = 0.0005
+    return (
+        int(round(cpus * 1000, 3)),
+        int(mem + almost),
+        int(disk + almost),
+        int(gpus + almost),
+        int(ports + almost),
+    )
 
 
 def pick_ports(entries: Sequence[Entry], count: int, taken: Iterable[int]) -> tuple[int, ...] | None:
