@@ -466,6 +466,28 @@ async def test_a_framework_that_was_removed(tmp_path: Path, caplog: pytest.LogCa
         await site.until(lambda: site.live() == [f"{runs}.2"])
 
 
+async def test_a_framework_that_was_removed_while_the_server_was_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with cluster_of() as cluster:
+        async with server(tmp_path, cluster) as site:
+            runs, killed = await site.running(), await site.running()
+            before = cluster.framework().id
+        assert cluster.master.teardown(before)
+        async with server(tmp_path, cluster) as site:
+            await site.kill(killed)
+            assert (await site.ended(killed)).state == "KILLED"
+            await site.until(lambda: len(site.job(runs).attempts) == 2)
+            await site.started(runs)
+            assert before in (site.job(runs).attempts[0].message or "")
+            await site.until(lambda: site.live() == [f"{runs}.2"])
+        assert logging.CRITICAL in [record.levelno for record in caplog.records]
+        async with server(tmp_path, cluster) as site:
+            await site.connected()
+            assert (await site.done()).state == "FINISHED"
+            assert (site.job(runs).state, len(site.job(runs).attempts)) == ("STARTED", 2)
+
+
 async def test_two_servers_with_one_framework_id(tmp_path: Path) -> None:
     async with mesos(tmp_path / "one") as site:
         runs = await site.running()
