@@ -103,6 +103,19 @@ def test_what_a_partition_swallowed_is_made_up_for() -> None:
     play(scene)
 
 
+def test_an_agent_that_is_found_while_the_master_hangs_registers_when_it_goes_on() -> None:
+    async def scene(cluster: Cluster) -> None:
+        agent = agent_of(cluster)
+        agent.lose()
+        cluster.stall()
+        await turns(lambda: agent.id in cluster.master.unreachable)
+        agent.find()
+        cluster.resume()
+        await turns(lambda: agent.id in cluster.master.agents)
+
+    play(scene, timing=quick(agent_ping_timeout=0.01))
+
+
 def test_without_checkpoint_tasks_are_lost_at_once() -> None:
     async def scene(cluster: Cluster) -> None:
         scheduler = await subscribed(cluster)

@@ -136,10 +136,8 @@ class Agent:
         if self.master is None or not self.alive:
             return
         self.master.answering(self)
-        if self._registered:
-            self._deliver_all()
-        else:
-            self._register()
+        # Whatever the master thinks of it, and if it does not answer now: it may have missed launches and kills.
+        self.detected(self.master)
 
     def shutdown_gracefully(self) -> None:
         """SIGUSR1: unregister, end all tasks, exit. Restarted, it is known under its old id."""

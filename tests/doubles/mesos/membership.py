@@ -176,10 +176,8 @@ class Membership(Core):
             self._pings[agent.id] = self.later(self.timing.unreachable_after, self._pinged_out, record)
 
     def answering(self, agent: AgentLink) -> None:
-        """Stop counting. The agent registers again: in time or too late, it may have missed launches and kills."""
+        """Stop counting. The agent registers again, in time or too late."""
         self._stop_pings(agent.id)
-        if self.ready:
-            agent.detected(self)
 
     def unregister(self, agent: AgentLink) -> None:
         """A graceful end."""

@@ -346,7 +346,7 @@ class MasterLink(Protocol):
         """Pings are not answered any more, though no socket broke (a partition): the ping timeout runs."""
 
     def answering(self, agent: AgentLink) -> None:
-        """Pings are answered again. The agent is asked to re-register by ``detected``: it may have missed messages."""
+        """Pings are answered again. The agent registers again by itself: it may have missed messages."""
 
     def unregister(self, agent: AgentLink) -> None:
         """The agent shuts down gracefully: TASK_LOST for its tasks, RESCIND, FAILURE."""
