@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -270,8 +271,10 @@ class Audit:
     def _wrong_attempt(self, attempt: dict[str, Any], confirmed: dict[str, float]) -> str:
         told = self.stage.witness.told.get(attempt["task"], [])
         results = [each for each in told if each.result]
-        if attempt["exit_code"] is not None or attempt["signal"] is not None:
-            said = {each.message for each in results} | {each.message for each in told if each.state == "TASK_FINISHED"}
+        code, number = attempt["exit_code"], attempt["signal"]
+        if code is not None or number is not None:
+            words = f"exited with status {code}" if number is None else f"with signal {signal.strsignal(number)}"
+            said = any(words in each.message or (code == 0 and each.state == "TASK_FINISHED") for each in told)
             return "" if said else f"Mesos never told such a result: {told}"
         lost = attempt["reason"] == "lost"
         if lost and attempt["started"] is not None and not any(each.loss for each in told):
