@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from heapq import heappop, heappush
 from itertools import islice
+from operator import itemgetter
 from typing import NamedTuple
 
 from retz.model.agent import Offer
@@ -83,9 +84,9 @@ class Rooms:
         self._matches = matches
         self._kinds = list({room.labels: room for room in rooms}.values())
         # Rooms only shrink during a pass, so these bounds stay true.
-        self._most_cpus = max((room.cpus for room in rooms), default=-1)
-        self._most_mem = max((room.mem for room in rooms), default=-1)
-        self._most_gpus = max((room.gpus for room in rooms), default=-1)
+        self._most_gpus = max(map(itemgetter(0), rooms), default=-1)
+        self._most_cpus = max(map(itemgetter(1), rooms), default=-1)
+        self._most_mem = max(map(itemgetter(2), rooms), default=-1)
 
     def find(self, need: Vector, constraint: Constraint, after: int) -> Room | None:
         """The tightest room with a stamp above ``after`` that fits."""

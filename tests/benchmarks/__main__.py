@@ -1,8 +1,8 @@
 """``make bench``: every figure that has a target, measured and set beside it. Exit code 0 whatever comes out.
 
 Figures depend on the machine; run it on a quiet one, and compare ratios. Single benchmarks print more:
-``python -m tests.benchmarks.bench_store`` (and ``_query``, ``_scheduler``, ``_local``, ``_server``, ``_cli``,
-``_estimator_solver``, ``_estimator_parse``, ``_estimator_cli``).
+``python -m tests.benchmarks.bench_store`` (and ``_query``, ``_scheduler``, ``_local``, ``_server``, ``_mesos``,
+``_cli``, ``_estimator_solver``, ``_estimator_parse``, ``_estimator_cli``).
 """
 
 from __future__ import annotations
@@ -54,6 +54,22 @@ TARGETS = (
     ("one_more_run", ">=", 5, "one more run on 1 000 x 1 000, against from scratch"),
     ("native_lines_per_s", ">=", 300_000, "parsing the native format, lines/s"),
     ("rm_lines_per_s", ">=", 150_000, "parsing the ResourceManager's log, lines/s"),
+    ("mesos_jobs_per_s", ">=", 500, "Mesos: tasks/s from queued to finished, durable, double on the same processors"),
+    ("mesos_loop_held_cpu_max_ms", "<=", 10, "… the server's loop held meanwhile, ms it computed"),
+    ("mesos_loop_held_max_ms", "<=", 10, "… the same by the clock, ms"),
+    ("offer_to_launch_p50_ms", "<=", 50, "… offer -> launch, median ms"),
+    ("offer_to_launch_p99_ms", "<=", 50, "… offer -> launch, p99 ms"),
+    ("round_ms_200_shapes", "<=", 250, "… 5 000 offers planned, 100 000 run, 100 000 queued, 200 shapes, ms"),
+    ("round_ms_1_shapes", "<=", 250, "… the same, one shape, ms"),
+    ("mesos_server_mb", "<=", 700, "… 5 000 agents, 100 000 run, 100 000 queued: server memory, MB"),
+    ("mesos_server_mb_after_restart", "<=", 700, "… the same after a restart, MB"),
+    (
+        "reconcile_driver_status_p99_ms",
+        "<=",
+        50,
+        "… GET /status while 100 000 tasks are reconciled, driver killed, p99 ms",
+    ),
+    ("reconcile_restart_status_p99_ms", "<=", 50, "… the same, server killed, ms"),
     ("predict_s", "<=", 1.2, "retz-estimator predict on the sample, whole process, s"),
 )
 
@@ -85,6 +101,8 @@ def collect() -> dict[str, Any]:
     for line in run("bench_server").splitlines():
         figures.update(json.loads(line))
     figures["submit_full_to_empty"] = round(figures["submit_ms_full"] / figures["submit_ms_empty"], 2)
+    for line in run("bench_mesos").splitlines():
+        figures.update(json.loads(line))
     figures.update(json.loads(run("bench_cli")))
     figures.update(json.loads(run("bench_tui")))
     for each in json.loads(run("bench_scheduler"))["nothing_fits"]:

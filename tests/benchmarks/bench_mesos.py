@@ -150,8 +150,8 @@ def throughput(count: int = 5_000, agents: int = 100, cpus: float = 16.0) -> dic
         return {
             "mesos_jobs_per_s": round(count / took),
             "seconds": round(took, 2),
-            "neighbour_p99_ms": share(neighbour.delays, 0.99),
-            "neighbour_max_ms": share(neighbour.delays, 1.0),
+            "mesos_neighbour_p99_ms": share(neighbour.delays, 0.99),
+            "mesos_neighbour_max_ms": share(neighbour.delays, 1.0),
             **loop_seen(running, "mesos_loop"),
             "cpu_ms_per_job": {name: round(s / count * 1e3, 2) for name, s in zip(names, used, strict=True)},
         }
