@@ -92,7 +92,8 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("signal", str(job["signal"] or "")),
         ("time limit", span(job["timeout_s"]) if job["timeout_s"] else ""),
         ("agent", job.get("host") or job["agent"] or ""),
-        ("gpus", ",".join(job["gpus"])),
+        # A cluster's are AGENT/gpu0; the agent stands above.
+        ("gpus", ",".join(gpu.rpartition("/")[2] for gpu in job["gpus"])),
         ("ports", ",".join(map(str, job["ports"]))),
         ("losses", f"{job['losses']} (--retries {job['max_retries']})" if job["losses"] else ""),
         ("repeats", f"job {job['resubmit_of']}" if job["resubmit_of"] else ""),

@@ -82,11 +82,11 @@ def test_run(shared: ServerProcess, words: list[str], code: int, out: str, err: 
 
 
 def test_attributes_choose_the_machine_and_its_name_is_shown(shared: ServerProcess) -> None:
-    number = submit(shared, "--attributes", "rack=r2", "--", "sleep", "60")
+    number = submit(shared, "--attributes", "rack=r2", "--gpus", "1", "--", "sleep", "60")
     until(lambda: job(shared, number)["state"] == "STARTED", "start")
     assert retz(shared, "why", str(number)).out == "running on gpus.lan\n"
     assert " gpus.lan " in retz(shared, "list").out
-    assert "agent        gpus.lan\n" in retz(shared, "get-job", str(number)).out
+    assert "agent        gpus.lan\ngpus         gpu0\n" in retz(shared, "get-job", str(number)).out
     assert retz(shared, "kill", str(number)).code == 0
     ended = until(lambda: (found := job(shared, number))["ended"] and found, "end")
     assert (ended["state"], ended["signal"]) == ("KILLED", 15)

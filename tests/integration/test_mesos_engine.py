@@ -6,11 +6,13 @@ import asyncio
 import errno
 import json
 import logging
+import signal
 import socket
 import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from retz.model.application import Application
@@ -486,6 +488,23 @@ async def test_a_framework_that_was_removed_while_the_server_was_away(
             await site.connected()
             assert (await site.done()).state == "FINISHED"
             assert (site.job(runs).state, len(site.job(runs).attempts)) == ("STARTED", 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_driver_that_dies_or_hangs(tmp_path: Path, number: signal.Signals) -> None:
+    async with mesos(tmp_path) as site:
+        runs = await site.running()
+        driver = next(child for child in psutil.Process().children() if "retz.engine.mesos.driver" in child.cmdline())
+        driver.send_signal(number)
+        job_id = await site.submit()
+        if number is signal.SIGSTOP:
+            assert (await site.status())["mode"] == "open"
+            driver.send_signal(signal.SIGCONT)
+        else:
+            text: str = await site.until(lambda: site.core.engine_failure)
+            assert "the driver process is started again (it ended with signal 9)" in text
+        assert (await site.ended(job_id)).state == "FINISHED"
+        assert (site.job(runs).state, site.cluster.teardowns) == ("STARTED", 0)
 
 
 async def test_two_servers_with_one_framework_id(tmp_path: Path) -> None:

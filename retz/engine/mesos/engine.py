@@ -203,7 +203,7 @@ class MesosEngine:
         calls, self._calls = self._calls, {}
         for tasks in calls.values():
             self._do(self._tracker.not_accepted(tasks, why, False, self._clock(), self._wall()))
-        self._disconnected(why)
+        self._disconnected(f"the driver process is started again ({why})")
 
     # -- the subscription ---------------------------------------------------------------------------------
 
