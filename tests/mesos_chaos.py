@@ -307,7 +307,7 @@ class Chaos:
         for name in self._dice.sample(sorted(self._faults), faults):
             self.done[name] += 1
             self._faults[name]()
-            self.pass_time(self._dice.uniform(0.0, 0.4))
+            self.pass_time(self._dice.uniform(0.0, 0.3))
 
     def pass_time(self, seconds: float) -> None:
         """Let things go on, and mend what is due."""

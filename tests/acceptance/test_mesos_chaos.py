@@ -139,7 +139,7 @@ def _storm(stage: Stage, cycles: int, prefix: str = "") -> None:
         try:
             for _ in range(min(CYCLES_BETWEEN_AUDITS, cycles - done)):
                 stage.chaos.cycle(dice.choice([1, 1, 2, 3]))
-                stage.chaos.pass_time(dice.uniform(0.1, 0.8))
+                stage.chaos.pass_time(dice.uniform(0.05, 0.5))
                 assert load.is_alive(), load.failure
                 done += 1
             stage.chaos.heal()
