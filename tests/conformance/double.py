@@ -35,6 +35,7 @@ PINGS = {"17": 2.0, "18": 25.0, "19": 2.0, "26": 2.0}
 _OPTIONS: dict[str, dict[str, float]] = {
     "23": {"offer_timeout": 3.0},
     "04c": {"executor_start": 0.3},
+    "09": {"allocation_interval": 0.6, "executor_start": 0.45},
     "25": {"kill_grace": 3.0},
 }
 """More options of masters, by the recording's name."""

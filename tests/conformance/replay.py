@@ -22,6 +22,7 @@ from tests.conformance import wire
 from tests.conformance.bodies import compare_bodies
 from tests.conformance.framework import Framework
 from tests.conformance.normalise import Bindings, compare, compare_shape, own, shape
+from tests.conformance.offers import Offer, Offers, agent, resources
 from tests.conformance.recording import Entry, Kind, Recording
 from tests.conformance.scenario import Action, Scenario, Target, caption, duplicates_first
 
@@ -55,6 +56,7 @@ class Replay:
     problems: list[str] = field(default_factory=list)
     sent: dict[str, float] = field(default_factory=dict)
     beside: list[Framework] = field(default_factory=list)
+    _offers: Offers = field(init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _exchanges: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=dict)
     _ends: list[tuple[Entry, list[wire.Stream]]] = field(default_factory=list)
@@ -63,8 +65,10 @@ class Replay:
     _entry: Entry | None = None
     _before: float = 0.0
     _gap: float = 0.0
-    _taken: set[str] = field(default_factory=set)
     _ended: set[wire.Stream] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._offers = Offers(self.bindings)
 
     async def run(self) -> list[str]:
         """Replay everything; the differences, none if all is well.
@@ -79,7 +83,7 @@ class Replay:
                 self._entry, self._gap = entry, gap
                 await self._take(entry, gap)
             await self._check_ends()
-            self._check_rest("at the end")
+            self._check_events("at the end")
         finally:
             for stream in self._all_streams():
                 await stream.close()
@@ -149,6 +153,7 @@ class Replay:
             return
         if entry.stream:
             await self._check_ends(entry.stream)
+        await self._named_offers(entry)
         expected = self._answer_to(entry)
         raw = self.outgoing(entry)
         address = self.target.address(entry.port)
@@ -217,7 +222,7 @@ class Replay:
 
     def outgoing(self, entry: Entry) -> bytes:
         """A recorded request as it goes out now: with the ids, the address and the pace of this cluster."""
-        text = self.bindings.text(entry.raw.decode(errors="surrogateescape"))
+        text = self.bindings.text(self._offers.outgoing(entry.raw.decode(errors="surrogateescape")))
         text = self._at_home(text)
         head, _, body = text.partition("\r\n\r\n")
         for pattern, replacement in self.scenario.edits:
@@ -264,8 +269,11 @@ class Replay:
         data = wire.event(entry.raw)
         if data["type"] == "OFFERS":
             for offer in data["offers"]["offers"]:
-                if not self.scenario.free_offers or self._named_later(offer["id"]["value"]):
-                    await self.offered(entry.stream, offer)
+                if self.scenario.free_offers:
+                    await self._meet(offer, self.streams[entry.stream])
+                else:
+                    in_parts = not self._named_later(offer["id"]["value"])
+                    await self._offered([offer], self.streams[entry.stream], in_parts)
             return
         if data["type"] == "HEARTBEAT" and self._heartbeats(entry) > 1:
             return  # the first comes at once; the others are a matter of time
@@ -329,49 +337,41 @@ class Replay:
             self.problem(f"{kind} came too early, before {sorted(later)}")
         places[kind] = max(places.get(kind, -1), event.place)
 
-    async def offered(self, name: str, offer: Mapping[str, Any]) -> None:
-        """Wait for an offer like a recorded one: of that agent and role, with those resources."""
-
-        def find() -> list[dict[str, Any]] | None:
-            return self._match(name, offer)
-
-        found = await self.wait(find)
+    async def _offered(self, recorded: Sequence[Offer], streams: Sequence[wire.Stream], in_parts: bool) -> None:
+        """Wait for offers like recorded ones of one agent."""
+        found = await self.wait(lambda: self._offers.match(streams, recorded, in_parts))
         if found is None:
-            candidates = [_resources([each]) for each in self._offers(name) if _agent(each) == _agent(offer)]
-            self.problem(f"no offer of {_agent(offer)} with {_resources([offer])}; there are {candidates}")
+            candidates = [
+                resources([each]) for each in self._offers.waiting(streams) if agent(each) == agent(recorded[0])
+            ]
+            self.problem(f"no offer of {agent(recorded[0])} with {resources(recorded)}; there are {candidates}")
             return
-        self._taken |= {each["id"]["value"] for each in found}
-        if self.scenario.crumbs or len(found) > 1:
-            offer = {**offer, "resources": found[0]["resources"]}
-        for difference in compare(offer, found[0], self.bindings):
+        for difference in self._offers.take(recorded, found):
             self.problem(f"offer {difference}")
 
-    def _match(self, name: str, offer: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-        """The offer that is like a recorded one. One that no request names may also come in parts."""
-        candidates = [each for each in self._offers(name) if _agent(each) == _agent(offer)]
-        for each in candidates:
-            if self.scenario.crumbs or _resources([each]) == _resources([offer]):
-                return [each]
-        named = self._named_later(offer["id"]["value"])
-        return candidates if candidates and not named and _resources(candidates) == _resources([offer]) else None
+    async def _meet(self, recorded: Offer, streams: Sequence[wire.Stream]) -> None:
+        """Learn the id of an agent from its first offer."""
+        if recorded["agent_id"]["value"] in self.bindings.live:
+            return
+        found = await self.wait(lambda: self._offers.of_agent(streams, recorded))
+        if found is None:
+            self.problem(f"no offer of {agent(recorded)}")
+        elif difference := self.bindings.match(recorded["agent_id"]["value"], found["agent_id"]["value"]):
+            self.problem(difference)
+
+    async def _named_offers(self, entry: Entry) -> None:
+        """The offers that a request names must be there."""
+        for recorded in self._offers.named(self.recording, entry):
+            await self._offered(recorded, list(self._all_streams()), in_parts=True)
 
     async def first_offers(self, name: str) -> dict[str, str]:
         """Wait for offers of a stream: the role of each agent's (by rack)."""
 
-        def split() -> dict[str, str] | None:
-            return {
-                rack: role for rack, _, role in (_agent(each).partition(" ") for each in self._offers(name))
-            } or None
+        def split() -> dict[str, str]:
+            waiting = (agent(each).partition(" ") for each in self._offers.waiting(self.streams[name]))
+            return {rack: role for rack, _, role in waiting}
 
-        return await self.wait(split) or {}
-
-    def _offers(self, name: str) -> Iterator[dict[str, Any]]:
-        for stream in self.streams[name]:
-            for event in stream.events:
-                if event.data["type"] == "OFFERS":
-                    for offer in event.data["offers"]["offers"]:
-                        if offer["id"]["value"] not in self._taken:
-                            yield offer
+        return await self.wait(lambda: split() or None) or {}
 
     async def wait(self, find: Callable[[], _T | None]) -> _T | None:
         """Wait until something is found in what the streams brought, not for ever."""
@@ -401,19 +401,29 @@ class Replay:
         return [json.dumps(e.data)[:300] for s in self.streams[name] for e in s.events if not e.matched][-5:]
 
     def _check_rest(self, when: str) -> None:
-        for stream in self._all_streams():
-            for event in stream.events:
-                if not event.matched and event.data["type"] not in ("HEARTBEAT", "OFFERS"):
-                    event.matched = True
-                    self.problem(f"came {when}: {json.dumps(event.data)[:400]}")
-        if not self.scenario.free_offers and not self.scenario.crumbs:
+        self._check_events(when)
+        if not self.scenario.free_offers:
             self._check_offers(when)
 
+    def _check_events(self, when: str) -> None:
+        for stream in self._all_streams():
+            for event in stream.events:
+                if not event.matched and event.data["type"] not in ("HEARTBEAT", "OFFERS") and self._told(event.data):
+                    event.matched = True
+                    self.problem(f"came {when}: {json.dumps(event.data)[:400]}")
+
+    def _told(self, data: Mapping[str, Any]) -> bool:
+        """Whether the recording says how a task went on: it may have ended before the task began."""
+        if data["type"] != "UPDATE" or data["update"]["status"]["source"] == "SOURCE_MASTER":
+            return True
+        task = json.dumps({"task_id": data["update"]["status"]["task_id"]}, separators=(",", ":"))[1:-1].encode()
+        updates = [each.raw for each in self.recording.entries if each.title == "UPDATE" and task in each.raw]
+        return any(b'"SOURCE_MASTER"' not in raw for raw in updates)
+
     def _check_offers(self, when: str) -> None:
-        for name in self.streams:
-            for offer in list(self._offers(name)):
-                self._taken.add(offer["id"]["value"])
-                self.problem(f"came {when}: an offer of {_agent(offer)} with {_resources([offer])}")
+        for offer in list(self._offers.waiting(self._all_streams())):
+            self._offers.dismiss(offer)
+            self.problem(f"came {when}: an offer of {agent(offer)} with {resources([offer])}")
 
     async def _check_ends(self, name: str | None = None) -> None:
         """Streams that ended in the recording must have ended by now, in the same way."""
@@ -436,22 +446,3 @@ class Replay:
                     await stream.news.wait()
         except TimeoutError:
             return
-
-
-def _agent(offer: Mapping[str, Any]) -> str:
-    """What tells an agent, here and in the recording, and the role."""
-    racks = [each["text"]["value"] for each in offer.get("attributes", ()) if each["name"] == "rack"]
-    return " ".join([*racks, offer.get("allocation_info", {}).get("role", "")])
-
-
-def _resources(offers: Sequence[Mapping[str, Any]]) -> str:
-    """What offers of one agent hold together."""
-    scalars: dict[str, float] = {}
-    ranges = set()
-    for resource in (each for offer in offers for each in offer["resources"]):
-        key = f"{resource['name']}({resource['role']})"
-        if "scalar" in resource:
-            scalars[key] = round(scalars.get(key, 0.0) + resource["scalar"]["value"], 3)
-        else:
-            ranges.add(f"{key}:{resource['ranges']['range']}")
-    return "; ".join([*(f"{key}:{value}" for key, value in sorted(scalars.items())), *sorted(ranges)])

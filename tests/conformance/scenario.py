@@ -52,8 +52,7 @@ class Scenario:
         steps: What is done before the entry whose text (time, stream, kind, title) matches; each once, in order.
         edits: What is replaced in requests (patterns), so that tasks take the time they took then.
         patience: The longest idle time that is kept, in recorded seconds.
-        crumbs: What an agent has to offer at a moment is chance: resources of offers are not compared.
-        free_offers: Offers depend on the moment: only those that a request names are looked for.
+        free_offers: What is free at a moment is chance: only offers that a request names are looked for.
         missing: What the double has not, so that only a real cluster can be asked.
         skip: Entries whose text matches are left out.
         shaped: Answers to requests whose title matches are compared in their shape only, not value by value.
@@ -65,7 +64,6 @@ class Scenario:
     steps: tuple[tuple[str, Action], ...] = ()
     edits: tuple[tuple[str, str], ...] = ()
     patience: float = 3.0
-    crumbs: bool = False
     free_offers: bool = False
     missing: str | None = None
     skip: str | None = None

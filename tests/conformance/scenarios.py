@@ -81,13 +81,15 @@ SCENARIOS: dict[str, Scenario] = {
             (r"^4\.583", steps.agent_1_back),
         ),
     ),
+    **dict.fromkeys(("05", "05b", "06", "06b"), Scenario(free_offers=True)),
     "21": Scenario(
+        free_offers=True,
         edits=(("file:///var/lib/mesos-x/run/fetchme.txt", "file:///etc/hosts"), ("cat fetchme.txt", "cat hosts")),
         shaped="std(?:out|err) of t-env|stderr of",
     ),
     "24": Scenario(free_offers=True, steps=((r"SUBSCRIBE without credentials", steps.authenticates),)),
     "25": Scenario(
-        crumbs=True,
+        free_offers=True,
         edits=(
             ("echo hi", "sleep .3; echo hi"),
             ("exit 3", "sleep .3; exit 3"),
