@@ -132,10 +132,9 @@ class Core:
         """Number of jobs that hold resources."""
         return len(self.dispatcher.ledger.running)
 
-    def used(self) -> dict[str, Resources]:
-        """Amounts held, per agent; at most all of it: a task in line behind a short one holds nothing yet."""
-        by_agent = self.dispatcher.ledger.by_agent
-        return {agent.id: from_vector(shares(agent, by_agent[agent.id]).used) for agent in self.engine.agents()}
+    def used(self, agent: Agent) -> Resources:
+        """Amounts held of an agent; at most all of it: a task in line behind a short one holds nothing yet."""
+        return from_vector(shares(agent, self.dispatcher.ledger.by_agent[agent.id]).used)
 
     def free(self) -> dict[str, Resources]:
         """Amounts that nobody holds, per agent: neither we nor others who share the machine."""
@@ -143,7 +142,7 @@ class Core:
         return {agent.id: from_vector(shares(agent, by_agent[agent.id]).free) for agent in self.engine.agents()}
 
     def sums(self) -> Sums:
-        """The same amounts over all agents."""
+        """Amounts of all agents, and held of all."""
         return sums(self.engine.agents(), self.dispatcher.ledger.by_agent)
 
     def agents(self) -> Sequence[Agent]:

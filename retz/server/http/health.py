@@ -70,4 +70,4 @@ async def status(call: Call) -> web.StreamResponse:
 async def metrics(call: Call) -> web.StreamResponse:
     """``GET /metrics``."""
     journal_bytes = await asyncio.to_thread(size_of_journals, call.core.config.data_dir)
-    return text(render(call.api, journal_bytes), "text/plain; version=0.0.4; charset=utf-8")
+    return text(await render(call.api, journal_bytes), "text/plain; version=0.0.4; charset=utf-8")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,9 @@ from retz.model.job import ENDED_STATES, LIVE_STATES
 from retz.model.resources import RESOURCE_NAMES, Resources
 
 from .api import Api
+
+LINES = 500
+"""Made in one turn of the loop: two milliseconds."""
 
 Sample = tuple[str, dict[str, str], float]
 _PROCESS = psutil.Process()
@@ -26,27 +31,33 @@ class Metric(NamedTuple):
     name: str
     kind: str
     help: str
-    samples: list[Sample]
+    samples: Iterable[Sample]
 
 
-def render(api: Api, journal_bytes: int) -> str:
-    """The whole page.
+async def render(api: Api, journal_bytes: int) -> str:
+    """The whole page. Made piece by piece: that of 5 000 agents has 80 000 lines and takes a third of a second.
 
     Args:
         journal_bytes: See :func:`size_of_journals`.
     """
     journals = _one("retz_journal_bytes", "gauge", "Size of the journals kept on disk.", journal_bytes)
-    families = [
-        *_queue(api),
-        *_totals(api),
-        *_agents(api),
-        *_store(api),
-        journals,
-        *_skylines(api),
-        *_http(api),
-        *_process(api),
-    ]
-    return "".join(map(_text, families))
+    families = chain(
+        _queue(api),
+        _totals(api),
+        _agents(api),
+        _store(api),
+        (journals,),
+        _skylines(api),
+        _http(api),
+        _process(api),
+    )
+    lines = chain.from_iterable(map(_lines, families))
+    pieces: list[str] = []
+    while piece := "".join(islice(lines, LINES)):
+        pieces.append(piece)
+        if len(pieces) > 1:  # a small page is made at once
+            await asyncio.sleep(0)
+    return "".join(pieces)
 
 
 def size_of_journals(data_dir: Path) -> int:
@@ -61,14 +72,12 @@ def size_of_journals(data_dir: Path) -> int:
     return total
 
 
-def _text(metric: Metric) -> str:
-    lines = [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
+def _lines(metric: Metric) -> Iterator[str]:
+    yield f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.kind}\n"
     for suffix, labels, value in metric.samples:
         inside = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
-        lines.append(
-            f"{metric.name}{suffix}{{{inside}}} {value:.17g}" if inside else f"{metric.name}{suffix} {value:.17g}"
-        )
-    return "\n".join(lines) + "\n"
+        marked = f"{{{inside}}}" if inside else ""
+        yield f"{metric.name}{suffix}{marked} {value:.17g}\n"
 
 
 def _escaped(text: str) -> str:
@@ -104,20 +113,19 @@ def _totals(api: Api) -> Iterable[Metric]:
 
 def _agents(api: Api) -> Iterable[Metric]:
     core = api.core
-    agents = core.engine.agents()
-    used = core.used()
-    active = [("", {"agent": agent.id}, float(agent.state == "active")) for agent in agents]
+    agents = tuple(core.engine.agents())
+    active = (("", {"agent": agent.id}, float(agent.state == "active")) for agent in agents)
     yield Metric(
         "retz_agent_active",
         "gauge",
         "1 if the agent takes jobs; 0 while it is unreachable, draining or deactivated.",
         active,
     )
-    total = [sample for agent in agents for sample in _amounts(agent.id, agent.total)]
+    total = (sample for agent in agents for sample in _amounts(agent.id, agent.total))
     yield Metric("retz_agent_resources_total", "gauge", "What an agent has; mem and disk in MiB.", total)
-    held = [sample for agent in agents for sample in _amounts(agent.id, used.get(agent.id, Resources()))]
+    held = (sample for agent in agents for sample in _amounts(agent.id, core.used(agent)))
     yield Metric("retz_agent_resources_used", "gauge", "What running jobs hold of it; mem and disk in MiB.", held)
-    others = [sample for agent in agents for sample in _amounts(agent.id, agent.others)]
+    others = (sample for agent in agents for sample in _amounts(agent.id, agent.others))
     yield Metric("retz_agent_resources_others", "gauge", "What others of the same cluster hold of it.", others)
 
 
