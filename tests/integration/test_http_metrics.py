@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from retz.server.http import metrics
+
 from .http_site import Site
 
 pytestmark = pytest.mark.anyio
@@ -68,3 +70,12 @@ async def test_the_page_tells_the_state_of_the_queue(site: Site) -> None:
 async def test_a_failure_shows(site: Site) -> None:
     site.core.dispatcher.failed("gone")
     assert parse((await site.ask("GET", "/metrics", None)).body.decode())["retz_up"] == 0
+
+
+async def test_a_page_in_many_pieces_is_the_same(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await site.running()
+    whole = parse((await site.ask("GET", "/metrics", None)).body.decode())
+    monkeypatch.setattr(metrics, "LINES", 3)
+    pieces = parse((await site.ask("GET", "/metrics", None)).body.decode())
+    assert {key for key in pieces if "http" not in key} == {key for key in whole if "http" not in key}
+    assert pieces["retz_running"] == 1
