@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from typing import Any, cast
 
 import pytest
 
 from tests.conformance import wire
-from tests.conformance.normalise import Bindings, compare, compare_shape, shape
-from tests.conformance.recording import Kind, load, names, parse
+from tests.conformance.normalise import Bindings, compare, compare_shape, own, shape
+from tests.conformance.offers import Offers
+from tests.conformance.recording import Kind, load, names, parse, unproxied
 
 A = "2b5c41d6-760f-4144-9ae7-926fec98b84e"
 B = "632c99d8-7ee3-4d91-aa36-0dcf065cde33"
@@ -132,3 +135,64 @@ def test_shapes() -> None:
     assert compare_shape(known, {"tasks": [{"state": "T"}], "count": 7.5}) == [".tasks[0]: no 'id'"]
     assert compare_shape(known, {"tasks": [], "count": 7}) == [".count: 7, expected ['float']"]
     assert compare_shape(known, {"tasks": [], "count": 7.0, "x": None}) == [": 'x' is too much: null"]
+
+
+def test_things_with_ids_come_in_any_order() -> None:
+    recorded = [{"id": f"{A}-S0", "n": 0}, {"id": f"{A}-S1", "n": 1}]
+    live = [{"id": f"{B}-S1", "n": 1}, {"id": f"{B}-S0", "n": 0}]
+    bindings = Bindings()
+    for suffix in ("-S0", "-S1"):
+        bindings.bind(A + suffix, B + suffix)
+    assert compare(recorded, live, bindings) == []
+    live[0]["n"] = 2
+    assert compare(recorded, live, bindings) == ["[1].n: expected 1, got 2"]
+
+
+def test_what_belongs_to_others_is_left_out() -> None:
+    state = {
+        "tasks": [{"framework_id": "mine", "id": "a"}, {"framework_id": {"value": "other"}}],
+        "slaves": [{"id": "s"}],
+    }
+    assert own(state, {"mine"}) == {"tasks": [{"framework_id": "mine", "id": "a"}], "slaves": [{"id": "s"}]}
+
+
+def test_flags_are_free_but_not_their_kind() -> None:
+    known = shape([{"flags": {"port": "5050"}}])
+    assert compare_shape(known, {"flags": {"zk": "zk://h/mesos"}}) == []
+    assert compare_shape(known, {"flags": {"zk": 1}}) != []
+
+
+def _offer(id: str, cpus: float) -> dict[str, Any]:
+    rack = {"name": "rack", "type": "TEXT", "text": {"value": "r1"}}
+    amount = {"name": "cpus", "type": "SCALAR", "scalar": {"value": cpus}, "role": "*"}
+    return {"id": {"value": id}, "attributes": [rack], "resources": [amount]}
+
+
+def test_several_offers_stand_for_one() -> None:
+    head = wire.Message("HTTP/1.1 200 OK", ())
+    stream = wire.Stream(head, cast(asyncio.StreamWriter, None))
+    parts = [_offer("p1", 1.9), _offer("p2", 0.1)]
+    stream.events.append(wire.LiveEvent(0.0, 0, {"type": "OFFERS", "offers": {"offers": parts}}))
+    offers, recorded = Offers(Bindings()), _offer("r", 2.0)
+    assert offers.match([stream], [recorded], in_parts=False) is None
+    found = offers.match([stream], [recorded], in_parts=True)
+    assert found == parts
+    offers.take([recorded], found)
+    assert offers.outgoing('{"offer_ids": [{"value": "r"}, {"value": "x"}]}') == (
+        '{"offer_ids": [{"value": "p1"}, {"value": "p2"}, {"value": "x"}]}'
+    )
+    assert list(offers.waiting([stream])) == []
+
+
+def test_bytes_that_went_through_a_proxy_become_calls_and_events() -> None:
+    recording = unproxied(load("25"))
+    first = [(entry.kind, entry.title) for entry in recording.entries[:6]]
+    assert first == [
+        (Kind.REQUEST, "/version"),
+        (Kind.RESPONSE, "/version"),
+        (Kind.REQUEST, "SUBSCRIBE"),
+        (Kind.HEAD, "SUBSCRIBE"),
+        (Kind.CHUNK, "SUBSCRIBED"),
+        (Kind.CHUNK, "HEARTBEAT"),
+    ]
+    assert recording.entries[-1].kind in (Kind.LAST, Kind.RESPONSE)
