@@ -101,7 +101,7 @@ def loop_seen(running: ServerProcess, name: str = "loop") -> dict[str, float]:
     }
 
 
-def wait_until(condition: Callable[[], bool], every_s: float = 0.02, patience_s: float = 300.0) -> float:
+def wait_until(condition: Callable[[], bool], every_s: float = 0.02, patience_s: float = 900.0) -> float:
     """Seconds until it holds. ``every_s``: between two looks, which take time from what is looked at.
 
     Raises:
@@ -443,10 +443,12 @@ FIGURES: tuple[Callable[[], dict[str, Any]], ...] = (throughput, offer_to_launch
 def main() -> None:
     """Run all figures, or those named on the command line."""
     wanted = sys.argv[1:]
-    for figure in FIGURES:
-        if not wanted or figure.__name__ in wanted:
-            print(json.dumps({"figure": figure.__name__, **figure()}), flush=True)
-    clean_up()
+    try:
+        for figure in FIGURES:
+            if not wanted or figure.__name__ in wanted:
+                print(json.dumps({"figure": figure.__name__, **figure()}), flush=True)
+    finally:
+        clean_up()
 
 
 if __name__ == "__main__":
