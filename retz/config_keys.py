@@ -95,7 +95,7 @@ KEYS: tuple[Key, ...] = (
     Key("retz.mesos.secret-file", "path", None, "file with the principal's secret; only its owner may read it"),
     Key("retz.mesos.webui-url", "text", None, "link shown by Mesos; else where this server listens"),
     Key("retz.mesos.failover-timeout", "duration", "7d", "away longer than this, Mesos kills all running jobs"),
-    Key("retz.mesos.unreachable-wait", "duration", "10m", "how long an agent may be away before its jobs run elsewhere"),
+    Key("retz.mesos.unreachable-wait", "duration", "10m", "agents away longer than this have their jobs run elsewhere"),
     Key("retz.mesos.refuse", "duration", "5m", "room that no job needs is left to others for so long"),
     Key("retz.mesos.poll", "duration", "30s", "how often the master is asked about all its agents"),
     Key("retz.mesos.sample-interval", "duration", "10s", "how often the use of running jobs is measured"),

@@ -11,7 +11,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, Self
+from typing import IO, Any, Self
 
 FRAMEWORK = "2b5c41d6-760f-4144-9ae7-926fec98b84e-0000"
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\nDate: Fri, 20 Nov 2026 04:58:39 GMT\r\nContent-Length: 0\r\n\r\n"
@@ -163,7 +163,7 @@ class ScriptedMaster:
         self._news.put(request)
 
 
-def _head(stream: Any) -> bytes:
+def _head(stream: IO[bytes]) -> bytes:
     lines = b""
     while line := stream.readline():
         lines += line

@@ -187,7 +187,7 @@ def test_ports_become_ranges() -> None:
 @given(st.integers(0, 2**32))
 def test_tasks_never_take_more_than_there_is(seed: int) -> None:
     rng = random.Random(seed)
-    marks = (RESERVED, {})
+    marks: tuple[dict[str, Any], ...] = (RESERVED, {})
     entries = [Entry("cpus", rng.randrange(1, 4000) / 1000, (), marks[n % 2]) for n in range(4)]
     entries += [Entry("mem", float(rng.randrange(1, 500)), (), marks[n % 2]) for n in range(3)]
     pool, used = Pool(entries), {"cpus": 0.0, "mem": 0.0}

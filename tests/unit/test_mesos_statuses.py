@@ -99,8 +99,7 @@ def test_results_in_messages(message: str, expected: tuple[int | None, int | Non
             Verdict(
                 "ended",
                 reason="fetch",
-                message="not all files of its application could be fetched: "
-                "stderr in its sandbox says which, and why",
+                message="not all files of its application could be fetched: stderr in its sandbox says which, and why",
             ),
         ),
         (
