@@ -16,6 +16,9 @@ from retz.server import main as server
 EVERY_S = 0.001
 """Between two looks."""
 
+WORTH_S = 0.003
+"""Shorter turns are counted only: to tell of all of them would hold the loop for longer than any other turn."""
+
 
 class LoopWatch:
     """How long the loop's thread let nobody else have a turn.
@@ -33,16 +36,19 @@ class LoopWatch:
         loop.call_soon(self._look)
 
     def _forget(self) -> None:
+        self._looks = 0
         self._clock: list[float] = []
-        self._processor: list[float] = []
+        self._processor = 0.0
         self._gc = 0.0
         self._seen = time.perf_counter()
         self._used = time.thread_time()
 
     def _look(self) -> None:
         now, used = time.perf_counter(), time.thread_time()
-        self._clock.append(now - self._seen - EVERY_S)
-        self._processor.append(used - self._used)
+        self._looks += 1
+        if now - self._seen - EVERY_S > WORTH_S:
+            self._clock.append(now - self._seen - EVERY_S)
+        self._processor = max(self._processor, used - self._used)
         self._seen, self._used = now, used
         self._loop.call_later(EVERY_S, self._look)
 
@@ -53,7 +59,10 @@ class LoopWatch:
             self._gc = max(self._gc, time.perf_counter() - self._gc_began)
 
     def _tell(self) -> None:
-        text = json.dumps({"clock": sorted(self._clock), "processor": sorted(self._processor), "gc": self._gc})
+        longest = sorted(self._clock, reverse=True) or [0.0]
+        p999 = longest[min(len(longest) - 1, self._looks // 1000)]
+        found = {"held_max": longest[0], "held_p999": p999, "held_cpu_max": self._processor, "gc_max": self._gc}
+        text = json.dumps({name: round(seconds * 1e3, 1) for name, seconds in found.items()})
         temporary = self._path.with_suffix(".new")
         temporary.write_text(text)
         temporary.rename(self._path)
