@@ -29,7 +29,7 @@ from tests.server_process import ServerProcess
 from tests.wire import Wire
 
 BACKLOG = 40
-LONG_JOBS = 12
+LONG_JOBS = 20
 LONG_S = 600.0
 ENDED = ("FINISHED", "FAILED", "KILLED")
 _ENDING = re.compile(r"(?:sleep (?P<seconds>[\d.]+); )?(?:exit (?P<code>\d+)|kill -(?P<signal>\d+) \$\$)$")
@@ -166,7 +166,7 @@ class Load(threading.Thread):
     def _request(self) -> dict[str, Any]:
         dice = self._dice
         end = dice.choice(["exit 0", "exit 0", "exit 0", "exit 1", "exit 7", "kill -9 $$", "kill -11 $$"])
-        seconds = dice.choice([0.0, 0.0, 0.1, 0.3, 0.8, 1.5, LONG_S if dice.random() < 0.4 else 0.2])
+        seconds = dice.choice([0.0, 0.0, 0.1, 0.3, 0.8, 1.5, LONG_S if dice.random() < 0.7 else 0.2])
         pause = f"sleep {seconds}; " if seconds else ""
         # Those that run on and on leave most GPUs to the others.
         gpus = dice.choice([0, 0, 0, 0, 1]) if seconds < LONG_S or self._free_of_gpus() else 0
@@ -292,9 +292,9 @@ class Chaos:
             "other leader": self._other_leader,
             "stall": self._stall,
             "streams": lambda: self._cluster.do(Cluster.drop_streams),
-            "crash": lambda: self._hurt(Agent.crash, Agent.restart, 2.5),
+            "crash": lambda: self._hurt(Agent.crash, Agent.restart, 5.0),
             "short crash": lambda: self._hurt(Agent.crash, Agent.restart, 0.2),
-            "partition": lambda: self._hurt(Agent.lose, Agent.find, 3.0),
+            "partition": lambda: self._hurt(Agent.lose, Agent.find, 5.0),
             "goodbye": lambda: self._hurt(Agent.shutdown_gracefully, Agent.restart, 1.0),
             "wipe": lambda: self._hurt(Agent.wipe, lambda agent: None, 0.5),
             "drain": self._drain,

@@ -61,7 +61,7 @@ QUICK = Timing(
 SETTINGS = {
     "RETZ_RETRIES": "1000",
     "RETZ_MESOS_REFUSE": "2s",
-    "RETZ_MESOS_UNREACHABLE_WAIT": "1.5s",
+    "RETZ_MESOS_UNREACHABLE_WAIT": "0.5s",
     "RETZ_MESOS_POLL": "1s",
     "RETZ_MESOS_SAMPLE_INTERVAL": "1s",
 }
@@ -121,7 +121,7 @@ def test_commands_run_once(make_stage: Callable[..., Stage], tmp_path: Path) -> 
     """The same with agents that really run commands: an attempt is started once at most."""
     starts = tmp_path / "starts"
     starts.touch()
-    specs = [AgentSpec(gpus=1.0, ports=(31000 + 100 * number, 31015 + 100 * number)) for number in range(3)]
+    specs = [AgentSpec(cpus=4.0, gpus=1.0, ports=(31000 + 100 * number, 31015 + 100 * number)) for number in range(3)]
     work = tmp_path / "work"
     stage = make_stage(lambda seed: cluster_of(specs, seed, work_dir=work))
     _storm(stage, max(1, CYCLES // 5), f"echo $RETZ_JOB_ID.$RETZ_ATTEMPT >> {starts}; ")
@@ -291,7 +291,8 @@ class Audit:
     def _the_whole_cluster_can_be_used(self) -> None:
         """Every resource is offered again: jobs that take a whole agent each run on all of them."""
         agents = self.stage.cluster.cluster.agents
-        job = {"command": f"sleep {LONG_S}; exit 0", "resources": {"cpus": 2, "mem": 2048, "ports": 16}}
+        cpus = self.stage.cluster.cluster.specs[0].cpus
+        job = {"command": f"sleep {LONG_S}; exit 0", "resources": {"cpus": cpus, "mem": 2048, "ports": 16}}
         ids = submit(self.wire, {"key": "whole", "jobs": [{**job, "kill_grace_s": 0.1}] * len(agents)})
         self.promises.jobs.update(dict.fromkeys(ids, job))
         self.settle()

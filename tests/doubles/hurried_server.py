@@ -1,13 +1,18 @@
-"""``retz-server`` whose Mesos engine does in a second what takes others a minute: for tests that break things often."""
+"""``retz-server`` whose Mesos engine does in a second what takes others a minute: for tests that break things often.
+
+Its disk is a slow one: what happens before a record is durable shall meet with accidents.
+"""
 
 from __future__ import annotations
 
 import faulthandler
 import signal
+import time
 from typing import Any
 
 from retz.engine.mesos import demand, engine, process, reconciling, tracker
 from retz.server.main import main
+from retz.store.files import FileLayer
 
 SHORTER = {
     (tracker, "KILL_AGAIN_S"): 0.3,
@@ -29,6 +34,8 @@ SHORTER = {
 
 
 DRIVER_SILENCE_S = 2.0
+DISK_S = 0.03
+_really = FileLayer.fdatasync
 
 
 class HurriedChild(process.Child):
@@ -40,7 +47,14 @@ class HurriedChild(process.Child):
         super().__init__(name, module, *args, **more)
 
 
+def slowly(self: FileLayer, fd: int) -> None:
+    """A record is durable at the end of its time."""
+    time.sleep(DISK_S)
+    _really(self, fd)
+
+
 if __name__ == "__main__":
+    FileLayer.fdatasync = slowly  # type: ignore[method-assign]
     faulthandler.register(signal.SIGUSR1)
     for (module, name), value in SHORTER.items():
         assert hasattr(module, name), f"{module.__name__} has no {name} any more"
