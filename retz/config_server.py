@@ -37,6 +37,7 @@ class ServerConfig:
     access_key: str | None
     access_secret: str | None = field(repr=False)
     authentication: bool
+    shared_uid: bool
     tls_certificate: Path | None
     tls_key: Path | None
     max_running: int

@@ -162,7 +162,7 @@ class JournalTable(Table):
 
 
 class RecordTable(JournalTable):
-    """Records under texts: applications, users, submissions, meta."""
+    """Records under texts: applications, users, submissions, meta, audit."""
 
 
 class JobTable(JournalTable):
