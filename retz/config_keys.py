@@ -58,7 +58,7 @@ KEYS: tuple[Key, ...] = (
     Key("retz.access.key", "text", None, "who you are; the server makes one at its first start", "both"),
     Key("retz.access.secret", "text", None, "signs requests, is never sent", "both", (), True),
     Key("retz.authentication", "bool", True, "false: no signatures, on both sides; loopback only", "both"),
-    Key("retz.shared-uid", "bool", False, "true allows users whose jobs run as one Unix user: they can read each other"),
+    Key("retz.shared-uid", "bool", False, "true lets several users share one Unix user, and so each other's files"),
     Key("retz.tls.ca", "path", None, "certificates to trust instead of the system's", "client"),
     Key("retz.tls.insecure", "bool", False, "true trusts any certificate: never for work", "client"),
     Key("retz.tls.certificate", "path", None, "PEM chain of the server; needed when retz.bind is https"),

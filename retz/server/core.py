@@ -30,12 +30,14 @@ from retz.store.archive import Archive
 from retz.store.database import Bulk, Change, Database, Ticket
 
 from .admission import Admission
+from .audit import Actor, Audit, named
 from .counters import Counters
 from .dispatcher import Dispatcher, Mode
 from .problem import Problem
 from .shares import shares
 from .skylines.recorder import Skylines
 from .skylines.runs import fresh_run
+from .users import Users
 
 Action = Literal["kill", "hold", "release", "update", "resubmit"]
 
@@ -91,6 +93,8 @@ class Core:
             on_agents_changed=self.admission.agents_changed,
             runs=self.skylines.runs if config.estimator_enabled else None,
         )
+        self.audit = Audit(db.audit, clock)
+        self.users = Users(db.users, self.dispatcher.apply, self.audit, config, clock)
         self._submitting: dict[str, asyncio.Future[None]] = {}
 
     # -- state -------------------------------------------------------------------------------------------
@@ -302,8 +306,12 @@ class Core:
         *,
         priority: int | None = None,
         key: str | None = None,
+        origin: str = "",
     ) -> list[ActionResult]:
         """Do ``action`` to each job, in slices; durable on return. Jobs it cannot be done to are reported, not raised.
+
+        Args:
+            origin: Network address that it was asked from: what an administrator does to others' jobs is recorded.
 
         Raises:
             Problem: when nothing can be changed at all, or the priority is out of range.
@@ -314,6 +322,8 @@ class Core:
         if action == "resubmit":
             return await self._resubmit(user, ids, key)
         unique = list(dict.fromkeys(ids))
+        if user.admin:
+            await self._note_action(Actor(user, origin), action, unique)
         results: list[ActionResult] = []
         ticket: Ticket | None = None
         for start in range(0, len(unique), SLICE):
@@ -323,6 +333,16 @@ class Core:
             await ticket
         await self.dispatcher.settled()
         return results
+
+    async def _note_action(self, actor: Actor, action: Action, ids: Sequence[int]) -> None:
+        """Record what an administrator is about to do to the jobs of others; only live ones can be changed."""
+        owners: dict[int, str] = {}
+        for start in range(0, len(ids), SLICE * 10):
+            jobs = (self.db.jobs.record(job_id) for job_id in ids[start : start + SLICE * 10])
+            owners |= {job.id: job.owner for job in jobs if job is not None and job.owner != actor.user.key}
+            await asyncio.sleep(0)
+        if owners:
+            self.dispatcher.apply([self.audit.change(actor, action, owners.values(), named(list(owners)))])
 
     def _act_on(
         self,
@@ -407,9 +427,11 @@ class Core:
                 raise Problem("conflict", f"application {name!r} is used by job {job_id}; kill it or wait for its end")
         await self.dispatcher.apply([Change("applications", key, None)])
 
-    async def set_mode(self, mode: Mode) -> None:
+    async def set_mode(self, mode: Mode, actor: Actor | None = None) -> None:
         """Open, pause or drain the queue; durable on return."""
         self.require_writable()
+        if actor is not None:
+            self.dispatcher.apply([self.audit.change(actor, "queue", (), mode)])
         await self.dispatcher.set_mode(mode)
 
     def _require_accepting(self) -> None:

@@ -133,9 +133,11 @@ class Housekeeping:
             await asyncio.to_thread(core.aggregates.append, point)
 
     async def sweep(self) -> None:
-        """Forget what is too old: submission keys, archived records, aggregates, sandboxes."""
+        """Forget what is too old: submission keys, audit records, archived records, aggregates, sandboxes."""
         core = self._core
         now = core.clock()
+        if outdated := core.audit.outdated(now):
+            core.dispatcher.apply(outdated)
         await self._forget_keys(now - KEY_LIFETIME_S)
         # Of records that are gone nobody knows any more which sandboxes were theirs.
         keep = min(core.config.sandbox_keep, core.config.archive_keep)

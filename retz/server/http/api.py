@@ -13,6 +13,7 @@ from retz.auth import Verifier
 from retz.model.job import Job
 from retz.model.user import User
 
+from ..audit import Actor
 from ..problem import Problem
 from . import params
 from .body import Body
@@ -44,10 +45,17 @@ class Api:
         found: User | None = self.core.db.users.record(key)
         return found
 
-    def may_go_on(self, key: str) -> bool:
+    def welcome(self, user: User) -> bool:
+        """Whether the user who signed a request some time ago still could.
+
+        Not so one who was disabled since, whose secret was replaced, or who is no administrator any more.
+        """
+        now = self.user(user.key)
+        return now is not None and now.enabled and now.secret == user.secret and now.admin >= user.admin
+
+    def may_go_on(self, user: User) -> bool:
         """Whether a long answer to this user may go on: the server lives, and the user is still welcome."""
-        user = self.user(key)
-        return not self.closing.is_set() and user is not None and user.enabled
+        return not self.closing.is_set() and self.welcome(user)
 
 
 class Call:
@@ -61,6 +69,11 @@ class Call:
         self.request = request
         self.user = user
         self.body = body
+
+    @property
+    def actor(self) -> Actor:
+        """Who asks, and from where: for the audit record."""
+        return Actor(self.user, self.request.remote or "")
 
     def params(self, *allowed: str, repeatable: tuple[str, ...] = ()) -> params.Params:
         """The query's parameters, of which these are allowed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from retz.model.job import Job
 from retz.scheduler.explain import Explainer, Why
 
@@ -25,8 +27,13 @@ class Reasons:
 
 
 def why_of(call: Call, job: Job) -> Why:
-    """Everything there is to say about one job."""
-    return _explainer(call).why(job)
+    """Everything there is to say about one job; of jobs of others, how many are ahead, but not which."""
+    why = _explainer(call).why(job)
+    if call.user.admin:
+        return why
+    records = call.core.db.jobs
+    mine = [ahead for ahead in why.ahead_ids if (other := records.record(ahead)) and other.owner == call.user.key]
+    return replace(why, ahead_ids=mine)
 
 
 def _explainer(call: Call) -> Explainer:

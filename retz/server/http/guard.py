@@ -40,6 +40,8 @@ def guarded(api: Api, route: Route) -> RequestHandler:
         try:
             call = await prepare(api, route, request)
             response = await handler(call)
+            if request.method == "GET" and route.access != "public" and not response.prepared:
+                _check_welcome(api, call.user)
         except Problem as problem:
             response = problem_of(problem)
         except AuthError as error:
@@ -84,7 +86,14 @@ async def _signed(api: Api, route: Route, request: web.Request) -> Call:
     body = await bodies.read(request, route.max_body)
     if api.core.config.authentication:
         _check_digest(announced, body)
+    _check_welcome(api, user)
     return Call(api, request, user, body)
+
+
+def _check_welcome(api: Api, user: User) -> None:
+    """Refuse what was signed in time but took its time: a slow body, a wait, a prediction."""
+    if not api.welcome(user):
+        raise Problem("forbidden", "this user was disabled, or given another secret, while the request was under way")
 
 
 def _check_digest(announced: str, body: bodies.Body) -> None:

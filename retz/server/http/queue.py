@@ -143,5 +143,5 @@ async def put_queue(call: Call) -> web.StreamResponse:
     """``PUT /queue``."""
     call.params()
     mode = bodies.decode(_decode_mode, call.body.data).mode
-    await call.core.set_mode(mode)
+    await call.core.set_mode(mode, call.actor)
     return json_of(QueueState(mode, call.core.running()))
