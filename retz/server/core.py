@@ -95,6 +95,7 @@ class Core:
         )
         self.audit = Audit(db.audit, clock)
         self.users = Users(db.users, self.dispatcher.apply, self.audit, config, clock)
+        self.metering = asyncio.Lock()
         self._submitting: dict[str, asyncio.Future[None]] = {}
 
     # -- state -------------------------------------------------------------------------------------------

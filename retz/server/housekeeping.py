@@ -14,6 +14,7 @@ from retz.model.job import Job
 from retz.model.resources import Resources, Vector, add, from_vector
 from retz.store.database import Change, StoreFailed
 
+from .clearing import load, tasks_of
 from .core import SLICE, Core
 
 log = logging.getLogger("retz.housekeeping")
@@ -173,8 +174,8 @@ class Housekeeping:
             return
         ids = await asyncio.to_thread(core.archive.ended_between, since, before)
         for start in range(0, len(ids), COLLECT_BATCH):
-            jobs = await asyncio.to_thread(_load, core, ids[start : start + COLLECT_BATCH])
-            core.engine.collect([task for job in jobs for task in _tasks_of(job)])
+            jobs = await asyncio.to_thread(load, core, ids[start : start + COLLECT_BATCH])
+            core.engine.collect([task for job in jobs for task in tasks_of(job)])
             await asyncio.sleep(0)
         if since != marked:
             self._mark(since)
@@ -188,16 +189,6 @@ class Housekeeping:
     def _ends_not_archived(self) -> list[float]:
         records = map(self._core.db.jobs.record, self._core.dispatcher.ended)
         return [job.ended for job in records if job is not None and job.ended is not None]
-
-
-def _load(core: Core, ids: list[int]) -> list[Job]:
-    return [job for job in map(core.archive.get, ids) if job is not None]
-
-
-def _tasks_of(job: Job) -> list[str]:
-    """All attempts there were: the record does not keep every one that never ran."""
-    last = job.attempts[-1].number if job.attempts else 0
-    return [f"{job.id}.{number}" for number in range(1, last + 1)]
 
 
 def _sum(amounts: list[Resources]) -> Resources:

@@ -20,6 +20,7 @@ from . import (
     queue,
     selection,
     submission,
+    usage,
     users,
 )
 from .body import MIB
@@ -428,6 +429,27 @@ _KEY = Parameter("key", {"type": "string", "minLength": 1, "maxLength": 200}, "T
 _PERIOD = (Parameter("since", _TIME, "At or after."), Parameter("until", _TIME, "Before."))
 
 ADMIN = (
+    Route(
+        "POST",
+        f"{API}/gc",
+        queue.gc,
+        "Remove what ended jobs left.",
+        "admin",
+        body=queue.GcRequest,
+        answers=_answer("How much.", queue.GcResult),
+    ),
+    Route(
+        "GET",
+        f"{API}/usage",
+        usage.report,
+        "Who used what.",
+        parameters=(
+            Parameter("since", _TIME, "Default: a week before until."),
+            Parameter("until", _TIME, "Default: now."),
+            Parameter("user", _WORDS, "For administrators: an access key, or * for all."),
+        ),
+        answers=_answer("Per user and application.", usage.UsageReport),
+    ),
     Route(
         "GET",
         f"{API}/users",
