@@ -77,18 +77,36 @@ def list_command(
     On a terminal long columns are cut, and columns left out that say nothing or for which it is too narrow;
     piped, everything is printed.
     """
+    show_list(app, ids, options, limit, watch, as_json)
+
+
+def show_list(
+    app: App, ids: tuple[list[int | str], ...], options: dict[str, Any], limit: int | None, watch: bool, as_json: bool,
+    kind: str = "list",
+) -> None:  # fmt: skip
+    """Print the jobs that match, as often as asked for.
+
+    Args:
+        options: By the names of ``retz list``'s options.
+        kind: The name of the JSON document; ``admin jobs`` has a column that says whose job it is.
+    """
     parameters = _parameters(app, ids, options)
     if limit is None:
         limit = TERMINAL_LIMIT if is_terminal(sys.stdout) and not as_json else 0
     for _ in repeat(watch, as_json):
         jobs, window = fetch(app, parameters, limit)
         if as_json:
-            print_json("list", jobs=jobs, total=window["total"], counts=window["counts"], as_of=window["as_of"])
+            print_json(kind, jobs=jobs, total=window["total"], counts=window["counts"], as_of=window["as_of"])
             continue
         if not jobs and is_terminal(sys.stdout):
             note(_nothing(parameters))
             continue
-        print_table(COLUMNS, [row(job, time.time()) for job in jobs])
+        columns, rows = list(COLUMNS), [row(job, time.time()) for job in jobs]
+        if kind == "admin jobs":
+            columns.insert(1, Column("USER", flexible=True, least=8))
+            for cells, job in zip(rows, jobs, strict=True):
+                cells.insert(1, job["owner"])
+        print_table(columns, rows)
         if len(jobs) < window["total"]:
             note(f"{len(jobs)} of {window['total']} jobs; -n 0 shows all")
 

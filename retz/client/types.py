@@ -344,6 +344,78 @@ class Status(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
 
+class User(Struct, frozen=True, kw_only=True):
+    """A user. ``secret`` only in the answer to the request that made it; ``repr`` leaves it out."""
+
+    key: str
+    enabled: bool = True
+    admin: bool = False
+    info: str = ""
+    unix_user: str | None = None
+    created: datetime | None = None
+    secret: str | None = None
+
+    def __repr__(self) -> str:
+        return f"User(key={self.key!r}, enabled={self.enabled}, admin={self.admin}, info={self.info!r})"
+
+
+class Users(Struct, frozen=True):
+    """All users, or those just made."""
+
+    users: tuple[User, ...]
+
+
+class UsageRow(Struct, frozen=True, kw_only=True):
+    """What one user's jobs of one application held and used, in hours; docs/api.md explains the fields."""
+
+    user: str
+    info: str = ""
+    application: str = "default"
+    finished: int = 0
+    failed: int = 0
+    killed: int = 0
+    running: int = 0
+    cpu_hours: float = 0.0
+    cpu_hours_used: float = 0.0
+    gpu_hours: float = 0.0
+    gpu_hours_used: float | None = None
+    mem_gib_hours: float = 0.0
+    mem_gib_hours_used: float = 0.0
+
+
+class UsageReport(Struct, frozen=True):
+    """Who used what in a time."""
+
+    since: datetime
+    until: datetime
+    rows: tuple[UsageRow, ...]
+
+
+class AuditRecord(Struct, frozen=True, kw_only=True):
+    """One thing that an administrator did."""
+
+    id: str
+    at: datetime
+    who: str
+    what: str
+    whom: tuple[str, ...] = ()
+    detail: str = ""
+    origin: str = ""
+
+
+class AuditRecords(Struct, frozen=True):
+    """What administrators did, oldest first."""
+
+    records: tuple[AuditRecord, ...]
+
+
+class Cleared(Struct, frozen=True):
+    """Jobs whose sandboxes are being removed, and records that were forgotten."""
+
+    sandboxes: int = 0
+    records: int = 0
+
+
 class QueueMode(Struct, frozen=True):
     """The queue's mode, and how many jobs run."""
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retz.cli import COMMANDS, cli
+from retz.cli.admin import ADMIN_COMMANDS, admin_command
 from retz.cli.listing import compact
 from retz.cli.parameters import parse_ids
 from retz.cli.submission import carried_environment
@@ -323,4 +324,14 @@ def test_every_command_has_the_help_that_the_list_shows() -> None:
         assert command is not None and command.name == name
         first = (command.help or "").split("\n\n")[0].replace("\n", " ")
         assert first.startswith(text.split(": ")[0].rstrip(".")), name
-        assert any("--json" in p.opts for p in command.params) or name == "completion", name
+        assert any("--json" in p.opts for p in command.params) or name in ("completion", "admin"), name
+
+
+def test_every_command_of_admin_has_the_help_that_the_list_shows() -> None:
+    context = admin_command.make_context("admin", ["jobs"], resilient_parsing=True)
+    for name, (_, text) in ADMIN_COMMANDS.items():
+        command = admin_command.get_command(context, name)
+        assert command is not None and command.name == name
+        first = (command.help or "").split("\n\n")[0].replace("\n", " ")
+        assert first.startswith(text.split(": ")[0].rstrip(".")), name
+        assert any("--json" in p.opts for p in command.params), name
