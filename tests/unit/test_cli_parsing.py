@@ -328,7 +328,8 @@ def test_every_command_has_the_help_that_the_list_shows() -> None:
 
 
 def test_every_command_of_admin_has_the_help_that_the_list_shows() -> None:
-    context = admin_command.make_context("admin", ["jobs"], resilient_parsing=True)
+    parent = cli.make_context("retz", ["admin"], resilient_parsing=True)
+    context = click.Context(admin_command, info_name="admin", parent=parent)
     for name, (_, text) in ADMIN_COMMANDS.items():
         command = admin_command.get_command(context, name)
         assert command is not None and command.name == name
