@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PROTOCOL = 1
+PROTOCOL = 2
 SOCKET, LOCK, AGENT, LOG = "launcher.sock", "launcher.lock", "agent", "launcher.log"
 _PR_SET_CHILD_SUBREAPER = 36
 
