@@ -203,6 +203,10 @@ class JobTable(JournalTable):
             return len(self._indexes.ids(field, value))
         return super().count(field)
 
+    def waiting(self, owner: str) -> int:
+        """Return how many jobs of an owner wait to be started, every such task of an array counted."""
+        return self._indexes.queued[owner]
+
     def load(self, records: dict[Id, Any]) -> None:
         super().load(records)
         self._indexes.build(records.values())

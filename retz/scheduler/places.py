@@ -1,0 +1,183 @@
+"""Places held for jobs that waited long: which agent is kept, since when, and what may pass.
+
+A job that fits nowhere now, but could run on some agent, holds a place there once it has waited for the
+*patience*: the agent on which it can start soonest, judged by the time limits of what runs there. Jobs behind it in
+the planner's order may still use the agent if they do not delay it (backfill): either they end before it can
+start, or they fit beside it at that time. A job without a time limit is taken to run for ever.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from retz.model.agent import Agent
+from retz.model.resources import Vector, add, fits, subtract
+
+from .constraints import Constraint
+from .limits import NOTHING
+
+MAX_PLACES = 100
+"""So many are held at one time, at most."""
+
+
+class Load:
+    """What runs on one agent: the amounts held, and the ends of those that have a time limit, soonest first."""
+
+    __slots__ = ("ends", "held")
+
+    def __init__(self) -> None:
+        self.held: Vector = NOTHING
+        self.ends: list[tuple[float, int, Vector]] = []
+
+
+_IDLE = Load()
+
+
+class Start(NamedTuple):
+    """When a job can start on an agent: infinity if that hangs on jobs without a time limit.
+
+    ``free`` is what is free then, the job not counted.
+    """
+
+    at: float
+    free: Vector
+
+
+class Found(NamedTuple):
+    """An agent for a place, what of it is ours, and when a job can start there."""
+
+    agent: Agent
+    room: Vector
+    start: Start
+
+
+class Place(Struct):
+    """A place held on an agent.
+
+    Attributes:
+        room: What of the agent is ours when nothing of ours runs there.
+        since: When it was given.
+        looked: When other agents were looked at last.
+        start: When the job can start there, at the latest.
+        spare: What is free beside it at that time; negative where others must end first.
+    """
+
+    agent: str
+    host: str
+    job: int
+    need: Vector
+    room: Vector
+    since: float
+    looked: float
+    start: float
+    spare: Vector
+
+
+class Places:
+    """What runs where until when, and the places held. Pure bookkeeping; time is an argument."""
+
+    def __init__(self) -> None:
+        self.loads: dict[str, Load] = {}
+        self.by_agent: dict[str, Place] = {}
+        self.by_job: dict[int, Place] = {}
+        self.changed: set[str] = set()
+        """Agents with a place on which something started or ended since it was last reckoned."""
+        self._ends: dict[int, float] = {}
+
+    def started(self, job_id: int, agent: str, need: Vector, end: float) -> None:
+        """A job holds resources of an agent, until ``end`` at the latest."""
+        load = self.loads.get(agent)
+        if load is None:
+            load = self.loads[agent] = Load()
+        load.held = add(load.held, need)
+        if end < math.inf:
+            insort(load.ends, (end, job_id, need))
+            self._ends[job_id] = end
+        if agent in self.by_agent:
+            self.changed.add(agent)
+
+    def stopped(self, job_id: int, agent: str, need: Vector) -> None:
+        """It does not any more."""
+        load = self.loads[agent]
+        load.held = subtract(load.held, need)
+        end = self._ends.pop(job_id, None)
+        if end is not None:
+            load.ends.remove((end, job_id, need))
+        if load.held == NOTHING:
+            del self.loads[agent]
+        if agent in self.by_agent:
+            self.changed.add(agent)
+
+    def start(self, agent: str, room: Vector, need: Vector, now: float, before: float = math.inf) -> Start | None:
+        """When a job of this need can start on the agent; None if not before ``before``."""
+        load = self.loads.get(agent, _IDLE)
+        free = subtract(room, load.held)
+        at = now
+        if not fits(need, free):
+            for end, _, released in load.ends:
+                if end >= before:
+                    return None
+                free = add(free, released)
+                if fits(need, free):
+                    at = max(at, end)
+                    break
+            else:
+                at = math.inf
+        return Start(at, free)
+
+    def find(self, need: Vector, constraint: Constraint, agents: Iterable[Agent], now: float) -> Found | None:
+        """Return the agent on which such a job can start soonest, of those without a place; None if none ever can.
+
+        Among agents on which that hangs on jobs without a time limit, the one that lacks least.
+        """
+        best: tuple[float, float] | None = None
+        found: Found | None = None
+        for agent in agents:
+            room = own_room(agent)
+            if agent.id in self.by_agent or not fits(need, room) or agent.state != "active":
+                continue
+            if constraint.clauses and not constraint.matches(agent.attributes):
+                continue
+            start = self.start(agent.id, room, need, now, best[0] if best else math.inf)
+            if start is None:
+                continue
+            key = (start.at, _lack(need, start.free, room) if start.at == math.inf else 0.0)
+            if best is None or key < best:
+                best, found = key, Found(agent, room, start)
+        return found
+
+    def hold(self, job: int, found: Found, need: Vector, now: float) -> None:
+        """Hold a place for a job that has none, on an agent without one."""
+        agent, room, start = found
+        place = Place(agent.id, agent.host, job, need, room, now, now, start.at, subtract(start.free, need))
+        self.by_agent[agent.id] = self.by_job[job] = place
+
+    def drop(self, place: Place) -> None:
+        """It is not held any more."""
+        del self.by_agent[place.agent]
+        del self.by_job[place.job]
+        self.changed.discard(place.agent)
+
+    def reckon(self, place: Place, now: float) -> bool:
+        """Find out anew when its job can start. Returns whether others may use more than before."""
+        self.changed.discard(place.agent)
+        start = self.start(place.agent, place.room, place.need, now)
+        assert start is not None
+        spare = subtract(start.free, place.need)
+        more = start.at > place.start or not fits(spare, place.spare)
+        place.start, place.spare = start.at, spare
+        return more
+
+
+def own_room(agent: Agent) -> Vector:
+    """What of an agent others do not hold."""
+    return subtract(agent.total.vector, agent.others.vector)
+
+
+def _lack(need: Vector, free: Vector, room: Vector) -> float:
+    return max((n - f) / r for n, f, r in zip(need, free, room, strict=True) if r > 0)
