@@ -20,7 +20,9 @@ from retz.model.units import format_size
 from .constraints import Constraint, parse
 from .scheduler import Scheduler
 
-BlockedBy = Literal["held", "paused", "draining", "max_running", "room", "never", "order"]
+BlockedBy = Literal[
+    "held", "dependency", "time", "array", "paused", "draining", "max_running", "room", "never", "order"
+]
 
 MAX_DETAILS = 100
 _NOTHING: Vector = (0, 0, 0, 0, 0)

@@ -18,9 +18,11 @@ from retz.model.job import Job
 from retz.model.resources import RESOURCE_NAMES, Resources, fits
 from retz.model.submission import MAX_COMMAND_BYTES, MAX_ENVIRONMENT_BYTES, JobSpec, ResourcesSpec
 from retz.model.units import format_size, parse_size
+from retz.model.user import User
 from retz.scheduler import constraints
 from retz.scheduler.limits import UserLimits
 
+from . import unix_users
 from .problem import FieldError, Problem
 
 DEFAULT_APPLICATION = "default"
@@ -48,6 +50,7 @@ class Admission:
         agents: Called for the agents known now: the default memory and the per-job limits come from them.
         application: Looks up ``owner/name``.
         honours: Names of application features that the engine can honour (``files``, ``user``, ``container``).
+        user: Looks up a user.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class Admission:
         agents: Callable[[], Sequence[Agent]],
         application: Callable[[str], Application | None],
         honours: frozenset[str] = frozenset(),
+        user: Callable[[str], User | None] = lambda key: None,
     ) -> None:
         self._config = config
         self._agents = agents
         self._application = application
         self._honours = honours
+        self._user = user
         self._sized: dict[tuple[object, ...], tuple[Resources, bool]] = {}
 
     def agents_changed(self) -> None:
@@ -148,6 +153,9 @@ class Admission:
                 "application",
                 f"application {name!r} is disabled; enable it with 'retz load-app --enabled true'",
             )
+        refused = unix_users.refusal(found, self._user(owner), self._config, "user" in self._honours)
+        if refused is not None:
+            raise _Invalid("application", f"application {name!r}: {refused}")
         unsupported = self.unsupported(found)
         if unsupported:
             raise _Invalid(
@@ -162,8 +170,6 @@ class Admission:
         asked = []
         if (application.files or application.large_files) and "files" not in self._honours:
             asked.append("files to fetch")
-        if application.user is not None and "user" not in self._honours:
-            asked.append(f"Unix user {application.user!r}")
         if application.container != Container() and "container" not in self._honours:
             asked.append(f"a {application.container.type} container")
         return asked

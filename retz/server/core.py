@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from retz import __version__
-from retz.array_life import id_at, task_at
+from retz.array_life import id_at
 from retz.config_server import ServerConfig
 from retz.engine.base import Engine
 from retz.lifecycle import Event, Hold, Kill, Release, Reprioritise
@@ -33,6 +33,7 @@ from retz.store.aggregates import AggregateStore, MinuteCollector
 from retz.store.archive import Archive
 from retz.store.database import Bulk, Change, Database, Ticket
 
+from . import unix_users
 from .admission import Admission
 from .audit import Actor, Audit, named
 from .counters import Counters
@@ -87,7 +88,13 @@ class Core:
         self.started_at = clock()
         self.counters = Counters()
         self.collector = MinuteCollector()
-        self.admission = Admission(config, engine.agents, lambda key: db.applications.record(key), engine.honours)
+        self.admission = Admission(
+            config,
+            engine.agents,
+            lambda key: db.applications.record(key),
+            engine.honours,
+            lambda key: db.users.record(key),
+        )
         self.skylines = Skylines(self)
         self.dispatcher = Dispatcher(
             db,
@@ -168,8 +175,8 @@ class Core:
         job = self.dispatcher.following.find(job_id)
         return job if job is not None else self.archive.get(job_id)
 
-    def visible_task(self, user: User, array_id: int, index: int) -> Job:
-        """The task of an array with this index, even if it never got a record.
+    def task_id(self, user: User, array_id: int, index: int) -> int:
+        """The job id of the array's task with this index.
 
         Raises:
             Problem: ``not-found``.
@@ -178,7 +185,7 @@ class Core:
         place = None if array.array is None else array.array.place_of(index)
         if place is None:
             raise Problem("not-found", f"no such job: {array_id}_{index}")
-        return self.find(id_at(array, place)) or task_at(array, place)
+        return id_at(array, place)
 
     def visible(self, user: User, job_id: int) -> Job:
         """The user's own job, or any job for an admin.
@@ -470,8 +477,9 @@ class Core:
         """Register or replace one of the user's applications; durable on return."""
         self.require_writable()
         record = replace(application, owner=user.key, updated=self.clock())
-        if record.user == "root" and record.container.type == "none":
-            raise Problem("unprocessable", "user root is only allowed with a container")
+        refused = unix_users.refusal(record, user, self.config, "user" in self.engine.honours)
+        if refused is not None:
+            raise Problem("unprocessable", refused)
         await self.dispatcher.apply([Change("applications", record.key, record)])
 
     async def delete_application(self, user: User, name: str) -> None:

@@ -436,7 +436,9 @@ class Dispatcher:
             changes += [Change("jobs", job.id, job) for job in jobs]
             if jobs:
                 self._placed.add(offer_id)
-                launches.append((offer, [task_of(job, self._application_of(job)) for job in jobs]))
+                launches.append(
+                    (offer, [task_of(job, self._application_of(job), self._db.users.record(job.owner)) for job in jobs])
+                )
             else:
                 starved.append(offer_id)
         if starved:
