@@ -69,6 +69,10 @@ class ServerConfig:
     local_ports: tuple[int, int]
     local_sample_interval: float
     local_attributes: dict[str, str | float | bool]
+    local_user: str | None
+    fetch_timeout: float
+    fetch_max_size: int
+    fetch_cache: int
     mesos_master: str | None
     mesos_name: str
     mesos_roles: str

@@ -42,6 +42,7 @@ SWITCH_INTERVAL_S = 0.0005
 @click.option("--bind", help="URL to listen on, such as http://127.0.0.1:19090 (port 0: any free one).")
 @click.option("--engine", help="What runs jobs: local (this machine), mesos (a cluster), null (nothing, for tests).")
 @click.option("--mesos-master", help="Mesos master: host:port, or zk://host:2181,host:2181/mesos.")
+@click.option("--local-user", help="Unix user of jobs that have none of their own; needed when root starts the server.")
 @click.option("--log-level", help="debug, info, warning or error.")
 @click.pass_context
 def main(context: click.Context, /, config_file: str | None, **options: str | None) -> None:
@@ -52,6 +53,7 @@ def main(context: click.Context, /, config_file: str | None, **options: str | No
             "bind": "retz.bind",
             "engine": "retz.engine",
             "mesos_master": "retz.mesos.master",
+            "local_user": "retz.local.user",
             "log_level": "retz.log.level",
         }
         given = {names[name]: value for name, value in options.items() if value is not None}
@@ -139,6 +141,7 @@ class _CannotListen(OSError):
 
 
 async def _run(config: ServerConfig) -> None:
+    from retz.engine.local.access import close_data_directory
     from retz.store.aggregates import AggregateStore
     from retz.store.archive import Archive
 
@@ -146,9 +149,11 @@ async def _run(config: ServerConfig) -> None:
     from .housekeeping import Housekeeping
     from .http import build_runner
     from .skylines.recorder import estimator_config
+    from .unix_users import check_configured
 
     scheduler = _scheduler(config)
     estimator_config(config)  # what is wrong there is told before jobs are touched, too
+    check_configured(config)
     listening = _listen(config)
     directory = config.data_dir
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -156,6 +161,8 @@ async def _run(config: ServerConfig) -> None:
         contextlib.closing(listening),
         contextlib.closing(Database.open(directory, options=config.store_options())) as db,
     ):
+        if config.engine == "local":
+            close_data_directory(directory)
         _tell_recovery(db)
         uri = _uri(config, listening)
         archive = Archive.open(directory / "archive")
@@ -239,7 +246,7 @@ def _engine(config: ServerConfig, uri: str) -> Engine:
 
         return NullEngine()
     if config.engine == "local":
-        from retz.engine.local.engine import LocalEngine
+        from retz.engine.local.engine import Fetching, LocalEngine
 
         return LocalEngine(
             config.data_dir / "local",
@@ -248,6 +255,8 @@ def _engine(config: ServerConfig, uri: str) -> Engine:
             gpus=config.declared_gpus,
             port_range=config.local_ports,
             sample_interval_s=config.sample_interval_s,
+            user=config.local_user,
+            fetching=Fetching(config.fetch_timeout, config.fetch_max_size, config.fetch_cache),
         )
     if config.engine == "mesos":
         from retz.engine.mesos.engine import MesosEngine

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 import stat
 from pathlib import Path
 
 from .sandbox import PASSABLE, ROOT
 
 _log = logging.getLogger(__name__)
-
-
-def own_user() -> str:
-    """The name of the Unix user that this process runs as; its number if it has no name."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def close_data_directory(directory: Path) -> None:
