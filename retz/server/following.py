@@ -202,6 +202,7 @@ class Batch:
         for task in tasks:
             if isinstance(event, Kill) or task.state == "QUEUED":
                 self.event(task, event)
+                self.ready.append(task.id)  # one that came back to the queue of a held array waits for its release
 
     def _live_tasks(self, job: Job) -> list[Job]:
         """The tasks that have a record and have not ended."""
