@@ -52,9 +52,12 @@ class Collector:
             shutil.rmtree(path, dir_fd=self._dir_fd)
         except FileNotFoundError:
             pass  # collected before
-        except PermissionError:
-            self._remove_protected(path)
-        except OSError as error:
+        except PermissionError as error:
+            if os.geteuid() == 0:  # no mode stops root; and what root opens up must not be a user's to choose
+                _log.warning("cannot remove the sandbox %s: %s", path, error)
+            else:
+                self._remove_protected(path)
+        except (OSError, RecursionError) as error:
             _log.warning("cannot remove the sandbox %s: %s", path, error)
         with contextlib.suppress(OSError):
             os.rmdir(path.rpartition("/")[0], dir_fd=self._dir_fd)  # its shard, if this was the last in it

@@ -199,8 +199,11 @@ class _Tree:
 
     def hard_link(self, name: str, target: str) -> None:
         """Give a file of this archive another name."""
-        *above, source = self._split(target)
-        fd = os.dup(self._enter(tuple(above)))
+        parts = self._split(target)
+        if not parts:
+            raise FetchError(f"{name!r} in the archive is a link to {target!r}, which is not a file")
+        source = parts[-1]
+        fd = os.dup(self._enter(parts[:-1]))
         try:
             if not stat.S_ISREG(os.stat(source, dir_fd=fd, follow_symlinks=False).st_mode):
                 raise FetchError(f"{name!r} in the archive is a link to {target!r}, which is not a file")
