@@ -91,7 +91,9 @@ class FairWork(Work):
         if snapshot.user_limits is not None and not self._admitted(snapshot.user_limits, shape, 1):
             self.limited.append(shape)
             return True
-        room = self._find(head, line.score)
+        room = self._find(shape)
+        if room is None and self._kept:
+            room = self._find_kept(head, line.score)
         if room is None:
             self.blocked.append(shape)
             return True

@@ -70,6 +70,7 @@ class Place(Struct):
     agent: str
     host: str
     job: int
+    owner: str
     need: Vector
     room: Vector
     since: float
@@ -151,10 +152,10 @@ class Places:
                 best, found = key, Found(agent, room, start)
         return found
 
-    def hold(self, job: int, found: Found, need: Vector, now: float) -> None:
+    def hold(self, job: int, owner: str, found: Found, need: Vector, now: float) -> None:
         """Hold a place for a job that has none, on an agent without one."""
         agent, room, start = found
-        place = Place(agent.id, agent.host, job, need, room, now, now, start.at, subtract(start.free, need))
+        place = Place(agent.id, agent.host, job, owner, need, room, now, now, start.at, subtract(start.free, need))
         self.by_agent[agent.id] = self.by_job[job] = place
 
     def drop(self, place: Place) -> None:

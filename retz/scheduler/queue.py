@@ -236,7 +236,7 @@ class Queue:
 
     def all_heads(self) -> list[Head]:
         """The heads of all lanes, each lane's in order, one lane after the other."""
-        found: list[Head] = []
-        for lane in self.lanes.values():
-            found += lane.heads
-        return found
+        lanes = list(self.lanes.values())
+        if len(lanes) == 1:
+            return list(lanes[0].heads)
+        return [head for lane in lanes for head in lane.heads]

@@ -74,6 +74,7 @@ class Scheduler:
         self.patience_s = patience_s
         self._queue = Queue(planners.find(planner))
         self.shares = (shares or Shares()) if self._queue.planner.by_user else None
+        self._limited = bool(user_limits)
         self._holdings: dict[str, Holding] = {}
         self._places = Places()
         # Shapes passed over because of what their users hold, by user; they are in neither set below.
@@ -206,7 +207,7 @@ class Scheduler:
     def started(self, job: Job, now: float) -> None:
         """The job's latest attempt holds its resources from now on. To be told once."""
         need, owner = job.resources.vector, job.owner
-        if self.user_limits:
+        if self._limited:
             self._holdings[owner] = self._holdings.get(owner, NO_HOLDING).plus(need)
         if self.shares is not None:
             self.shares.start(owner, need, now)
@@ -217,7 +218,7 @@ class Scheduler:
     def stopped(self, job: Job, now: float) -> None:
         """It holds nothing any more. To be told once."""
         need, owner = job.resources.vector, job.owner
-        if self.user_limits:
+        if self._limited:
             holding = self._holdings.get(owner, NO_HOLDING).minus(need)
             if holding.running > 0:
                 self._holdings[owner] = holding
@@ -233,7 +234,7 @@ class Scheduler:
 
     def user_limit(self, job: Job) -> str | None:
         """Why the job is passed over because of what its user holds; None if it is not."""
-        if not self.user_limits:
+        if not self._limited:
             return None
         return self.user_limits.reason(self._holdings.get(job.owner, NO_HOLDING), job.resources.vector)
 
@@ -275,7 +276,7 @@ class Scheduler:
                 found = self._places.find(shape.need, shape.constraint, agents, now)
                 if found is None:
                     break
-                self._places.hold(job_id, found, shape.need, now)
+                self._places.hold(job_id, shape.owner, found, shape.need, now)
                 given = True
         return given
 
@@ -294,8 +295,9 @@ class Scheduler:
                     yield shape
 
     def _over_limit(self, shape: Shape) -> bool:
-        holding = self._holdings.get(shape.owner, NO_HOLDING)
-        return bool(self.user_limits) and not self.user_limits.admits(holding, shape.need)
+        if not self._limited:
+            return False
+        return not self.user_limits.admits(self._holdings.get(shape.owner, NO_HOLDING), shape.need)
 
     def _renew_places(self, agents: Sequence[Agent], now: float) -> bool:
         """Look at the places again: do they still make sense, when can their jobs start. True: some job has another."""
@@ -323,7 +325,7 @@ class Scheduler:
         if other is None or other.start.at == math.inf:
             return False
         self._drop(place)
-        self._places.hold(place.job, other, shape.need, now)
+        self._places.hold(place.job, shape.owner, other, shape.need, now)
         return True
 
     def _drop(self, place: Place) -> None:
@@ -405,7 +407,7 @@ class Scheduler:
             newest=self._stamp,
             limit=limit,
             now=now,
-            user_limits=self.user_limits or None,
+            user_limits=self.user_limits if self._limited else None,
             holdings=self._holdings,
             kept=self._kept(standings, now) if self._places.by_agent else {},
         )
@@ -454,7 +456,7 @@ class Scheduler:
         and room for all that is placed on it; no more running jobs than ``max_running``, and no more of anything
         than its user may hold.
         """
-        holdings = dict(self._holdings) if self.user_limits else {}
+        limited, holdings = self._limited, dict(self._holdings)
         left: dict[str, Vector] = {}
         seen: set[int] = set()
         good: list[Placement] = []
@@ -467,12 +469,12 @@ class Scheduler:
             if shape is None or offer is None or placement.job in seen:
                 continue
             room = left.get(offer.id, offer.room)
-            if self.user_limits:
+            if limited:
                 holding = holdings.get(shape.owner, NO_HOLDING)
                 if not self.user_limits.admits(holding, shape.need):
                     continue
             if fits(shape.need, room) and shape.accepts(offer.attributes):
-                if self.user_limits:
+                if limited:
                     holdings[shape.owner] = holding.plus(shape.need)
                 left[offer.id] = subtract(room, shape.need)
                 seen.add(placement.job)

@@ -253,7 +253,9 @@ class Work:
             if limits is not None and not self._admitted(limits, shape, 1):
                 self.limited.append(shape)
                 continue
-            room = self._find(head)
+            room = self._find(shape)
+            if room is None and self._kept:
+                room = self._find_kept(head, 0.0)
             if room is None:
                 self.blocked.append(shape)
             else:
@@ -274,15 +276,12 @@ class Work:
         """How many more jobs of this shape its user may run, at most ``wanted``."""
         return limits.room(self._holdings.get(shape.owner, NO_HOLDING), shape.need, wanted)
 
-    def _find(self, head: Head, score: float = 0.0) -> Room | None:
-        shape = head[2]
+    def _find(self, shape: Shape) -> Room | None:
         room = self._fresh.find(shape.need, shape.constraint, shape.tried)
         if shape in self.snapshot.pending:
             other = self._old.find(shape.need, shape.constraint, shape.tried)
             if other is not None and (room is None or other < room):
                 return other
-        if room is None and self._kept:
-            return self._find_kept(head, score)
         return room
 
     def _find_kept(self, head: Head, score: float) -> Room | None:

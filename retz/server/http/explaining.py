@@ -93,4 +93,11 @@ def _waits(call: Call, job: Job) -> tuple[BlockedBy, str] | None:
 
 def _explainer(call: Call) -> Explainer:
     core = call.core
-    return Explainer(core.scheduler, core.engine.agents(), core.free(), mode=core.mode, running=core.running())
+    return Explainer(
+        core.scheduler,
+        core.engine.agents(),
+        core.free(),
+        mode=core.mode,
+        running=core.running(),
+        now=core.clock(),
+    )
