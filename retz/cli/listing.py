@@ -172,7 +172,7 @@ def row(job: dict[str, Any], now: float) -> list[Cell | str]:
     """The cells of one job."""
     resources = job["resources"]
     return [
-        str(job["id"]),
+        id_text(job),
         state_cell(job),
         job["name"],
         f"{resources['cpus']:g}",
@@ -186,6 +186,11 @@ def row(job: dict[str, Any], now: float) -> list[Cell | str]:
         command_text(job["command"]),
         job["why"] or "",
     ]
+
+
+def id_text(job: dict[str, Any]) -> str:
+    """The id; for a task of an array the form that says which: ``17_3``."""
+    return str(job["id"]) if job.get("array_id") is None else f"{job['array_id']}_{job['array_index']}"
 
 
 def run_time(job: dict[str, Any], now: float) -> str:

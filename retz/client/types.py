@@ -43,6 +43,19 @@ class Attempt(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
 
 
+class Array(Struct, frozen=True, kw_only=True):
+    """How far an array is: its tasks by state. ``killed`` counts those that will never start, too."""
+
+    text: str
+    size: int = 0
+    limit: int | None = None
+    active: int = 0
+    waiting: int = 0
+    finished: int = 0
+    failed: int = 0
+    killed: int = 0
+
+
 class Job(Struct, frozen=True, kw_only=True):
     """A job as the server shows it; docs/api.md explains the fields."""
 
@@ -80,6 +93,13 @@ class Job(Struct, frozen=True, kw_only=True):
     ports: tuple[int, ...] = ()
     usage: Usage | None = None
     attempts: tuple[Attempt, ...] = ()
+    after: tuple[str, ...] = ()
+    start_at: datetime | None = None
+    group: str | None = None
+    max_fails: int | None = None
+    array: Array | None = None
+    array_id: int | None = None
+    array_index: int | None = None
 
     @property
     def over(self) -> bool:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 MAX_TASKS = 1_000_000
 MAX_INDEX = 2**31 - 1
-_TEXT = re.compile(r"(\d{1,10})-(\d{1,10})((?:[%:]\d{1,10}){0,2})")
+_TEXT = re.compile(r"([0-9]{1,10})-([0-9]{1,10})((?:[%:][0-9]{1,10}){0,2})")
 _HELP = "write FIRST-LAST, as 1-1000; %20 behind it for at most 20 at a time, :2 for every second index"
 
 
