@@ -43,9 +43,12 @@ SWITCH_INTERVAL_S = 0.0005
 @click.option("--engine", help="What runs jobs: local (this machine), mesos (a cluster), null (nothing, for tests).")
 @click.option("--mesos-master", help="Mesos master: host:port, or zk://host:2181,host:2181/mesos.")
 @click.option("--local-user", help="Unix user of jobs that have none of their own; needed when root starts the server.")
+@click.option(
+    "--shared-uid", is_flag=True, help="Allow several users whose jobs run as one Unix user, and what that means."
+)
 @click.option("--log-level", help="debug, info, warning or error.")
 @click.pass_context
-def main(context: click.Context, /, config_file: str | None, **options: str | None) -> None:
+def main(context: click.Context, /, config_file: str | None, shared_uid: bool, **options: str | None) -> None:
     """Start a Retz server in the foreground; Ctrl-C or SIGTERM ends it. Running jobs go on without it."""
     try:
         names = {
@@ -56,7 +59,9 @@ def main(context: click.Context, /, config_file: str | None, **options: str | No
             "local_user": "retz.local.user",
             "log_level": "retz.log.level",
         }
-        given = {names[name]: value for name, value in options.items() if value is not None}
+        given: dict[str, object] = {names[name]: value for name, value in options.items() if value is not None}
+        if shared_uid:
+            given["retz.shared-uid"] = True
         config = load_server(given, file=Path(config_file) if config_file else None)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
@@ -148,6 +153,7 @@ async def _run(config: ServerConfig) -> None:
     from .core import Core
     from .housekeeping import Housekeeping
     from .http import build_runner
+    from .http.connections import harden
     from .skylines.recorder import estimator_config
     from .unix_users import check_configured
 
@@ -190,6 +196,7 @@ async def _run(config: ServerConfig) -> None:
 
         runner = build_runner(core, shutdown_timeout_s=2.0)
         await runner.setup()
+        harden(listening)
         await web.SockSite(runner, listening, ssl_context=_tls(config), backlog=1024).start()
         log.info("retz-server %s, engine %s, data in %s", __version__, config.engine, directory)
         print(f"listening on {uri}", flush=True)

@@ -167,7 +167,7 @@ class Users:
             return None
         if os.geteuid() != 0:
             return f"the server's, uid {os.geteuid()}"
-        return user.unix_user or "the server's default"
+        return user.unix_user or self._config.local_user or "the server's"
 
     def _unix_user(self, name: str | None) -> str | None:
         """A Unix user that jobs may run as; None for none.

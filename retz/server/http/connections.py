@@ -57,6 +57,7 @@ class Gate:
 
     def __init__(self, most: int, first_request_s: float = FIRST_REQUEST_S) -> None:
         self._most = most
+        self._room = most
         self._first_request_s = first_request_s
         self._silent: dict[web.RequestHandler, float] = {}
         self._sweeping: asyncio.TimerHandle | None = None
@@ -64,9 +65,13 @@ class Gate:
 
     def admit(self, server: web.Server) -> asyncio.Protocol:
         """The protocol of a connection that was just accepted."""
-        if len(server.connections) >= self._most and not self._make_room():
+        if self._room <= 0:
+            # Counted anew only when it could be full: the server makes a list of all each time.
+            self._room = self._most - len(server.connections)
+        if self._room <= 0 and not self._make_room():
             self.turned_away += 1
             return _TurnedAway()
+        self._room -= 1
         handler = server()
         loop = asyncio.get_running_loop()
         self._silent[handler] = loop.time()
