@@ -25,6 +25,7 @@ from .spawn import (
     explain,
     find_program,
 )
+from .system import end_with
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def start(
         StartError: there can be no more processes.
     """
     news, tell = os.pipe()
+    launcher = os.getpid()
     try:
         pid = os.fork()
     except OSError as error:
@@ -68,13 +70,14 @@ def start(
         raise explain(error, SHELL) from error
     else:
         if pid == 0:
-            _child(tell, path, stdout, stderr, command, environment, directory, how)
+            _child(launcher, tell, path, stdout, stderr, command, environment, directory, how)
     finally:
         os.close(tell)
     return pid, news
 
 
 def _child(
+    launcher: int,
     tell: int,
     path: str,
     stdout: int,
@@ -87,6 +90,7 @@ def _child(
     """Become the job, or say why not. Never returns."""
     trouble: list[Any] = ["start", None, "it ended for no known reason"]
     try:
+        end_with(launcher)  # until we carry the mark by which its successor would find us
         _detach(tell, stdout, stderr)
         cache = _cache(how)
         os.chdir(path)
@@ -94,6 +98,7 @@ def _child(
             from . import fetch  # while we may read it: the job's user may not
         if "user" in how:
             environment = _become(how["user"], environment, cache)
+            end_with(launcher)
         if "files" in how:
             try:
                 fetch.fetch_all(how["files"], how["limits"], cache, environment)
@@ -186,6 +191,7 @@ def _execute(command: str | list[str], environment: dict[str, str]) -> None:
     program = find_program(argv[0], environment.get("PATH", ""))
     for number in _RESTORED:
         signal.signal(number, signal.SIG_DFL)
+    end_with(0)
     os.write(_TELL, BEGUN)
     try:
         try:
