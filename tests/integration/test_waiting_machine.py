@@ -191,7 +191,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(STEPS)
 def test_laws_between_jobs(steps: list[tuple[str, int, int, int | None]]) -> None:
     world = World()
