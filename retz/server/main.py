@@ -183,6 +183,8 @@ async def _run(config: ServerConfig) -> None:
             config=config,
         )
         await _first_user(core.db, config, uri)
+        if sharing := core.users.sharing():
+            log.warning("%s", sharing)
         await core.start()
         housekeeping = Housekeeping(core)
         housekeeping.start()
@@ -287,7 +289,7 @@ async def _first_user(db: Database, config: ServerConfig, uri: str) -> None:
         )
         await db.apply([Change("users", admin.key, admin)])
         users = [admin]
-    admin = next((user for user in users if user.admin), users[0])
+    admin = next((user for user in users if user.admin and user.enabled), users[0])
     try:
         if write_client_config(config.client_config_path, uri, admin.key, admin.secret):
             log.info("client configuration written to %s: 'retz' now finds this server", config.client_config_path)

@@ -121,6 +121,17 @@ class Users:
         await self._apply([Change("users", key, user), self._audit.change(actor, "rotate-secret", [key])])
         return user
 
+    def sharing(self) -> str | None:
+        """What to tell the operator if several enabled users share a Unix user without that being allowed."""
+        enabled = [user for user in self.all() if user.enabled]
+        kinds = {self._rights(user) for user in enabled}
+        if self._config.shared_uid or None in kinds or len(kinds) == len(enabled):
+            return None
+        return (
+            "jobs of several users run as the same Unix user: they can read each other's files. Give each one of their "
+            "own ('retz admin set-user KEY --unix-user NAME', with a server that root starts), or set retz.shared-uid"
+        )
+
     # -- rules ------------------------------------------------------------------------------------------------
 
     def _notes(self, actor: Actor, old: User, new: User) -> list[Change]:

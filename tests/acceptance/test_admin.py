@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 import subprocess
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from retz.client import ApiError, AsyncClient, Client
+from retz.config import ClientConfig, load_client
 from tests.server_process import ServerProcess
 
 
@@ -128,3 +131,35 @@ def test_without_shared_uid_a_second_user_is_refused(tmp_path: Path) -> None:
         assert (said.code, "--shared-uid" in said.err) == (1, True)
     finally:
         server.destroy()
+
+
+def test_the_same_from_python(server: ServerProcess) -> None:
+    config = load_client(environ=server.environment, cwd=server.home)
+    with Client(config) as admin:
+        made = admin.create_user("Dora")
+        assert made.secret is not None and made.secret not in repr(made)
+        assert admin.user(made.key).secret is None
+        with Client(config, key=made.key, secret=made.secret) as dora:
+            assert dora.run("true").exit_code == 0
+            assert [row.finished for row in dora.usage_report().rows] == [1]
+            with pytest.raises(ApiError) as refused:
+                dora.users()
+            assert refused.value.status == 403
+        assert made.key in [row.user for row in admin.usage_report(user="*").rows]
+        assert admin.change_user(made.key, enabled=False).enabled is False
+        assert admin.rotate_secret(made.key).secret not in (None, made.secret)
+        assert [each.what for each in admin.audit(limit=2)] == ["disable-user", "rotate-secret"]
+        assert admin.gc(86_400).sandboxes == 0
+    asyncio.run(_the_same_waiting(config))
+
+
+async def _the_same_waiting(config: ClientConfig) -> None:
+    async with AsyncClient(config) as admin:
+        (made,) = await admin.create_users([{"info": "Emil"}])
+        assert (await admin.user(made.key)).info == "Emil"
+        assert (await admin.create_user("Fay")).key in [user.key for user in await admin.users()]
+        assert (await admin.change_user(made.key, info="E.")).info == "E."
+        assert (await admin.rotate_secret(made.key)).key == made.key
+        assert made.key not in [row.user for row in (await admin.usage_report(user="*")).rows]
+        assert (await admin.audit(limit=1))[0].whom == (made.key,)
+        assert (await admin.gc(86_400, records=True)).records == 0

@@ -133,8 +133,11 @@ async def test_a_second_user_of_one_unix_user_is_refused_and_told_what_it_means(
         for user in (ANN, BOB):
             assert (await change(site, user, enabled=False)).status == 200
         assert (await change(site, ANN, enabled=True)).status == 409
+        assert site.core.users.sharing() is None
         site.core.users._config = replace_config(site.core.config, shared_uid=True)
         assert (await change(site, ANN, enabled=True)).status == 200
+        site.core.users._config = site.core.config  # started again without it
+        assert "set retz.shared-uid" in (site.core.users.sharing() or "")
 
 
 async def test_a_server_of_roots_keeps_users_apart_by_their_unix_users(
