@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -131,16 +131,27 @@ class Places:
                 at = math.inf
         return Start(at, free)
 
-    def find(self, need: Vector, constraint: Constraint, agents: Iterable[Agent], now: float) -> Found | None:
-        """Return the agent on which such a job can start soonest, of those without a place; None if none ever can.
+    def find(
+        self,
+        need: Vector,
+        constraint: Constraint,
+        agents: Iterable[Agent],
+        now: float,
+        yields: Callable[[Place], bool] = lambda place: False,
+    ) -> Found | None:
+        """Return the agent on which such a job can start soonest; None if none can.
 
-        Among agents on which that hangs on jobs without a time limit, the one that lacks least.
+        Among agents on which that hangs on jobs without a time limit, the one that lacks least. An agent with a place
+        counts only if the place ``yields``.
         """
         best: tuple[float, float] | None = None
         found: Found | None = None
         for agent in agents:
             room = own_room(agent)
-            if agent.id in self.by_agent or not fits(need, room) or agent.state != "active":
+            if not fits(need, room) or agent.state != "active":
+                continue
+            place = self.by_agent.get(agent.id)
+            if place is not None and not yields(place):
                 continue
             if constraint.clauses and not constraint.matches(agent.attributes):
                 continue

@@ -266,19 +266,42 @@ class Scheduler:
         looks = MAX_LOOKS
         for shape in self._candidates():
             for job_id in shape.ids.first(MAX_PLACES):
-                if looks <= 0 or len(self._places.by_agent) >= min(MAX_PLACES, len(agents)):
+                if looks <= 0:
                     return given
                 if now - waiting_since(job_id) < self.patience_s:
                     break
                 if job_id in self._places.by_job:
                     continue
                 looks -= len(agents)
-                found = self._places.find(shape.need, shape.constraint, agents, now)
-                if found is None:
+                if not self._give_place(shape, job_id, agents, now):
                     break
-                self._places.hold(job_id, shape.owner, found, shape.need, now)
                 given = True
         return given
+
+    def _give_place(self, shape: Shape, job_id: int, agents: Sequence[Agent], now: float) -> bool:
+        """Hold a place for a job; if all are taken, in place of a job that comes after it. False: there is none."""
+        find, turn = self._places.find, (self._score(shape.owner), shape.rank, job_id)
+        found = None
+        if len(self._places.by_agent) < MAX_PLACES:
+            found = find(shape.need, shape.constraint, agents, now)
+        if found is None and self._places.by_agent:
+            found = find(shape.need, shape.constraint, agents, now, lambda place: turn < self._turn(place, now))
+        if found is None:
+            return False
+        before = self._places.by_agent.get(found.agent.id)
+        if before is not None:
+            self._drop(before)
+        self._places.hold(job_id, shape.owner, found, shape.need, now)
+        return True
+
+    def _turn(self, place: Place, now: float) -> tuple[float, int, int]:
+        """Where the job with a place stands in the planner's order.
+
+        The longer it is held, the fewer users come before it: nobody waits for ever.
+        """
+        shape = self._queue.shape_of(place.job)
+        score = self._score(place.owner) - (now - place.since) if self.shares is not None else 0.0
+        return score, shape.rank if shape is not None else 0, place.job
 
     def _candidates(self) -> Iterable[Shape]:
         """Shapes that fit nowhere now, in the planner's order: the first of each user where it chooses between them."""
@@ -341,14 +364,12 @@ class Scheduler:
         for offer in [room.offer for room in self._rooms.values() if room.offer.agent == agent]:
             self._put(offer)
 
-    def _kept(self, standings: Standings | None, now: float) -> dict[str, Kept]:
+    def _kept(self, now: float) -> dict[str, Kept]:
         found: dict[str, Kept] = {}
         for place in self._places.by_agent.values():
             shape = self._queue.shape_of(place.job)
             if shape is not None:
-                # The longer it is held, the fewer users come before it: nobody waits for ever.
-                score = standings.score(shape.owner) - (now - place.since) if standings is not None else 0.0
-                found[place.agent] = Kept(shape, place.job, place.start, place.spare, score)
+                found[place.agent] = Kept(shape, self._turn(place, now), place.start, place.spare)
         return found
 
     def _score(self, user: str) -> float:
@@ -377,14 +398,14 @@ class Scheduler:
         if self._settled == self._stamp and not self._pending:
             return None
         if self.shares is None:
-            self._work = Work(self._snapshot(limit, now, None))
+            self._work = Work(self._snapshot(limit, now))
         else:
             standings = self._standings = self.shares.settle(self._queue.lanes, now)
-            self._work = FairWork(self._snapshot(limit, now, standings), standings)
+            self._work = FairWork(self._snapshot(limit, now), standings)
         self._in_work, self._pending = self._pending, set()
         return self._work
 
-    def _snapshot(self, limit: int, now: float, standings: Standings | None) -> Snapshot:
+    def _snapshot(self, limit: int, now: float) -> Snapshot:
         queue, pending = self._queue, self._pending
         if self._settled < self._stamp or len(pending) > PENDING_LIMIT:
             heads, several = queue.all_heads(), queue.several
@@ -409,7 +430,7 @@ class Scheduler:
             now=now,
             user_limits=self.user_limits if self._limited else None,
             holdings=self._holdings,
-            kept=self._kept(standings, now) if self._places.by_agent else {},
+            kept=self._kept(now) if self._places.by_agent else {},
         )
 
     def _learn(self) -> None:

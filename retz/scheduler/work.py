@@ -158,19 +158,18 @@ class Kept:
 
     Attributes:
         shape: The job's.
-        head: Rank and id of the job: what comes before it in the planner's order may use the agent freely.
-        score: The score of its user where the planner chooses between users: users with less come before it.
+        turn: Score of its user (0 where the planner does not choose between users), rank and id: what comes before
+            it in the planner's order may use the agent freely.
         start: When the job can start.
         spare: What is free beside it then.
         fulfilled: The job was placed here: nobody is kept from the rest any more.
     """
 
-    __slots__ = ("fulfilled", "head", "score", "shape", "spare", "start")
+    __slots__ = ("fulfilled", "shape", "spare", "start", "turn")
 
-    def __init__(self, shape: Shape, job: int, start: float, spare: Vector, score: float = 0.0) -> None:
+    def __init__(self, shape: Shape, turn: tuple[float, int, int], start: float, spare: Vector) -> None:
         self.shape = shape
-        self.head = (shape.rank, job)
-        self.score = score
+        self.turn = turn
         self.start = start
         self.spare = spare
         self.fulfilled = False
@@ -182,12 +181,8 @@ class Kept:
             or shape is self.shape
             or now + shape.limit <= self.start
             or fits(shape.need, self.spare)
-            or self.precedes(head, score)
+            or (score, head[0], head[1]) < self.turn
         )
-
-    def precedes(self, head: Head, score: float) -> bool:
-        """Whether a job comes before the one with the place."""
-        return (score, head[0], head[1]) < (self.score, *self.head)
 
     def took(self, shape: Shape, now: float) -> None:
         """A job of this shape was placed here."""
