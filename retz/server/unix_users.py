@@ -52,7 +52,7 @@ def refusal(application: Application, owner: User | None, config: ServerConfig, 
         return None
     return (
         f"Unix user {asked!r} is not yours to use: leave it out, or ask an administrator to map you to it "
-        f"('retz admin' with --unix-user {asked})"
+        f"('retz admin set-user KEY --unix-user {asked}')"
     )
 
 
