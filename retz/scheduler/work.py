@@ -20,7 +20,7 @@ from retz.model.resources import Vector, fits, subtract
 
 from .constraints import Constraint
 from .limits import NO_HOLDING, Holding, UserLimits
-from .queue import Head, Shape
+from .queue import FOREVER, Head, Shape
 
 
 class Placement(NamedTuple):
@@ -179,7 +179,7 @@ class Kept:
         return (
             self.fulfilled
             or shape is self.shape
-            or now + shape.limit <= self.start
+            or self._is_over(shape, now)
             or fits(shape.need, self.spare)
             or (score, head[0], head[1]) < self.turn
         )
@@ -188,8 +188,12 @@ class Kept:
         """A job of this shape was placed here."""
         if shape is self.shape:
             self.fulfilled = True
-        elif now + shape.limit > self.start:
+        elif not self._is_over(shape, now):
             self.spare = subtract(self.spare, shape.need)
+
+    def _is_over(self, shape: Shape, now: float) -> bool:
+        """Whether jobs of this shape have ended when the one with the place can start."""
+        return shape.limit < FOREVER and now + shape.limit <= self.start
 
 
 class Work:

@@ -132,6 +132,8 @@ class Housekeeping:
         )
         for point in points:
             await asyncio.to_thread(core.aggregates.append, point)
+        if points:
+            core.dispatcher.save_shares()
 
     async def sweep(self) -> None:
         """Forget what is too old: submission keys, audit records, archived records, aggregates, sandboxes."""

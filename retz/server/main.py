@@ -23,9 +23,6 @@ from retz.config import ConfigError, write_client_config
 from retz.config_server import ServerConfig, load_server
 from retz.engine.base import Engine, EngineError
 from retz.model.user import User
-from retz.scheduler.limits import UserLimits
-from retz.scheduler.scheduler import Scheduler
-from retz.scheduler.shares import Shares
 from retz.store.database import Change, Database, StoreDamaged, StoreLocked
 
 log = logging.getLogger("retz.server")
@@ -154,10 +151,11 @@ async def _run(config: ServerConfig) -> None:
     from .housekeeping import Housekeeping
     from .http import build_runner
     from .http.connections import harden
+    from .scheduling import scheduler_of
     from .skylines.recorder import estimator_config
     from .unix_users import check_configured
 
-    scheduler = _scheduler(config)
+    scheduler = scheduler_of(config)
     estimator_config(config)  # what is wrong there is told before jobs are touched, too
     check_configured(config)
     listening = _listen(config)
@@ -208,25 +206,6 @@ async def _run(config: ServerConfig) -> None:
         await housekeeping.stop()
         await core.skylines.stop()
         await core.stop()
-
-
-def _scheduler(config: ServerConfig) -> Scheduler:
-    limits = UserLimits(config.max_user_running, config.max_user_cpus, config.max_user_mem, config.max_user_gpus)
-    names = [name.strip() for name in config.planner_fair_resources.split(",") if name.strip()]
-    key = "retz.planner.fair-resources"
-    try:
-        shares = Shares(names, config.planner_half_life)
-        key = "retz.planner.name"
-        return Scheduler(
-            config.planner_name,
-            config.max_running,
-            user_limits=limits,
-            patience_s=config.planner_patience,
-            shares=shares,
-        )
-    except ValueError as error:
-        origin = config.settings.values[key].origin
-        raise ConfigError(f"{origin.place or origin.kind}: {key}: {error}") from None
 
 
 def _listen(config: ServerConfig) -> socket.socket:

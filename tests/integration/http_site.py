@@ -21,9 +21,9 @@ from retz.model.agent import Agent, Gpu, Offer
 from retz.model.job import Usage
 from retz.model.resources import Resources, subtract
 from retz.model.user import User
-from retz.scheduler.scheduler import Scheduler
 from retz.server.core import Core
 from retz.server.http import build_runner
+from retz.server.scheduling import scheduler_of
 from retz.store.aggregates import AggregateStore
 from retz.store.archive import Archive
 from retz.store.database import Change, Database, StoreOptions
@@ -272,7 +272,7 @@ async def running_site(
             db=db,
             archive=archive,
             aggregates=AggregateStore(directory / "aggregates"),
-            scheduler=Scheduler(),
+            scheduler=scheduler_of(config),
             engine=engine,
             config=config,
         )

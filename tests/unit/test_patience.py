@@ -121,6 +121,16 @@ def test_a_job_passes_if_it_does_not_delay_the_one_with_the_place(passing: Job, 
     assert stage.plan(PATIENCE_S) == ([(passing.id, "a")] if may else [])
 
 
+def test_behind_jobs_without_limits_only_those_with_limits_pass() -> None:
+    stage = Stage(agent("a"))
+    stage.runs(job(1, 6), "a")
+    stage.queue(job(10, 8))
+    assert stage.look() == {"a": 10}
+    stage.offer("a", 2)
+    stage.queue(job(11, 1), job(12, 1, 3600.0))
+    assert stage.plan(PATIENCE_S) == [(12, "a")]
+
+
 def test_jobs_without_limits_may_use_what_is_left_beside_the_place() -> None:
     stage = Stage(agent("a"))
     stage.runs(job(1, 5, 900.0), "a")
