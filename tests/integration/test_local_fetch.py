@@ -320,7 +320,7 @@ def test_a_restart_of_the_server_does_not_disturb_it(local: Site, web: Web) -> N
         web.gate.set()
         started = await recorder.started("1.1")
         assert started.started is not None
-        assert (site.sandbox() / "stdout").read_text() == f"{pid}\n"
+        await until(lambda: (site.sandbox() / "stdout").read_text() == f"{pid}\n")
         site.engine.kill("1.1", 0.0)
         assert (await recorder.final("1.1")).started == started.started
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import shutil
@@ -15,9 +16,12 @@ from typing import Any
 import pytest
 
 from retz.engine.base import FileRefused, Update, Uri
-from retz.engine.local import access, collector, system
+from retz.engine.local import access, collector, processes, system
 
 from .engine_contract.site import Site
+from .test_local_fetch import Web, web
+
+__all__ = ["web"]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run jobs as other users")
 ONE, OTHER = "nobody", "daemon"
@@ -94,6 +98,10 @@ async def refused(site: Site, number: int, command: str | tuple[str, ...] = "tru
 def test_what_cannot_start_says_why(local: Site) -> None:
     async def scenario(site: Site) -> None:
         assert "no Unix user 'no-such-user'" in str((await refused(site, 1, user="no-such-user")).message)
+        outside = site.directory.parent / "outside"
+        files = (Uri("/etc/hostname", True),)
+        assert "no Unix user" in str((await refused(site, 8, user="../../outside", files=files)).message)
+        assert not outside.exists()
         assert "root's rights" in str((await refused(site, 2, user="root")).message)
         assert "/root: Permission denied" in str((await refused(site, 3, directory="/root")).message)
         assert (await refused(site, 4, ("no-such-program",))).exit_code == 127
@@ -152,7 +160,7 @@ def test_the_cache_of_one_user_is_closed_to_another(local: Site, place: Path) ->
         assert (await site.run("cat private", files=files)).exit_code == 0
         truth = await site.run("cat private", "2.1", files=files, user=OTHER)
         assert truth.reason == "fetch" and "Permission denied" in str(truth.message)
-        truth = await site.run(f"ls {site.directory}/cache/{ONE}", "3.1", user=OTHER)
+        truth = await site.run(f"ls {site.directory}/cache/{pwd.getpwnam(ONE).pw_uid}", "3.1", user=OTHER)
         assert truth.exit_code != 0 and "Permission denied" in (site.sandbox("3.1") / "stderr").read_text()
 
     local.play(scenario)
@@ -261,3 +269,20 @@ def test_sandboxes_made_before_are_opened_to_pass(place: Path, caplog: pytest.Lo
     os.close(fd)
     assert [path.stat().st_mode & 0o777 for path in (shard, shard.parent, directory)] == [0o711] * 3
     assert f"{directory.parent} is closed to others" in caplog.text
+
+
+def test_nobody_looks_into_a_job_that_fetches(local: Site, web: Web) -> None:
+    """It is the launcher's child still, with whatever the launcher knows, and has its user's rights already."""
+
+    async def scenario(site: Site) -> None:
+        await site.launch(site.task("true", files=(Uri(f"{web.uri}/slow"),)))
+        await asyncio.to_thread(web.waiting.acquire)
+        (pid,) = processes.children_of(processes.scan(processes.all_pids()))[site.launcher_pid()]
+        for number, path in enumerate(("environ", "mem", "maps", "fd/", "cwd/"), 2):
+            truth = await site.run(f"ls /proc/{pid}/{path} && head -c 1 /proc/{pid}/{path}", f"{number}.1")
+            assert truth.exit_code != 0, path
+            assert "Permission denied" in (site.sandbox(f"{number}.1") / "stderr").read_text()
+        web.gate.set()
+        assert (await site.recorder.final("1.1")).exit_code == 0
+
+    local.play(scenario)

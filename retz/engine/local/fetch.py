@@ -53,12 +53,17 @@ def fetch_all(
     resource.setrlimit(resource.RLIMIT_AS, (_least(MEMORY, *memory), memory[1]))
     signal.signal(signal.SIGALRM, _time_out)
     signal.setitimer(signal.ITIMER_REAL, limits["timeout_s"])
+    uri = ""
     try:
-        for uri, cached in files:
-            _fetch(uri, cache if cached else None, most, limits["timeout_s"])
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        resource.setrlimit(resource.RLIMIT_AS, memory)
+        try:
+            for uri, cached in files:
+                _fetch(uri, cache if cached else None, most)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            resource.setrlimit(resource.RLIMIT_AS, memory)
+    except _TimedOut:
+        text = f"it was not there within {duration(limits['timeout_s'])} (retz.fetch.timeout)"
+        raise FetchError(f"cannot fetch {shown(uri)}: {text}") from None
 
 
 def _least(*limits: int) -> int:
@@ -69,7 +74,7 @@ def _time_out(*_: object) -> None:
     raise _TimedOut
 
 
-def _fetch(uri: str, cache: Cache | None, most: int, timeout_s: float) -> None:
+def _fetch(uri: str, cache: Cache | None, most: int) -> None:
     try:
         name = name_of(uri)
         if os.path.lexists(name):
@@ -78,9 +83,6 @@ def _fetch(uri: str, cache: Cache | None, most: int, timeout_s: float) -> None:
             _place(uri, name, most)
         else:
             _place_cached(uri, name, cache, most)
-    except _TimedOut:
-        text = f"cannot fetch {shown(uri)}: it was not there within {duration(timeout_s)} (retz.fetch.timeout)"
-        raise FetchError(text) from None
     except MemoryError:
         raise FetchError(f"cannot fetch {shown(uri)}: to unpack it takes more than {MEMORY >> 20} MiB memory") from None
     except Exception as error:  # foreign data can make a library raise anything

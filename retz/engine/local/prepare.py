@@ -9,7 +9,7 @@ The child does not execute a helper program: the interpreter may lie where the j
 ``/root``, say). After the change of user the kernel lets nobody but root look into it until it has become the job.
 """
 
-# ruff: noqa: PTH103, PTH116
+# ruff: noqa: PTH102, PTH116
 from __future__ import annotations
 
 import errno
@@ -88,16 +88,17 @@ def _child(
     how: dict[str, Any],
 ) -> None:
     """Become the job, or say why not. Never returns."""
-    trouble: list[Any] = ["start", None, "it ended for no known reason"]
+    trouble: list[Any] = ["start", NOT_EXECUTABLE, "it ended for no known reason"]
     try:
         end_with(launcher)  # until we carry the mark by which its successor would find us
         _detach(tell, stdout, stderr)
-        cache = _cache(how)
+        user = _look_up(how["user"]) if "user" in how else None
+        cache = _cache(how, os.geteuid() if user is None else user.pw_uid)
         os.chdir(path)
         if "files" in how:
             from . import fetch  # while we may read it: the job's user may not
-        if "user" in how:
-            environment = _become(how["user"], environment, cache)
+        if user is not None:
+            environment = _become(user, environment, cache)
             end_with(launcher)
         if "files" in how:
             try:
@@ -131,18 +132,21 @@ def _detach(tell: int, stdout: int, stderr: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _cache(how: dict[str, Any]) -> int | None:
+def _cache(how: dict[str, Any], uid: int) -> int | None:
     """Open the cache of the job's user: what one user may read is not served to another one."""
     if not any(cached for _, cached in how.get("files", ())):
         return None
-    path = f"{CACHE}/{how.get('user') or os.geteuid()}"
-    os.makedirs(path, 0o700, exist_ok=True)
+    path = f"{CACHE}/{uid}"
+    for directory in (CACHE, path):
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            continue
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
-def _become(name: str, environment: dict[str, str], cache: int | None) -> dict[str, str]:
+def _become(user: struct_passwd, environment: dict[str, str], cache: int | None) -> dict[str, str]:
     """Hand sandbox, outputs and cache to a Unix user and take their rights, for good. Returns their environment."""
-    user = _look_up(name)
     try:
         for fd in (1, 2, *(() if cache is None else (cache,))):
             os.fchown(fd, user.pw_uid, user.pw_gid)
@@ -153,7 +157,7 @@ def _become(name: str, environment: dict[str, str], cache: int | None) -> dict[s
     except OSError as error:
         if error.errno == errno.EAGAIN:
             raise explain(error, SHELL) from error
-        raise StartError(f"cannot become Unix user {name!r}: {error.strerror}", NOT_EXECUTABLE) from error
+        raise StartError(f"cannot become Unix user {user.pw_name!r}: {error.strerror}", NOT_EXECUTABLE) from error
     os.umask(_UMASK)
     own = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell or SHELL}
     return {**own, **environment}
