@@ -63,8 +63,12 @@ def test_a_job_has_its_users_rights_and_surroundings(local: Site) -> None:
         assert box.stat().st_mode & 0o777 == 0o700
         for path in (box, box / "stdout", box / "stderr", box / "mine"):
             assert (path.stat().st_uid, path.stat().st_gid) == (user.pw_uid, user.pw_gid)
-        assert (await site.run("id -un; echo $HOME", "2.1", user=OTHER, environment={"HOME": "/else"})).exit_code == 0
-        assert output(site, "2.1") == f"{OTHER}\n/else\n"
+        came = {"HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/zsh", "LANG": "C"}
+        assert (
+            await site.run("echo $HOME $USER $LOGNAME $SHELL $LANG", "2.1", user=OTHER, environment=came)
+        ).exit_code == 0
+        other = pwd.getpwnam(OTHER)
+        assert output(site, "2.1") == f"{other.pw_dir} {OTHER} {OTHER} {other.pw_shell} C\n"
 
     local.play(scenario)
 

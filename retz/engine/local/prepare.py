@@ -160,7 +160,8 @@ def _become(user: struct_passwd, environment: dict[str, str], cache: int | None)
         raise StartError(f"cannot become Unix user {user.pw_name!r}: {error.strerror}", NOT_EXECUTABLE) from error
     os.umask(_UMASK)
     own = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell or SHELL}
-    return {**own, **environment}
+    # Over the submitter's: those that came along with the job are of another user, perhaps on another machine.
+    return {**environment, **own}
 
 
 def _look_up(name: str) -> struct_passwd:
