@@ -85,18 +85,25 @@ class FairWork(Work):
         return lines
 
     def _step(self, line: _Line, user: str, rival: _Turn | None) -> bool:
-        """Look at the next jobs of one user, of one shape, until somebody else is due. False: stop the pass."""
-        snapshot, head = self.snapshot, line.pop()
-        rank, job_id, shape = head
-        if snapshot.user_limits is not None and not self._admitted(snapshot.user_limits, shape, 1):
-            self.limited.append(shape)
+        """Place the next jobs of one user, of one shape, until somebody else is due. False: stop the pass.
+
+        What fits nowhere is passed at once, also if the rival is due: rooms only shrink.
+        """
+        snapshot = self.snapshot
+        while (head := line.peek()) is not None:
+            rank, job_id, shape = head
+            if snapshot.user_limits is not None and not self._admitted(snapshot.user_limits, shape, 1):
+                self.limited.append(line.pop()[2])
+                continue
+            room = self._find(shape)
+            if room is None and self._kept:
+                room = self._find_kept(head, line.score)
+            if room is not None:
+                break
+            self.blocked.append(line.pop()[2])
+        if head is None or room is None or (rival is not None and (line.score, rank, job_id) > rival[:3]):
             return True
-        room = self._find(shape)
-        if room is None and self._kept:
-            room = self._find_kept(head, line.score)
-        if room is None:
-            self.blocked.append(shape)
-            return True
+        line.pop()
         ids = snapshot.following.get(shape, [job_id])
         first = bisect_left(ids, job_id)
         other = line.peek()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -23,6 +24,12 @@ from .limits import NOTHING
 
 MAX_PLACES = 100
 """So many are held at one time, at most."""
+
+MAX_LOOKS = 1000
+"""So many agents are looked at for one job; in larger clusters the soonest of these is kept."""
+
+MAX_ROOMS = 50_000
+"""Agents that are remembered, also such as are gone."""
 
 
 class Load:
@@ -89,6 +96,8 @@ class Places:
         self.changed: set[str] = set()
         """Agents with a place on which something started or ended since it was last reckoned."""
         self._ends: dict[int, float] = {}
+        self._begin = 0
+        self._rooms: dict[str, tuple[Agent, Vector]] = {}
 
     def started(self, job_id: int, agent: str, need: Vector, end: float) -> None:
         """A job holds resources of an agent, until ``end`` at the latest."""
@@ -114,28 +123,29 @@ class Places:
         if agent in self.by_agent:
             self.changed.add(agent)
 
-    def start(self, agent: str, room: Vector, need: Vector, now: float, before: float = math.inf) -> Start | None:
-        """When a job of this need can start on the agent; None if not before ``before``."""
+    def start(self, agent: str, room: Vector, need: Vector, now: float) -> Start:
+        """When a job of this need can start on the agent."""
         load = self.loads.get(agent, _IDLE)
+        found = _when(load, room, need, now, math.inf)
+        assert found is not None
+        at, ended = found
         free = subtract(room, load.held)
-        at = now
-        if not fits(need, free):
-            for end, _, released in load.ends:
-                if end >= before:
-                    return None
-                free = add(free, released)
-                if fits(need, free):
-                    at = max(at, end)
-                    break
-            else:
-                at = math.inf
+        for _, _, released in load.ends[:ended]:
+            free = add(free, released)
         return Start(at, free)
+
+    def _room(self, agent: Agent) -> Vector:
+        """:func:`own_room`, reckoned once for every new record of an agent."""
+        known = self._rooms.get(agent.id)
+        if known is None or known[0] is not agent:
+            known = self._rooms[agent.id] = agent, own_room(agent)
+        return known[1]
 
     def find(
         self,
         need: Vector,
         constraint: Constraint,
-        agents: Iterable[Agent],
+        agents: Sequence[Agent],
         now: float,
         yields: Callable[[Place], bool] = lambda place: False,
     ) -> Found | None:
@@ -145,9 +155,14 @@ class Places:
         counts only if the place ``yields``.
         """
         best: tuple[float, float] | None = None
-        found: Found | None = None
-        for agent in agents:
-            room = own_room(agent)
+        found: tuple[Agent, Vector] | None = None
+        if len(self._rooms) > MAX_ROOMS:
+            self._rooms.clear()
+        looks = 0
+        for agent in self._from_another(agents):
+            if looks == MAX_LOOKS:
+                break
+            room = self._room(agent)
             if not fits(need, room) or agent.state != "active":
                 continue
             place = self.by_agent.get(agent.id)
@@ -155,13 +170,29 @@ class Places:
                 continue
             if constraint.clauses and not constraint.matches(agent.attributes):
                 continue
-            start = self.start(agent.id, room, need, now, best[0] if best else math.inf)
-            if start is None:
+            looks += 1
+            when = _when(self.loads.get(agent.id, _IDLE), room, need, now, best[0] if best else math.inf)
+            if when is None:
                 continue
-            key = (start.at, _lack(need, start.free, room) if start.at == math.inf else 0.0)
+            key = (when[0], self._lack(agent.id, room, need, now) if when[0] == math.inf else 0.0)
             if best is None or key < best:
-                best, found = key, Found(agent, room, start)
-        return found
+                best, found = key, (agent, room)
+        if found is None:
+            return None
+        agent, room = found
+        return Found(agent, room, self.start(agent.id, room, need, now))
+
+    def _from_another(self, agents: Sequence[Agent]) -> Iterable[Agent]:
+        """All agents; where they are too many to be looked at, from another one on each time."""
+        if len(agents) <= MAX_LOOKS:
+            return agents
+        self._begin = (self._begin + MAX_LOOKS) % len(agents)
+        return chain(islice(agents, self._begin, None), islice(agents, self._begin))
+
+    def _lack(self, agent: str, room: Vector, need: Vector, now: float) -> float:
+        """How much of an agent is missing, as a part of it, when all jobs with a time limit have ended."""
+        free = self.start(agent, room, need, now).free
+        return max((n - f) / r for n, f, r in zip(need, free, room, strict=True) if r > 0)
 
     def hold(self, job: int, owner: str, found: Found, need: Vector, now: float) -> None:
         """Hold a place for a job that has none, on an agent without one."""
@@ -179,7 +210,6 @@ class Places:
         """Find out anew when its job can start. Returns whether others may use more than before."""
         self.changed.discard(place.agent)
         start = self.start(place.agent, place.room, place.need, now)
-        assert start is not None
         spare = subtract(start.free, place.need)
         more = start.at > place.start or not fits(spare, place.spare)
         place.start, place.spare = start.at, spare
@@ -191,5 +221,21 @@ def own_room(agent: Agent) -> Vector:
     return subtract(agent.total.vector, agent.others.vector)
 
 
-def _lack(need: Vector, free: Vector, room: Vector) -> float:
-    return max((n - f) / r for n, f, r in zip(need, free, room, strict=True) if r > 0)
+def _when(load: Load, room: Vector, need: Vector, now: float, before: float) -> tuple[float, int] | None:
+    """When a job can start, and how many jobs that have a time limit must have ended; None if not before ``before``.
+
+    Only what is short is counted, which takes half the time.
+    """
+    held = load.held
+    short = [[index, need[index] + held[index] - room[index]] for index in range(5)]
+    short = [each for each in short if each[1] > 0]
+    if not short:
+        return now, 0
+    for number, (end, _, released) in enumerate(load.ends, 1):
+        if end >= before:
+            return None
+        for each in short:
+            each[1] -= released[each[0]]
+        if all(each[1] <= 0 for each in short) if len(short) > 1 else short[0][1] <= 0:
+            return max(now, end), number
+    return math.inf, len(load.ends)

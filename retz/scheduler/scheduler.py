@@ -39,8 +39,8 @@ PENDING_LIMIT = 1000
 MAX_CANDIDATES = 200
 """So many shapes are considered for a place in one turn, the first in the planner's order."""
 
-MAX_LOOKS = 5000
-"""A turn of giving places ends when it has looked at so many agents, which takes some milliseconds."""
+MAX_LOOKS = 1000
+"""A turn of giving places ends when it has looked at so many agents: about 10 ms."""
 
 NO_LIMITS = UserLimits()
 
