@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from retz.config import ConfigError
 from retz.config_server import load_server
 from retz.server.scheduling import scheduler_of
-from tests.integration.http_site import BOB, Site, running_site
+from tests.integration.http_site import BOB, PuppetEngine, Site, running_site
 
 pytestmark = pytest.mark.anyio
 
@@ -124,3 +125,38 @@ async def test_a_job_that_waited_long_holds_its_place(tmp_path: Path) -> None:
 def test_bad_settings_are_named(tmp_path: Path, options: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         scheduler_of(load_server({"retz.data-dir": str(tmp_path), **options}))
+
+
+class SharedEngine(PuppetEngine):
+    """One of several who want the machine."""
+
+    shared = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.declined: list[str] = []
+        self.revived = 0
+
+    def decline(self, offer_ids: Sequence[str]) -> None:
+        self.declined += offer_ids
+
+    def revive(self) -> None:
+        self.revived += 1
+        asyncio.get_running_loop().call_soon(self.offer)
+
+
+async def test_offers_of_a_kept_agent_are_not_given_back(tmp_path: Path) -> None:
+    engine = SharedEngine()
+    async with running_site(tmp_path, {"retz.planner.patience": "0.05s"}, engine) as site:
+        first = [await site.running(**ONE_CPU) for _ in range(3)]
+        big = await site.submit(**FOUR_CPUS)
+        await site.until(lambda: site.core.scheduler.place_of(big) is not None)
+        assert engine.revived > 0
+        engine.declined.clear()
+        site.engine.ended(f"{first[0]}.1")
+        await site.core.settled()
+        await site.until(lambda: site.core.scheduler.idle_offers() == [] and not site.core.scheduler.hungry)
+        assert engine.declined == []
+        assert len(site.core.scheduler.offers) == 1
+        assert (await site.ask("DELETE", f"/api/v2/jobs/{big}")).status == 202
+        await site.until(lambda: engine.declined)
