@@ -289,6 +289,7 @@ class Dispatcher:
                 continue
             batch.take(job, after, effects)
             steps.append((update, job, after))
+        told = len(batch.outcomes)
         acknowledged = [update.seq for update in updates if update.seq]
         try:
             ticket = self._commit(batch)
@@ -298,7 +299,7 @@ class Dispatcher:
             self._count(after, update)
             if update.kind != "started" and self.ledger.stop(job):
                 self._scheduler.stopped(job, now)
-        self._follow_all(batch, ticket, told=len(steps))
+        self._follow_all(batch, ticket, told)
         if acknowledged:
             ticket.then(lambda: self._engine.acknowledge(acknowledged))
         self.plan_soon()

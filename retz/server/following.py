@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from retz import array_life
 from retz.lifecycle import Drop, Effect, Event, Kill, advance
-from retz.model.job import ENDED_STATES, LIVE_STATES, Job
+from retz.model.job import LIVE_STATES, Job
 from retz.store.database import Change, Database
 
 from .groups import Groups, key_of
@@ -128,7 +128,7 @@ class Batch:
     """Steps of one atomic batch. Take or cause them, then ask for :meth:`changes` once.
 
     Attributes:
-        outcomes: All steps, in order.
+        outcomes: All steps that have effects, in order.
         ready: Jobs that waited for others and need not any more.
         arrays: Arrays of which something may be started now.
     """
@@ -163,9 +163,10 @@ class Batch:
             if before.array_id is not None:
                 self._give_record(before)
             self._changed[after.id] = after
-        self.outcomes.append(Outcome(before, after, effects))
-        if after.state in ENDED_STATES and before.state not in ENDED_STATES:
-            self._ended.append(after)
+        if effects:
+            self.outcomes.append(Outcome(before, after, effects))
+            if "end" in effects:
+                self._ended.append(after)
 
     def changes(self) -> list[Change]:
         """Everything that follows included."""
@@ -227,11 +228,12 @@ class Batch:
         if job.array_id is not None:
             self._task_ended(job, job.array_id)
         waiting = self._following.waiting
-        waiting.forget(job.id)
-        freed = waiting.ended(job)
-        self.ready += freed.ready
-        if freed.doomed:
-            self._drop(freed.doomed, Drop(self._now, "dependency", _doom(job.id)))
+        if waiting:
+            waiting.forget(job.id)
+            freed = waiting.ended(job)
+            self.ready += freed.ready
+            if freed.doomed:
+                self._drop(freed.doomed, Drop(self._now, "dependency", _doom(job.id)))
         if job.group:
             record, tripped, message = self._following.groups.ended(job)
             key = key_of(job.owner, job.group)

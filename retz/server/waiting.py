@@ -32,6 +32,10 @@ class Waiting:
         self._times: list[tuple[float, int]] = []
         self._timed: dict[int, float] = {}
 
+    def __bool__(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._pending or self._timed or self._dependents)
+
     def enter(self, job: Job, now: float) -> int | None:
         """Remember what a new job waits for; return a job that should have ended well and did not."""
         if job.start_at is not None and job.start_at > now:
