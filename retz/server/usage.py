@@ -29,7 +29,7 @@ async def usage_between(core: Core, since: float, until: float, owner: str | Non
 
 
 async def _add_live(core: Core, meter: Meter, owner: str | None) -> set[int]:
-    jobs = [job for job in _held_something(core) if owner is None or job.owner == owner]
+    jobs = [job for job in _held_something(core) if job.array is None and owner in (None, job.owner)]
     running = [job.task_id for job in jobs if job.task_id and job.attempts[-1].ended is None]
     measured = await core.engine.usage(running) if 0 < len(running) <= MAX_ASKED else {}
     for start in range(0, len(jobs), SLICE):

@@ -45,6 +45,7 @@ class MeteredJob(Struct, kw_only=True, gc=False):
     state: State = "QUEUED"
     ended: float | None = None
     attempts: tuple[MeteredAttempt, ...] = ()
+    array: msgspec.Raw | None = None
 
 
 class UsageSum(Struct, gc=False):
@@ -87,7 +88,9 @@ class Meter:
         self.sums: Sums = {}
 
     def add(self, job: MeteredJob) -> None:
-        """Count a job in, as far as the period concerns it."""
+        """Count a job in, as far as the period concerns it. An array is its tasks, which are counted themselves."""
+        if job.array is not None:
+            return
         since, until = self.since, self.until
         held_s = 0.0
         found: UsageSum | None = None

@@ -11,7 +11,7 @@ import pytest
 from retz.model.job import Job
 from retz.server.housekeeping import Housekeeping
 
-from .http_site import BOB, Reply, Site, running_site
+from .http_site import BOB, ROOT, Reply, Site, running_site
 
 pytestmark = pytest.mark.anyio
 SMALL = {"cpus": 1, "mem": 1}
@@ -270,3 +270,32 @@ async def test_an_array_goes_on_after_a_restart(tmp_path: Path) -> None:
             site.engine.ended(f"{whole + number}.1")
         await site.until(lambda: len(launched(site)) == 3)
         assert launched(site) == [f"{whole + number}.1" for number in (5, 6, 7)]
+
+
+async def test_lists_find_an_array_with_its_tasks_and_a_group(site: Site) -> None:
+    whole = await array(site, "1-3")
+    await site.until(lambda: len(launched(site)) == 3)
+    grouped = await site.submit(group="g", held=True)
+    for task in launched(site)[:2]:
+        site.engine.ended(task)
+    await Housekeeping(site.core).archive_ended()
+    answer = (await site.get(f"/jobs?state=ALL&where=array={whole}&sort=id")).json
+    assert [job["id"] for job in answer["jobs"]] == [whole, whole + 1, whole + 2, whole + 3]
+    assert [job["id"] for job in (await site.get("/jobs?where=group=g")).json["jobs"]] == [grouped]
+    assert [job["id"] for job in (await site.get("/jobs?where=group!=g")).json["jobs"]] == [whole + 3, whole]
+
+
+async def test_usage_counts_tasks_and_not_the_array_beside_them(site: Site) -> None:
+    await array(site, "1-3")
+    await site.until(lambda: len(launched(site)) == 3)
+    for task in launched(site):
+        site.engine.ended(task)
+
+    async def counted() -> list[tuple[str, int]]:
+        await site.core.settled()
+        rows = (await site.get("/usage?since=2001-01-01T00:00:00Z&user=*", ROOT)).json["rows"]
+        return [(row["user"], row["finished"]) for row in rows]
+
+    assert await counted() == [("ann", 3)]
+    assert await Housekeeping(site.core).archive_ended() == 4
+    assert await counted() == [("ann", 3)]
