@@ -25,7 +25,7 @@ from retz.store.aggregates import MinuteCollector
 from retz.store.database import Change, Database, StoreFailed, Ticket
 
 from .counters import Counters
-from .following import MOST, Batch, Following
+from .following import Batch, Following
 from .ledger import Ledger
 from .skylines.runs import Runs
 from .tasks import known_task_of, task_of
@@ -119,7 +119,7 @@ class Dispatcher:
         self._adopted = True
         self._look_around()
         self._wake_in_time()
-        self._drop_some()
+        self._catch_up()
         self.plan_soon()
 
     async def stop(self) -> None:
@@ -146,7 +146,7 @@ class Dispatcher:
         """Record new jobs in one atomic batch and queue them. Answer the client after the ticket."""
         ticket = self._apply([*(Change("jobs", job.id, job) for job in jobs), *extra])
         self.enqueue(jobs)
-        self._drop_some()
+        self._catch_up()
         # Planned in the same turn: on an idle machine the launch shares the submit's fsync.
         self._plan()
         return ticket
@@ -162,6 +162,7 @@ class Dispatcher:
                 self._runs.entered(job)
         self._counters.submitted += len(jobs)
         self._wake_in_time()
+        self._catch_up_soon()
 
     def change(self, pairs: Sequence[tuple[Job, Event]]) -> Ticket:
         """Apply events of people (kill, hold, release, reprioritise) to jobs, in one atomic batch."""
@@ -191,20 +192,18 @@ class Dispatcher:
             self._enter_if_queued(job_id)
         if kills:
             ticket.then(lambda: self._kill(kills))
-        if self.following.backlog:
-            asyncio.get_running_loop().call_soon(self._drop_some)
+        self._catch_up_soon()
 
-    def _drop_some(self) -> None:
-        """Go on with what must never start, after a crash or an end that concerned many."""
-        backlog = self.following.backlog
-        if not backlog:
+    def _catch_up_soon(self) -> None:
+        if self.following.backlog:
+            asyncio.get_running_loop().call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Go on with what concerned more jobs than one turn sees to, or was left undone by a crash."""
+        if not self.following.backlog:
             return
         batch = self.following.batch(self._clock())
-        for _ in range(min(MOST, len(backlog))):
-            job_id, drop = backlog.popleft()
-            job = batch.record(job_id)
-            if job is not None and job.state == "QUEUED":
-                batch.event(job, drop)
+        batch.catch_up()
         try:
             ticket = self._commit(batch)
         except StoreFailed:

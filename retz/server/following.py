@@ -8,7 +8,7 @@ which is worked off in later turns of the loop, and found again in the records a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from retz import array_life
@@ -22,7 +22,11 @@ from .waiting import Waiting
 from .windows import Windows
 
 MOST = 200
-"""Jobs dropped in one turn of the loop: about 2 ms."""
+"""Jobs dropped or freed in one turn of the loop: about 2 ms."""
+
+
+Todo = tuple[Iterator[int], Drop | Job]
+"""Jobs to drop, or jobs that waited for one that has ended."""
 
 
 class Outcome(NamedTuple):
@@ -48,7 +52,7 @@ class Following:
         self.waiting = Waiting(lambda job_id: db.jobs.record(job_id) or archived(job_id))
         self.groups = Groups(lambda key: db.meta.record(key))
         self.windows = Windows(db.jobs.record)
-        self.backlog: deque[tuple[int, Drop]] = deque()
+        self.backlog: deque[Todo] = deque()
 
     def load(self, jobs: Iterable[Job], now: float) -> None:
         """Take the live jobs that are there at the start, and what a crash left undone."""
@@ -56,7 +60,7 @@ class Following:
             if job.state in LIVE_STATES:
                 self.arrive(job, now)
         for message, ids in self.groups.all_tripped():
-            self.backlog.extend((job_id, Drop(now, "max_fails", message)) for job_id in ids)
+            self.put_off(ids, Drop(now, "max_fails", message))
 
     def arrive(self, job: Job, now: float) -> None:
         """A job is live from now on."""
@@ -67,7 +71,11 @@ class Following:
         if job.state == "QUEUED" and (job.after or job.after_any or job.start_at is not None):
             doom = self.waiting.enter(job, now)
             if doom is not None:
-                self.backlog.append((job.id, Drop(now, "dependency", _doom(doom))))
+                self.put_off((job.id,), Drop(now, "dependency", _doom(doom)))
+
+    def put_off(self, ids: Iterable[int], cause: Drop | Job) -> None:
+        """See to these in later batches; see :meth:`Batch.catch_up`."""
+        self.backlog.append((iter(ids), cause))
 
     def startable(self, job: Job) -> Sequence[Job]:
         """What of a queued job may be started: itself, some tasks of an array, or nothing yet."""
@@ -142,7 +150,7 @@ class Batch:
         self._changed: dict[int, Job] = {}
         self._meta: dict[str, dict[str, Any] | None] = {}
         self._ended: deque[Job] = deque()
-        self._dropped = 0
+        self._left = MOST
 
     def record(self, job_id: int) -> Job | None:
         """The job as this batch has it."""
@@ -175,6 +183,44 @@ class Batch:
                 self._after_end(self._ended.popleft())
         jobs = [Change("jobs", job.id, job) for job in self._changed.values()]
         return jobs + [Change("meta", key, record) for key, record in self._meta.items()]
+
+    def catch_up(self) -> None:
+        """Do some of what earlier batches put off."""
+        backlog = self._following.backlog
+        while backlog and self._left:
+            ids, cause = backlog[0]
+            if self._go_on(ids, cause):
+                backlog.popleft()
+
+    def _begin(self, ids: Sequence[int], cause: Drop | Job) -> None:
+        left = iter(ids)
+        if ids and not self._go_on(left, cause):
+            self._following.put_off(left, cause)
+
+    def _go_on(self, ids: Iterator[int], cause: Drop | Job) -> bool:
+        """Drop jobs, or tell those that waited, as many as this batch may hold. Returns whether that was all."""
+        while self._left:
+            job_id = next(ids, None)
+            if job_id is None:
+                return True
+            self._left -= 1
+            if isinstance(cause, Drop):
+                self._drop(job_id, cause)
+            else:
+                self._resolve(job_id, cause)
+        return False
+
+    def _drop(self, job_id: int, drop: Drop) -> None:
+        job = self.record(job_id)
+        if job is not None and job.state == "QUEUED":
+            self.event(job, drop)
+
+    def _resolve(self, waiting: int, ended: Job) -> None:
+        verdict = self._following.waiting.resolve(waiting, ended)
+        if verdict == "ready":
+            self.ready.append(waiting)
+        elif verdict == "doomed":
+            self._drop(waiting, Drop(self._now, "dependency", _doom(ended.id)))
 
     # -- arrays --------------------------------------------------------------------------------------------
 
@@ -230,16 +276,13 @@ class Batch:
         waiting = self._following.waiting
         if waiting:
             waiting.forget(job.id)
-            freed = waiting.ended(job)
-            self.ready += freed.ready
-            if freed.doomed:
-                self._drop(freed.doomed, Drop(self._now, "dependency", _doom(job.id)))
+            self._begin(waiting.dependents(job.id), job)
         if job.group:
             record, tripped, message = self._following.groups.ended(job)
             key = key_of(job.owner, job.group)
             if record is not None or self._following.db.meta.record(key) is not None or key in self._meta:
                 self._meta[key] = record
-            self._drop(tripped, Drop(self._now, "max_fails", message))
+            self._begin(tripped, Drop(self._now, "max_fails", message))
 
     def _task_ended(self, task: Job, array_id: int) -> None:
         array = self.record(array_id)
@@ -251,17 +294,6 @@ class Batch:
             failed = array_life.array_of(after).failed
             message = f"{failed} tasks of array {array_id} failed (--max-fails {after.max_fails}): it was not started"
             self._array_event(after, Drop(self._now, "max_fails", message))
-
-    def _drop(self, ids: Iterable[int], drop: Drop) -> None:
-        left = iter(ids)
-        for job_id in left:
-            job = self.record(job_id)
-            if job is not None and job.state == "QUEUED":
-                self._dropped += 1
-                self.event(job, drop)
-            if self._dropped >= MOST:
-                break
-        self._following.backlog.extend((job_id, drop) for job_id in left)
 
 
 def _doom(awaited: int) -> str:

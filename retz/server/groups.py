@@ -6,7 +6,7 @@ record of the ``meta`` table that is written together with each failure, because
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from retz.model.job import Job
@@ -20,7 +20,7 @@ class _Group:
     def __init__(self, fails: int, limit: int) -> None:
         self.fails = fails
         self.limit = limit
-        self.live: set[int] = set()
+        self.live: dict[int, None] = {}
 
     @property
     def tripped(self) -> bool:
@@ -50,7 +50,7 @@ class Groups:
         if group is None:
             saved = self._saved(key) or {"fails": 0, "limit": 0}
             group = self._groups[key] = _Group(saved["fails"], saved["limit"])
-        group.live.add(job.id)
+        group.live[job.id] = None
         if job.max_fails and not 0 < group.limit <= job.max_fails:
             group.limit = job.max_fails
 
@@ -59,7 +59,7 @@ class Groups:
         group = self._groups.get(key_of(owner, name))
         return group is not None and group.tripped
 
-    def ended(self, job: Job) -> tuple[dict[str, Any] | None, Iterable[int], str]:
+    def ended(self, job: Job) -> tuple[dict[str, Any] | None, Sequence[int], str]:
         """A job of a group has ended.
 
         Returns:
@@ -70,7 +70,7 @@ class Groups:
         group = self._groups.get(key)
         if group is None:
             return None, (), ""
-        group.live.discard(job.id)
+        group.live.pop(job.id, None)
         before = group.tripped
         # What was never started did not fail: else one failure would count for all that waited for it.
         if job.state == "FAILED" and job.reason != "dependency":
@@ -79,12 +79,12 @@ class Groups:
             del self._groups[key]
             return None, (), ""
         record = {"fails": group.fails, "limit": group.limit} if group.fails else None
-        return record, (sorted(group.live) if group.tripped and not before else ()), self._message(job.group, group)
+        return record, (list(group.live) if group.tripped and not before else ()), self._message(job.group, group)
 
     def all_tripped(self) -> list[tuple[str, list[int]]]:
         """Message and live jobs of each group that has failed too often: what a crash may have left to do."""
         return [
-            (self._message(key.partition("/")[2], group), sorted(group.live))
+            (self._message(key.partition("/")[2], group), list(group.live))
             for key, group in self._groups.items()
             if group.tripped
         ]

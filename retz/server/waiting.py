@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal
 
 from retz.model.job import ENDED_STATES, Job
-
-
-class Freed(NamedTuple):
-    """What the end of a job means for those that waited for it: ids."""
-
-    ready: list[int]
-    doomed: list[int]
 
 
 class Waiting:
@@ -37,7 +30,7 @@ class Waiting:
         return bool(self._pending or self._timed or self._dependents)
 
     def enter(self, job: Job, now: float) -> int | None:
-        """Remember what a new job waits for; return a job that should have ended well and did not."""
+        """Remember what a new job waits for; return a job that should have ended well and did not: drop it then."""
         if job.start_at is not None and job.start_at > now:
             self._timed[job.id] = job.start_at
             heapq.heappush(self._times, (job.start_at, job.id))
@@ -49,6 +42,7 @@ class Waiting:
             if awaited is None or awaited.state in ENDED_STATES:
                 if strict and awaited is not None and awaited.state != "FINISHED":
                     doom = awaited_id
+                    self._pending.setdefault(job.id, set()).add(awaited_id)  # nothing may start it until it is dropped
                 continue
             self._pending.setdefault(job.id, set()).add(awaited_id)
             self._dependents.setdefault(awaited_id, []).append(job.id)
@@ -74,23 +68,23 @@ class Waiting:
         for awaited in self._pending.pop(job_id, ()):
             self._must_be_well.discard((job_id, awaited))
 
-    def ended(self, job: Job) -> Freed:
-        """A job has ended: who may start now, and who never will."""
-        freed = Freed([], [])
-        for waiting in self._dependents.pop(job.id, ()):
-            pending = self._pending.get(waiting)
-            if pending is None or job.id not in pending:
-                continue  # killed meanwhile
-            if (waiting, job.id) in self._must_be_well and job.state != "FINISHED":
-                freed.doomed.append(waiting)  # stays pending until it is dropped: nothing may start it
-                continue
-            self._must_be_well.discard((waiting, job.id))
-            pending.discard(job.id)
-            if not pending:
-                del self._pending[waiting]
-                if waiting not in self._timed:
-                    freed.ready.append(waiting)
-        return freed
+    def dependents(self, job_id: int) -> list[int]:
+        """Who waits for a job, which has ended: each must be told by :meth:`resolve`, and is blocked until then."""
+        return self._dependents.pop(job_id, [])
+
+    def resolve(self, waiting: int, ended: Job) -> Literal["ready", "doomed"] | None:
+        """One that waited need not wait for this job any more: it may start now, or never, or still waits."""
+        pending = self._pending.get(waiting)
+        if pending is None or ended.id not in pending:
+            return None  # killed meanwhile
+        if (waiting, ended.id) in self._must_be_well and ended.state != "FINISHED":
+            return "doomed"  # and stays pending until it is dropped: nothing may start it
+        self._must_be_well.discard((waiting, ended.id))
+        pending.discard(ended.id)
+        if pending:
+            return None
+        del self._pending[waiting]
+        return None if waiting in self._timed else "ready"
 
     def due(self, now: float) -> list[int]:
         """Jobs whose time has come and that wait for nothing else; call again when :attr:`next_time` has come."""

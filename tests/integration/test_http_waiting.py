@@ -120,7 +120,17 @@ async def test_many_in_one_request(site: Site) -> None:
     ids = reply.json["ids"]
     await site.ask("DELETE", f"/api/v2/jobs/{ids[0]}")
     await site.until(lambda: len(site.core.db.jobs.ids("state", "FAILED")) == 450)
+    await submit(site, *[{"after": [ids[0]]}] * 450)
+    await site.until(lambda: len(site.core.db.jobs.ids("state", "FAILED")) == 900)
     assert launched(site) == []
+
+
+async def test_many_are_freed_by_one_end(site: Site) -> None:
+    first = await site.running()
+    await submit(site, *[{"after": [first], "resources": {"cpus": 1, "mem": 1}}] * 450)
+    assert len(site.core.scheduler) == 0
+    site.engine.ended(f"{first}.1")
+    await site.until(lambda: len(site.core.scheduler) == 450 - 4)
 
 
 async def test_not_before_its_time(site: Site) -> None:
