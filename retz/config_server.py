@@ -37,6 +37,7 @@ class ServerConfig:
     access_key: str | None
     access_secret: str | None = field(repr=False)
     authentication: bool
+    shared_uid: bool
     tls_certificate: Path | None
     tls_key: Path | None
     max_running: int
@@ -48,7 +49,15 @@ class ServerConfig:
     max_list_jobs: int
     max_file_size: int
     max_jobs_per_request: int
+    max_user_queued: int
+    max_user_running: int
+    max_user_cpus: float
+    max_user_mem: int
+    max_user_gpus: int
     planner_name: str
+    planner_fair_resources: str
+    planner_half_life: float
+    planner_patience: float
     retries: int
     kill_grace: float
     archive_keep: float
@@ -60,6 +69,10 @@ class ServerConfig:
     local_ports: tuple[int, int]
     local_sample_interval: float
     local_attributes: dict[str, str | float | bool]
+    local_user: str | None
+    fetch_timeout: float
+    fetch_max_size: int
+    fetch_cache: int
     mesos_master: str | None
     mesos_name: str
     mesos_roles: str
@@ -164,6 +177,8 @@ def _check(config: ServerConfig) -> None:
             f"retz.authentication is off and retz.bind is {config.bind}: whoever reaches it could run "
             "commands as you; bind 127.0.0.1 or leave authentication on"
         )
+    if config.planner_half_life <= 0:
+        raise ConfigError("retz.planner.half-life must be more than 0; as much as 3650d never forgets, near enough")
     if config.estimator_keep_runs < 1:
         raise ConfigError("retz.estimator.keep-runs must be at least 1; retz.estimator.enabled = false keeps none")
     if (config.access_secret is None) != (config.access_key is None):

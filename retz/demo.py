@@ -83,6 +83,8 @@ class Demo:
         }
         for name in [name for name in self.environment if name.startswith("RETZ_") and name != "RETZ_PLANNER_NAME"]:
             del self.environment[name]
+        if os.geteuid() == 0:  # the demo's jobs are the demo's own
+            self.environment["RETZ_LOCAL_USER"] = "root"
         self.bind = "http://127.0.0.1:0"
         self.server: subprocess.Popen[str] | None = None
         self.expected: dict[int, Expected] = {}

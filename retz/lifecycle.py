@@ -9,6 +9,7 @@ state     event                       next
 ========  ==========================  ========================================================
 QUEUED    Launch                      STARTING, a new attempt
 QUEUED    Kill                        KILLED
+QUEUED    Drop                        FAILED (dependency) or KILLED (max_fails), never started
 QUEUED    Hold, Release, Reprioritise QUEUED, marked
 STARTING  Started                     STARTED
 STARTING  NotStarted                  QUEUED (the claim shows that nothing ran: not a loss)
@@ -111,7 +112,15 @@ class Reprioritise(Struct, frozen=True):
     priority: int
 
 
-Event = Launch | Started | NotStarted | Ended | Lost | Kill | Hold | Release | Reprioritise
+class Drop(Struct, frozen=True):
+    """It will never start, for the sake of others: ``dependency`` or ``max_fails``."""
+
+    at: float
+    reason: Reason
+    message: str
+
+
+Event = Launch | Started | NotStarted | Ended | Lost | Kill | Hold | Release | Reprioritise | Drop
 Outcome = tuple[Job, tuple[Effect, ...]]
 
 
@@ -246,6 +255,12 @@ def _kill_queued(job: Job, event: Kill) -> Outcome:
     return after, ("dequeue", "end")
 
 
+def _drop_queued(job: Job, event: Drop) -> Outcome:
+    state: State = "FAILED" if event.reason == "dependency" else "KILLED"
+    after = replace(job, state=state, reason=event.reason, message=event.message, ended=event.at, held=False)
+    return after, ("dequeue", "end")
+
+
 def _kill_running(job: Job, event: Kill) -> Outcome:
     if job.kill_requested is not None:
         # Asking again is harmless and useful: the first request may have met a dead launcher.
@@ -271,6 +286,7 @@ def _reprioritise(job: Job, event: Reprioritise) -> Outcome:
 _TABLE: dict[tuple[State, type], Callable[..., Outcome]] = {
     ("QUEUED", Launch): _launch,
     ("QUEUED", Kill): _kill_queued,
+    ("QUEUED", Drop): _drop_queued,
     ("QUEUED", Hold): _hold,
     ("QUEUED", Release): _release,
     ("QUEUED", Reprioritise): _reprioritise,

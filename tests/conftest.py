@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,4 +14,6 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(home))
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "RETZ_SERVER_URI", "RETZ_ACCESS_KEY", "RETZ_ACCESS_SECRET"):
         monkeypatch.delenv(name, raising=False)
+    if os.geteuid() == 0:  # a server of root's must be told
+        monkeypatch.setenv("RETZ_LOCAL_USER", "root")
     return home

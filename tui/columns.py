@@ -22,9 +22,10 @@ def command_text(job: Job) -> str:
 
 
 def title_of(job: Job) -> str:
-    """Application and name, as far as they say something; else the command."""
+    """Application and name, as far as they say something; else the command. Tasks of arrays with their index."""
     parts = [job.application if job.application != "default" else "", job.name]
-    return printable("/".join(filter(None, parts))) or command_text(job)
+    index = "" if job.array_index is None else f"[{job.array_index}]"
+    return (printable("/".join(filter(None, parts))) or command_text(job)) + index
 
 
 def seconds(moment: datetime | None) -> float | None:

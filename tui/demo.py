@@ -45,6 +45,7 @@ SETTINGS = {
     "RETZ_LOCAL_GPUS": str(TOTAL.gpus),
     "RETZ_LOCAL_SAMPLE_INTERVAL": "1s",
     "RETZ_PLANNER_NAME": "priority",
+    "RETZ_SHARED_UID": "true",
     "RETZ_LOG_LEVEL": "warning",
 }
 
@@ -119,7 +120,9 @@ class Keeper:
     def _environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("RETZ_", "XDG_"))}
         path = f"{Path(sys.executable).parent}:{own.get('PATH', os.defpath)}"
-        return {**own, **SETTINGS, "HOME": str(self.home), "PATH": path}
+        # A server of root's must be told: the demo's jobs are the demo's own.
+        settings = SETTINGS | ({"RETZ_LOCAL_USER": "root"} if os.geteuid() == 0 else {})
+        return {**own, **settings, "HOME": str(self.home), "PATH": path}
 
     def _seed(self, dice: random.Random) -> None:
         now = time.time()

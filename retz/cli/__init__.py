@@ -32,6 +32,7 @@ COMMANDS = {
     "load-app": ("apps", "Register an application: an environment that jobs run in."),
     "get-app": ("apps", "Show an application."),
     "list-app": ("apps", "List your applications."),
+    "admin": ("admin", "Users, usage, and everybody's jobs: for administrators."),
     "config": ("settings", "Show the configuration, and where each value comes from."),
     "ping": ("queue", "Ask whether the server answers."),
     "status": ("queue", "Show the queue at a glance."),

@@ -39,6 +39,6 @@ class App:
         return self.transport.call(call)
 
     def resolve(self, ids: tuple[int | str, ...]) -> list[int]:
-        """Replace ``last`` by the number of your newest job; keep the order, drop repetitions."""
-        numbers = [int(self.call(calls.job("last"))["id"] if i == "last" else i) for i in ids]
+        """Replace ``last`` and tasks of arrays (``17_3``) by their numbers; keep the order, drop repetitions."""
+        numbers = [int(self.call(calls.job(i))["id"] if isinstance(i, str) else i) for i in ids]
         return list(dict.fromkeys(numbers))

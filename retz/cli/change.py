@@ -21,7 +21,7 @@ MAX_LINES = 20
 """On a terminal more than so many jobs are told as a number: 1 000 lines push away what one wants to read."""
 
 
-def _report(kind: str, answer: dict[str, Any], as_json: bool) -> int:
+def report(kind: str, answer: dict[str, Any], as_json: bool) -> int:
     """Print the results of a bulk request; return the exit code."""
     if as_json:
         print_json(kind, **answer)
@@ -43,12 +43,13 @@ def _report(kind: str, answer: dict[str, Any], as_json: bool) -> int:
 
 def _word(kind: str, result: dict[str, Any]) -> str:
     state = result["state"]
-    if kind in ("kill", "killall"):
+    if kind in ("kill", "killall", "admin kill"):
         return "killed" if state == "KILLED" else "being killed"
     return {"hold": "held", "release": "released"}.get(kind, "changed")
 
 
-def _wait_killed(app: App, answer: dict[str, Any]) -> None:
+def wait_killed(app: App, answer: dict[str, Any]) -> None:
+    """Wait until what was killed has ended, and tell so in the answer."""
     done = [r for r in answer["results"] if r["ok"]]
     jobs, _ = wait_for(app, [r["id"] for r in done])
     for result, job in zip(done, jobs, strict=True):
@@ -67,8 +68,8 @@ def kill_command(app: App, /, ids: Any, id_option: Any, wait: bool, as_json: boo
     """
     answer = app.call(calls.many("kill", ids=app.resolve(ids_of(ids, id_option))))
     if wait:
-        _wait_killed(app, answer)
-    return _report("kill", answer, as_json)
+        wait_killed(app, answer)
+    return report("kill", answer, as_json)
 
 
 @click.command("killall")
@@ -99,10 +100,10 @@ def killall_command(
     chosen.setdefault("state", ["LIVE"])
     answer = app.call(calls.many("kill", filter=chosen))
     if wait:
-        _wait_killed(app, answer)
+        wait_killed(app, answer)
     if not as_json and not answer["results"]:
         print("no live job matches")
-    return _report("killall", answer, as_json)
+    return report("killall", answer, as_json)
 
 
 @click.command("update")
@@ -115,7 +116,7 @@ def killall_command(
 def update_command(app: App, /, ids: Any, id_option: Any, priority: int, as_json: bool) -> int:
     """Change the priority of queued jobs."""
     call = calls.many("update", ids=app.resolve(ids_of(ids, id_option)), priority=priority)
-    return _report("update", app.call(call), as_json)
+    return report("update", app.call(call), as_json)
 
 
 @click.command("hold")
@@ -125,7 +126,7 @@ def update_command(app: App, /, ids: Any, id_option: Any, priority: int, as_json
 def hold_command(app: App, /, ids: Any, id_option: Any, as_json: bool) -> int:
     """Keep queued jobs from being started."""
     call = calls.many("hold", ids=app.resolve(ids_of(ids, id_option)))
-    return _report("hold", app.call(call), as_json)
+    return report("hold", app.call(call), as_json)
 
 
 @click.command("release")
@@ -135,7 +136,7 @@ def hold_command(app: App, /, ids: Any, id_option: Any, as_json: bool) -> int:
 def release_command(app: App, /, ids: Any, id_option: Any, as_json: bool) -> int:
     """Let held jobs be started again."""
     call = calls.many("release", ids=app.resolve(ids_of(ids, id_option)))
-    return _report("release", app.call(call), as_json)
+    return report("release", app.call(call), as_json)
 
 
 @click.command("resubmit")
@@ -148,4 +149,4 @@ def resubmit_command(app: App, /, ids: Any, id_option: Any, as_json: bool) -> in
     Piped, the output is the new ids alone, one per line.
     """
     call = calls.many("resubmit", ids=app.resolve(ids_of(ids, id_option)), key=new_key())
-    return _report("resubmit", app.call(call), as_json)
+    return report("resubmit", app.call(call), as_json)

@@ -80,6 +80,7 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("used", used if usage else ""),
         ("attributes", job["attributes"]),
         ("priority", str(job["priority"] or "")),
+        *_bonds(job, now),
         ("tags", ",".join(job["tags"])),
         ("application", job["application"]),
         ("pipeline", " ".join(filter(None, (job["pipeline"], job["run"])))),
@@ -99,6 +100,20 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("repeats", f"job {job['resubmit_of']}" if job["resubmit_of"] else ""),
         # Values stay out: they are where people keep secrets. --json has what the server gives.
         ("environment", ", ".join(n + " <masked>" * (v == "<masked>") for n, v in sorted(job["environment"].items()))),
+    ]
+
+
+def _bonds(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
+    """What it has to do with other jobs, and when it may start."""
+    array, start_at = job.get("array"), job.get("start_at")
+    counts = ("active", "waiting", "finished", "failed", "killed")
+    return [
+        ("array", f"{array['text']}: " + ", ".join(f"{array[n]} {n}" for n in counts if array[n]) if array else ""),
+        ("task", f"{job['array_id']}_{job['array_index']}" if job.get("array_id") is not None else ""),
+        ("after", ", ".join(job.get("after") or ())),
+        ("not before", to_seconds(start_at) if start_at else ""),
+        ("group", job.get("group") or ""),
+        ("max fails", str(job.get("max_fails") or "")),
     ]
 
 

@@ -59,6 +59,8 @@ COLUMNS = (
 @click.option("-N", "--name", metavar="TEXT", help="Of this name.")
 @click.option("--text", metavar="TEXT", help="With this in name or command.")
 @click.option("--pipeline", metavar="NAME", help="Of this pipeline.")
+@click.option("--group", metavar="NAME", help="Of this group.")
+@click.option("--array", metavar="ID", help="This array and its tasks.")
 @click.option("--held/--not-held", default=None, help="Held or not.")
 @click.option("--since", metavar="TIME", help="Submitted since (ISO-8601).")
 @click.option("--until", metavar="TIME", help="Submitted until (ISO-8601).")
@@ -77,18 +79,36 @@ def list_command(
     On a terminal long columns are cut, and columns left out that say nothing or for which it is too narrow;
     piped, everything is printed.
     """
+    show_list(app, ids, options, limit, watch, as_json)
+
+
+def show_list(
+    app: App, ids: tuple[list[int | str], ...], options: dict[str, Any], limit: int | None, watch: bool, as_json: bool,
+    kind: str = "list",
+) -> None:  # fmt: skip
+    """Print the jobs that match, as often as asked for.
+
+    Args:
+        options: By the names of ``retz list``'s options.
+        kind: The name of the JSON document; ``admin jobs`` has a column that says whose job it is.
+    """
     parameters = _parameters(app, ids, options)
     if limit is None:
         limit = TERMINAL_LIMIT if is_terminal(sys.stdout) and not as_json else 0
     for _ in repeat(watch, as_json):
         jobs, window = fetch(app, parameters, limit)
         if as_json:
-            print_json("list", jobs=jobs, total=window["total"], counts=window["counts"], as_of=window["as_of"])
+            print_json(kind, jobs=jobs, total=window["total"], counts=window["counts"], as_of=window["as_of"])
             continue
         if not jobs and is_terminal(sys.stdout):
             note(_nothing(parameters))
             continue
-        print_table(COLUMNS, [row(job, time.time()) for job in jobs])
+        columns, rows = list(COLUMNS), [row(job, time.time()) for job in jobs]
+        if kind == "admin jobs":
+            columns.insert(1, Column("USER", flexible=True, least=8))
+            for cells, job in zip(rows, jobs, strict=True):
+                cells.insert(1, job["owner"])
+        print_table(columns, rows)
         if len(jobs) < window["total"]:
             note(f"{len(jobs)} of {window['total']} jobs; -n 0 shows all")
 
@@ -112,6 +132,7 @@ def _parameters(app: App, ids: tuple[list[int | str], ...], options: dict[str, A
         "tag": list(options["tags"]),
         "application": options["appname"],
         "held": options["held"],
+        "where": [f"{name}={options[name]}" for name in ("group", "array") if options[name]],
     }
     same = ("name", "text", "pipeline", "since", "until", "at", "user", "sort")
     return {n: v for n, v in {**parameters, **{n: options[n] for n in same}}.items() if v not in (None, [])}
@@ -154,7 +175,7 @@ def row(job: dict[str, Any], now: float) -> list[Cell | str]:
     """The cells of one job."""
     resources = job["resources"]
     return [
-        str(job["id"]),
+        id_text(job),
         state_cell(job),
         job["name"],
         f"{resources['cpus']:g}",
@@ -168,6 +189,11 @@ def row(job: dict[str, Any], now: float) -> list[Cell | str]:
         command_text(job["command"]),
         job["why"] or "",
     ]
+
+
+def id_text(job: dict[str, Any]) -> str:
+    """The id; for a task of an array the form that says which: ``17_3``."""
+    return str(job["id"]) if job.get("array_id") is None else f"{job['array_id']}_{job['array_index']}"
 
 
 def run_time(job: dict[str, Any], now: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
@@ -13,12 +14,14 @@ from retz.model.units import parse_duration, parse_size
 MAX_IDS = 100_000
 _RANGE = re.compile(r"([0-9]{1,15})(?:-([0-9]{1,15}))?")
 
+_TASK = re.compile(r"([0-9]{1,15})(?:_([0-9]{1,10})|\[([0-9]{1,10})\])")
+
 Id = int | str
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def parse_ids(text: str) -> list[Id]:
-    """Return job ids of ``12``, ``3-9``, ``1,4-6`` or ``last``.
+    """Return job ids of ``12``, ``3-9``, ``1,4-6``, ``last``, or ``17_3`` (task 3 of array 17; ``17[3]`` too).
 
     Raises:
         ValueError: with a sentence for the user.
@@ -29,8 +32,12 @@ def parse_ids(text: str) -> list[Id]:
         if part.strip() == "last":
             found.append("last")
             continue
+        task = _TASK.fullmatch(part.strip())
+        if task is not None:
+            found.append(f"{task[1]}_{task[2] or task[3]}")
+            continue
         if match is None:
-            raise ValueError(f"not a job id: {part!r}; write 12, 3-9, 1,4-6 or last")
+            raise ValueError(f"not a job id: {part!r}; write 12, 3-9, 1,4-6, last, or 17_3 for a task of an array")
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last:
             raise ValueError(f"a range counts upwards: {part!r}")
@@ -88,6 +95,21 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in recent 
             return value
         try:
             return parse_duration(value, bare_unit=self._bare_unit)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in recent versions of click only
+    """A time; the value is an ISO-8601 text in UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Parse."""
+        from .times import parse_moment
+
+        try:
+            return parse_moment(value, datetime.now().astimezone()).astimezone(UTC).isoformat()
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from . import COMMANDS, cli
+from .admin import ADMIN_COMMANDS
 
 BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
 WIDTH = 100
@@ -21,7 +22,8 @@ def help_of(words: list[str]) -> str:
     context = click.Context(cli, info_name="retz", max_content_width=WIDTH, terminal_width=WIDTH)
     command: click.Command = cli
     for word in words:
-        found = cli.get_command(context, word)
+        assert isinstance(command, click.Group), word
+        found = command.get_command(context, word)
         assert found is not None, word
         command = found
         context = click.Context(
@@ -33,7 +35,8 @@ def help_of(words: list[str]) -> str:
 
 def reference() -> str:
     """Return the part between the markers."""
-    sections = [f"### retz {name}\n\n```text\n{help_of([name])}\n```\n" for name in COMMANDS]
+    lines = [[name] for name in COMMANDS] + [["admin", name] for name in ADMIN_COMMANDS]
+    sections = [f"### retz {' '.join(words)}\n\n```text\n{help_of(words)}\n```\n" for words in lines]
     return f"{BEGIN}\n\n```text\n{help_of([])}\n```\n\n" + "\n".join(sections) + f"\n{END}"
 
 

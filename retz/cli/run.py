@@ -31,6 +31,8 @@ def run_command(app: App, /, words: tuple[str, ...], stderr: bool, as_json: bool
 
     Example: retz run --mem 4g --gpu 1 -- python train.py --epochs 3
     """
+    if options["array"] is not None:
+        raise click.UsageError("the output of many tasks does not fit one terminal: use 'retz schedule --array'")
     signal.signal(signal.SIGTERM, _interrupt)
     ids = submit(app, words, options)
     if as_json:

@@ -16,7 +16,7 @@ from retz.client.retry import Backoff, new_key
 from retz.config import JOB_VARIABLES, host_token
 
 from .app import App
-from .parameters import Cpus, Duration, Size
+from .parameters import Cpus, Duration, Moment, Size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,6 +55,17 @@ _OPTIONS = [
     click.option("--grace", type=Duration("s"), metavar="TIME", help="Between SIGTERM and SIGKILL: 10 (seconds), 1m."),
     click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries after a lost machine [default: 5]."),
     click.option("--hold", is_flag=True, help="Do not start it before 'retz release'."),
+    click.option(
+        "--after", metavar="LIST", multiple=True,
+        help="Start when these jobs have ended well; 12:any: have ended, no matter how. Repeatable.",
+    ),
+    click.option("--at", "start_at", type=Moment(), metavar="TIME", help="Not before: +2h, 03:00, 'tomorrow 03:00'."),
+    click.option("--array", metavar="RANGE", help="Tasks 1-1000; 1-1000%20: 20 at a time; 0-99:3: every third."),
+    click.option("--group", metavar="NAME", help="Of jobs that --max-fails counts together."),
+    click.option(
+        "--max-fails", type=click.IntRange(1), metavar="N",
+        help="After N failures in the array or group, start no more of it.",
+    ),
     click.option("--pipeline", metavar="NAME", help="The recurring work that it is part of: see 'retz predict'."),
     click.option("--run", metavar="ID", help="Which run of the pipeline, a date for instance [default: a fresh one]."),
     click.option("-w", "--directory", metavar="DIR", help="Working directory on the machine that runs it."),
@@ -139,6 +150,11 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
         "held": options["hold"] or None,
         "pipeline": options["pipeline"],
         "run": options["run"],
+        "after": [part.strip() for group in options["after"] for part in group.split(",") if part.strip()],
+        "start_at": options["start_at"],
+        "array": options["array"],
+        "group": options["group"],
+        "max_fails": options["max_fails"],
     }
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
 

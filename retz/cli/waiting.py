@@ -22,6 +22,9 @@ _CODES = {
     "lost": RUN_FAILED,
     "fetch": RUN_FAILED,
     "image": RUN_FAILED,
+    "dependency": RUN_FAILED,
+    "max_fails": RUN_FAILED,
+    "tasks": 1,
 }
 _LONG_POLL_S = 30.0
 _REDRAW_S = 0.2

@@ -303,6 +303,47 @@ class AsyncClient:
         """Return numbers over time; times are ISO-8601."""
         return await self._get(calls.aggregates(since, until, step_s), types.Aggregates)
 
+    async def users(self) -> tuple[types.User, ...]:
+        """Return all users; this and the methods down to :meth:`gc` are for administrators."""
+        return (await self._get(calls.users(), types.Users)).users
+
+    async def create_user(self, info: str = "", *, admin: bool = False, unix_user: str | None = None) -> types.User:
+        """Make a user; the answer has their secret, which nobody is told again."""
+        return (await self.create_users([{"info": info, "admin": admin, "unix_user": unix_user}]))[0]
+
+    async def create_users(self, wanted: Iterable[Mapping[str, Any]]) -> tuple[types.User, ...]:
+        """Make users, all or none, of ``info``, ``admin`` and ``unix_user``."""
+        call = calls.create_users([dict(each) for each in wanted])
+        return (await self._get(call, types.Users)).users
+
+    async def user(self, key: str) -> types.User:
+        """Return one user."""
+        return await self._get(calls.user(key), types.User)
+
+    async def change_user(self, key: str, **fields: Any) -> types.User:
+        """Change ``enabled``, ``admin``, ``info`` or ``unix_user`` of a user."""
+        return await self._get(calls.change_user(key, fields), types.User)
+
+    async def rotate_secret(self, key: str) -> types.User:
+        """Give a user a new secret and return it; what was signed with the old one is refused from then on."""
+        return await self._get(calls.rotate_secret(key), types.User)
+
+    async def usage_report(
+        self, since: str | None = None, until: str | None = None, *, user: str | None = None
+    ) -> types.UsageReport:
+        """Return who used what, by default in the last week; you, or for administrators ``user``, ``*`` for all."""
+        return await self._get(calls.usage_report(since, until, user), types.UsageReport)
+
+    async def audit(
+        self, since: str | None = None, until: str | None = None, limit: int | None = None
+    ) -> tuple[types.AuditRecord, ...]:
+        """Return what administrators did, the newest ``limit`` of it, oldest first."""
+        return (await self._get(calls.audit(since, until, limit), types.AuditRecords)).records
+
+    async def gc(self, older_than_s: float | None = None, *, records: bool = False) -> types.Cleared:
+        """Remove sandboxes, with ``records`` archived records too, of jobs that ended longer ago."""
+        return await self._get(calls.gc(older_than_s, records), types.Cleared)
+
     async def events(self, since: int | None = None, *, user: str | None = None) -> AsyncIterator[types.Event]:
         """Yield changes for ever, across restarts of the server, none missed: after ``reset`` load again."""
         subscription = Subscription(since, user)

@@ -176,6 +176,55 @@ def aggregates(since: str | None = None, until: str | None = None, step_s: int |
     return Call("GET", _target("/aggregates", {"since": since, "until": until, "step_s": step_s}))
 
 
+def users() -> Call:
+    """All users; for administrators."""
+    return Call("GET", _target("/users"))
+
+
+def create_users(wanted: Sequence[Mapping[str, Any]]) -> Call:
+    """Make users, all or none. Not repeated: a lost answer would leave users whose secrets nobody knows."""
+    return Call("POST", _target("/users"), encode({"users": list(wanted)}), repeat=False)
+
+
+def user(key: str) -> Call:
+    """One user."""
+    return Call("GET", _target(_user(key)))
+
+
+def change_user(key: str, fields: Mapping[str, Any]) -> Call:
+    """Change what a user may do, or what is known of them."""
+    return Call("PATCH", _target(_user(key)), encode(fields))
+
+
+def rotate_secret(key: str) -> Call:
+    """Give a user a new secret. Not repeated, for the same reason."""
+    return Call("POST", _target(_user(key) + "/secret"), repeat=False)
+
+
+def _user(key: str) -> str:
+    return f"/users/{quote(key, safe='')}"
+
+
+USAGE_PATIENCE_S = 120.0
+"""Millions of archived jobs take a while."""
+
+
+def usage_report(since: str | None = None, until: str | None = None, user: str | None = None) -> Call:
+    """Who used what in a time; times are ISO-8601."""
+    parameters = {"since": since, "until": until, "user": user}
+    return Call("GET", _target("/usage", parameters), patience_s=USAGE_PATIENCE_S)
+
+
+def audit(since: str | None = None, until: str | None = None, limit: int | None = None) -> Call:
+    """What administrators did; times are ISO-8601."""
+    return Call("GET", _target("/audit", {"since": since, "until": until, "limit": limit}))
+
+
+def gc(older_than_s: float | None = None, records: bool = False) -> Call:
+    """Remove what ended jobs left."""
+    return Call("POST", _target("/gc"), encode({"older_than_s": older_than_s, "records": records}))
+
+
 SOLVE_PATIENCE_S = 300.0
 """A prediction from a large history may take a while."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import responses
 from typing import Any, TypeVar
@@ -161,6 +162,8 @@ def specification(command: Command | JobSpec | Mapping[str, Any], fields: Mappin
     resources = {n: fields[n] for n in ("cpus", "mem", "disk", "gpus", "ports") if fields.get(n) is not None}
     named = {n: v for n, v in fields.items() if v is not None and n not in ("cpus", "mem", "disk", "gpus", "ports")}
     merged = {**given, **named}
+    if isinstance(merged.get("start_at"), datetime):
+        merged["start_at"] = merged["start_at"].astimezone(UTC).isoformat()
     if resources:
         merged["resources"] = {**(given.get("resources") or {}), **resources}
     return merged

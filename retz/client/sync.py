@@ -286,6 +286,46 @@ class Client:
         """Return numbers over time; times are ISO-8601."""
         return self._get(calls.aggregates(since, until, step_s), types.Aggregates)
 
+    def users(self) -> tuple[types.User, ...]:
+        """Return all users; this and the methods down to :meth:`gc` are for administrators."""
+        return self._get(calls.users(), types.Users).users
+
+    def create_user(self, info: str = "", *, admin: bool = False, unix_user: str | None = None) -> types.User:
+        """Make a user; the answer has their secret, which nobody is told again."""
+        return self.create_users([{"info": info, "admin": admin, "unix_user": unix_user}])[0]
+
+    def create_users(self, wanted: Iterable[Mapping[str, Any]]) -> tuple[types.User, ...]:
+        """Make users, all or none, of ``info``, ``admin`` and ``unix_user``."""
+        return self._get(calls.create_users([dict(each) for each in wanted]), types.Users).users
+
+    def user(self, key: str) -> types.User:
+        """Return one user."""
+        return self._get(calls.user(key), types.User)
+
+    def change_user(self, key: str, **fields: Any) -> types.User:
+        """Change ``enabled``, ``admin``, ``info`` or ``unix_user`` of a user."""
+        return self._get(calls.change_user(key, fields), types.User)
+
+    def rotate_secret(self, key: str) -> types.User:
+        """Give a user a new secret and return it; what was signed with the old one is refused from then on."""
+        return self._get(calls.rotate_secret(key), types.User)
+
+    def usage_report(
+        self, since: str | None = None, until: str | None = None, *, user: str | None = None
+    ) -> types.UsageReport:
+        """Return who used what, by default in the last week; you, or for administrators ``user``, ``*`` for all."""
+        return self._get(calls.usage_report(since, until, user), types.UsageReport)
+
+    def audit(
+        self, since: str | None = None, until: str | None = None, limit: int | None = None
+    ) -> tuple[types.AuditRecord, ...]:
+        """Return what administrators did, the newest ``limit`` of it, oldest first."""
+        return self._get(calls.audit(since, until, limit), types.AuditRecords).records
+
+    def gc(self, older_than_s: float | None = None, *, records: bool = False) -> types.Cleared:
+        """Remove sandboxes, with ``records`` archived records too, of jobs that ended longer ago."""
+        return self._get(calls.gc(older_than_s, records), types.Cleared)
+
     def events(self, since: int | None = None, *, user: str | None = None) -> Iterator[types.Event]:
         """Yield changes for ever, across restarts of the server, none missed: after ``reset`` load again."""
         subscription = Subscription(since, user)

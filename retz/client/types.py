@@ -44,6 +44,19 @@ class Attempt(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
 
 
+class Array(Struct, frozen=True, kw_only=True):
+    """How far an array is: its tasks by state. ``killed`` counts those that will never start, too."""
+
+    text: str
+    size: int = 0
+    limit: int | None = None
+    active: int = 0
+    waiting: int = 0
+    finished: int = 0
+    failed: int = 0
+    killed: int = 0
+
+
 class Job(Struct, frozen=True, kw_only=True):
     """A job as the server shows it; docs/api.md explains the fields."""
 
@@ -82,6 +95,13 @@ class Job(Struct, frozen=True, kw_only=True):
     ports: tuple[int, ...] = ()
     usage: Usage | None = None
     attempts: tuple[Attempt, ...] = ()
+    after: tuple[str, ...] = ()
+    start_at: datetime | None = None
+    group: str | None = None
+    max_fails: int | None = None
+    array: Array | None = None
+    array_id: int | None = None
+    array_index: int | None = None
 
     @property
     def over(self) -> bool:
@@ -344,6 +364,78 @@ class Status(Struct, frozen=True, kw_only=True):
     same_host_token: str = ""
     local: bool = False
     limits: Limits = Limits()
+
+
+class User(Struct, frozen=True, kw_only=True):
+    """A user. ``secret`` only in the answer to the request that made it; ``repr`` leaves it out."""
+
+    key: str
+    enabled: bool = True
+    admin: bool = False
+    info: str = ""
+    unix_user: str | None = None
+    created: datetime | None = None
+    secret: str | None = None
+
+    def __repr__(self) -> str:
+        return f"User(key={self.key!r}, enabled={self.enabled}, admin={self.admin}, info={self.info!r})"
+
+
+class Users(Struct, frozen=True):
+    """All users, or those just made."""
+
+    users: tuple[User, ...]
+
+
+class UsageRow(Struct, frozen=True, kw_only=True):
+    """What one user's jobs of one application held and used, in hours; docs/api.md explains the fields."""
+
+    user: str
+    info: str = ""
+    application: str = "default"
+    finished: int = 0
+    failed: int = 0
+    killed: int = 0
+    running: int = 0
+    cpu_hours: float = 0.0
+    cpu_hours_used: float = 0.0
+    gpu_hours: float = 0.0
+    gpu_hours_used: float | None = None
+    mem_gib_hours: float = 0.0
+    mem_gib_hours_used: float = 0.0
+
+
+class UsageReport(Struct, frozen=True):
+    """Who used what in a time."""
+
+    since: datetime
+    until: datetime
+    rows: tuple[UsageRow, ...]
+
+
+class AuditRecord(Struct, frozen=True, kw_only=True):
+    """One thing that an administrator did."""
+
+    id: str
+    at: datetime
+    who: str
+    what: str
+    whom: tuple[str, ...] = ()
+    detail: str = ""
+    origin: str = ""
+
+
+class AuditRecords(Struct, frozen=True):
+    """What administrators did, oldest first."""
+
+    records: tuple[AuditRecord, ...]
+
+
+class Cleared(Struct, frozen=True):
+    """Jobs whose sandboxes are being removed, and records that were forgotten."""
+
+    sandboxes: int = 0
+    records: int = 0
 
 
 class QueueMode(Struct, frozen=True):

@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from .array import Array
 from .resources import Resources
 
 State = Literal["CREATED", "QUEUED", "STARTING", "STARTED", "FINISHED", "FAILED", "KILLED"]
@@ -25,6 +26,9 @@ Reason = Literal[
     "fetch",  # a file of its application could not be fetched
     "image",  # its container image could not be had
     "user",  # somebody killed it
+    "dependency",  # a job that it waited for did not end well: it was never started
+    "max_fails",  # too many others of its group or array failed: it was never started
+    "tasks",  # an array: some of its tasks did not end well
     "lost",  # its machine, launcher or result was lost, more often than it may be retried
 ]
 """Why a job ended otherwise than well, or (``lost``) why it went back to the queue."""
@@ -108,6 +112,14 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         losses: How often a machine was lost under it.
         kill_requested: When a kill was recorded for a running job; from then on it is never queued again.
         resubmit_of: The job this one repeats.
+        after: Jobs that must have ended well before this one starts.
+        after_any: Jobs that must have ended, no matter how.
+        start_at: Not to be started before.
+        group: Name of its group, one of its owner's: see ``max_fails``.
+        max_fails: After so many failures in its group, or among the tasks of this array, what has not started is
+            killed; 0 means never.
+        array: This record stands for many tasks; it is QUEUED until the last of them has ended.
+        array_id, array_index: This job is a task of that array.
     """
 
     id: int
@@ -139,6 +151,14 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     kill_requested: float | None = None
     ended: float | None = None
     attempts: tuple[Attempt, ...] = ()
+    after: tuple[int, ...] = ()
+    after_any: tuple[int, ...] = ()
+    start_at: float | None = None
+    group: str = ""
+    max_fails: int = 0
+    array: Array | None = None
+    array_id: int | None = None
+    array_index: int | None = None
 
     @property
     def attempt(self) -> Attempt | None:

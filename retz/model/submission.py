@@ -12,8 +12,10 @@ MAX_COMMAND_BYTES = 128 * 1024 - 1
 MAX_TAGS = 64
 MAX_ENVIRONMENT_BYTES = 256 * 1024
 MAX_KEY_LENGTH = 200
+MAX_AFTER = 1000
 
 Name = Annotated[str, Meta(max_length=200)]
+After = Annotated[str, Meta(max_length=24)]
 Tag = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
@@ -45,6 +47,11 @@ class JobSpec(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     pipeline: Name | None = None
     run: Name | None = None
     held: bool = False
+    after: Annotated[tuple[Annotated[int, Meta(ge=1)] | After, ...], Meta(max_length=MAX_AFTER)] | None = None
+    start_at: Annotated[str, Meta(max_length=40)] | Annotated[float, Meta(ge=0)] | None = None
+    group: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    max_fails: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    array: Annotated[str, Meta(max_length=60)] | None = None
 
 
 class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,6 +61,7 @@ class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
         id: ``<owner>/<key>``.
         digest: Hex digest of the request's body.
         first, count: The ids it was given: a block.
+        ids: The ids, where they are no block (each array has the ids of its tasks behind its own).
         at: When.
     """
 
@@ -62,3 +70,4 @@ class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
     first: int
     count: int
     at: float
+    ids: tuple[int, ...] = ()

@@ -6,7 +6,11 @@ from msgspec import Struct
 
 
 class User(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One user. ``repr`` leaves the secret out, so that it cannot reach a log by accident."""
+    """One user. ``repr`` leaves the secret out, so that it cannot reach a log by accident.
+
+    Attributes:
+        unix_user: Whose rights this user's jobs have on a server that runs as root; None means the configured ones.
+    """
 
     key: str
     secret: str
@@ -14,6 +18,7 @@ class User(Struct, frozen=True, kw_only=True, omit_defaults=True):
     admin: bool = False
     info: str = ""
     created: float = 0.0
+    unix_user: str | None = None
 
     def __repr__(self) -> str:
         return f"User(key={self.key!r}, enabled={self.enabled}, admin={self.admin})"

@@ -1,12 +1,13 @@
 """Why a job is not running: in one line for lists, and in numbers.
 
 The reasons, in the order in which they are looked for: it is held; the engine can start nothing; no agent known
-could ever run it; the queue is paused or draining; as many jobs run as may; no agent has the room now; other jobs
-come first.
+could ever run it; the queue is paused or draining; as many jobs run as may; its user holds what one user may hold; no
+agent has the room now; the agents that have it are kept for jobs that waited long; other jobs come first.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -16,12 +17,27 @@ from msgspec import Struct
 from retz.model.agent import Agent
 from retz.model.job import Job
 from retz.model.resources import RESOURCE_NAMES, Resources, Vector, fits, from_vector
-from retz.model.units import format_size
+from retz.model.units import format_duration, format_size
 
 from .constraints import Constraint, parse
+from .places import Place
 from .scheduler import Scheduler
 
-BlockedBy = Literal["held", "engine", "paused", "draining", "max_running", "room", "never", "order"]
+BlockedBy = Literal[
+    "held",
+    "engine",
+    "dependency",
+    "time",
+    "array",
+    "paused",
+    "draining",
+    "max_running",
+    "user_limit",
+    "room",
+    "place",
+    "never",
+    "order",
+]
 
 MAX_DETAILS = 100
 _NOTHING: Vector = (0, 0, 0, 0, 0)
@@ -91,10 +107,14 @@ class _Machine(NamedTuple):
 
 
 class _Finding(NamedTuple):
-    """What the agents have to say about one shape of job; ``line`` is empty if there is room now."""
+    """What the agents have to say about one shape of job; ``line`` is empty if there is room now.
+
+    ``kept`` is an agent that has room and is kept for somebody, if there is room on no other.
+    """
 
     blocked_by: Literal["never", "room"] | None
     line: str
+    kept: str | None = None
 
 
 class Explainer:
@@ -107,6 +127,7 @@ class Explainer:
         mode: ``open``, ``paused`` or ``draining``.
         running: How many jobs run now.
         trouble: What is wrong with the engine, so that it starts nothing; None if it works.
+        now: Seconds since the epoch, to say how long something may take.
     """
 
     def __init__(
@@ -118,7 +139,9 @@ class Explainer:
         mode: str,
         running: int,
         trouble: str | None = None,
+        now: float = 0.0,
     ) -> None:
+        self._now = now
         self._scheduler = scheduler
         self._trouble = trouble
         self._mode = mode
@@ -170,14 +193,31 @@ class Explainer:
             return "draining", "queue draining: it starts no more jobs"
         if 0 < self._scheduler.max_running <= self._running:
             return "max_running", f"{_count(self._running, 'job')} run already (retz.max.running)"
+        limit = self._scheduler.user_limit(job)
+        if limit is not None:
+            return "user_limit", limit
         return self._in_line(job, finding)
 
     def _in_line(self, job: Job, finding: _Finding) -> tuple[BlockedBy | None, str]:
+        place = self._scheduler.place_of(job.id)
+        if place is not None:
+            return "room", f"holds a place on {place.host}, {self._start(place)}"
+        kept = self._scheduler.places.get(finding.kept) if finding.kept is not None else None
+        if kept is not None:
+            whom = f"job {kept.job}" if kept.owner == job.owner else "a job of another user"
+            return "place", f"{kept.host} is kept for {whom}, which has waited long"
         ahead = self._scheduler.ahead(job.id)
         order = f"{_count(ahead, 'job')} ahead" if ahead else ""
         if finding.blocked_by == "room":
             return "room", "; ".join(filter(None, (finding.line, order)))
         return ("order", order) if ahead else (None, "next in line")
+
+    def _start(self, place: Place) -> str:
+        if place.start == math.inf:
+            return "starts when jobs without a time limit have ended there"
+        if place.start <= self._now:
+            return "starts as soon as its room is offered"
+        return f"starts when jobs there have ended, at the latest in {format_duration(place.start - self._now)}"
 
     def _look(self, need: Vector, constraint: Constraint) -> _Finding:
         if not self._machines:
@@ -188,12 +228,15 @@ class Explainer:
         able = [machine for machine in matching if machine.agent.guessed or fits(need, machine.total)]
         if not able:
             return _Finding("never", _too_large(need, constraint, [machine.total for machine in matching]))
-        reached = [machine.free for machine in able if machine.agent.state == "active"]
+        reached = [machine for machine in able if machine.agent.state == "active"]
         if not reached:
             return _Finding("room", f"{_count(len(able), 'agent')} could run it, but {_away(able)}")
-        if any(fits(need, free) for free in reached):
-            return _Finding(None, "")
-        return _Finding("room", _no_room(need, reached))
+        fitting = [machine.agent.id for machine in reached if fits(need, machine.free)]
+        if not fitting:
+            return _Finding("room", _no_room(need, [machine.free for machine in reached]))
+        places = self._scheduler.places
+        kept = fitting[0] if places and all(agent in places for agent in fitting) else None
+        return _Finding(None, "", kept)
 
     def _unmatched(self, constraint: Constraint) -> str:
         clauses = {constraint.first_failing(machine.agent.attributes) for machine in self._machines}

@@ -1,7 +1,8 @@
 """Planners: the order in which queued jobs are considered.
 
-A planner gives every shape a rank. Jobs stand in order of (rank, id): the lowest first. Placement follows the
-order, but a later job of another shape may pass one that does not fit now.
+A planner gives every shape a rank. Jobs stand in order of (rank, id): the lowest first. A planner ``by_user``
+has such an order for each user, and the user with the least share goes next (see ``shares.py``). Placement
+follows the order, but a later job of another shape may pass one that does not fit now.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ class Planner(Protocol):
     """An order of the queue, found by its name."""
 
     name: str
+    by_user: bool
 
     def rank(self, owner: str, priority: int) -> int:
         """The rank of a job of this owner and priority. Lower is considered first; equal ranks go by id."""
@@ -22,6 +24,7 @@ class Fifo:
     """First submitted, first considered. Priorities are ignored."""
 
     name = "fifo"
+    by_user = False
 
     def rank(self, owner: str, priority: int) -> int:
         """The same for all."""
@@ -32,13 +35,21 @@ class Priority:
     """The lowest priority number first, as with ``nice``; the first submitted among equals."""
 
     name = "priority"
+    by_user = False
 
     def rank(self, owner: str, priority: int) -> int:
         """The priority itself."""
         return priority
 
 
-PLANNERS: dict[str, type[Planner]] = {"fifo": Fifo, "priority": Priority}
+class Fair(Priority):
+    """The user with the least share first; among jobs of one user as :class:`Priority`."""
+
+    name = "fair"
+    by_user = True
+
+
+PLANNERS: dict[str, type[Planner]] = {"fair": Fair, "fifo": Fifo, "priority": Priority}
 
 
 def find(name: str) -> Planner:

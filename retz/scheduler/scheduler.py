@@ -11,17 +11,22 @@ shape that is known not to fit costs nothing until an offer appears.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 
-from retz.model.agent import Offer
+from retz.model.agent import Agent, Offer
 from retz.model.job import Job
 from retz.model.resources import Vector, fits, subtract
 
 from . import planner as planners
-from .queue import Queue, Shape
-from .work import Placement, Room, Snapshot, Work
+from .fair_work import FairWork
+from .limits import NO_HOLDING, NOTHING, Holding, UserLimits
+from .places import MAX_PLACES, Place, Places, own_room
+from .queue import Queue, Shape, longest_run
+from .shares import Shares, Standings
+from .work import Kept, Placement, Room, Snapshot, Work
 
 __all__ = ["Placement", "Scheduler", "Work"]
 
@@ -31,6 +36,14 @@ COPIED_SHAPES = 8000
 PENDING_LIMIT = 1000
 """More pending shapes than this are found in the sorted heads rather than sorted again."""
 
+MAX_CANDIDATES = 200
+"""So many shapes are considered for a place in one turn, the first in the planner's order."""
+
+MAX_LOOKS = 1000
+"""A turn of giving places ends when it has looked at so many agents: about 10 ms."""
+
+NO_LIMITS = UserLimits()
+
 
 class Scheduler:
     """Queued jobs, offers, and a planner's order.
@@ -38,15 +51,35 @@ class Scheduler:
     Args:
         planner: Name of the planner.
         max_running: At most so many jobs run at once; 0 means no limit.
+        user_limits: What one user may hold at the same time.
+        patience_s: After so long a job holds a place (see ``places.py``); 0 means never.
+        shares: The accounts of users, for a planner that chooses between them.
 
     Raises:
         ValueError: if there is no such planner; the text names those that exist.
     """
 
-    def __init__(self, planner: str = "fifo", max_running: int = 0) -> None:
+    def __init__(
+        self,
+        planner: str = "fifo",
+        max_running: int = 0,
+        *,
+        user_limits: UserLimits = NO_LIMITS,
+        patience_s: float = 0.0,
+        shares: Shares | None = None,
+    ) -> None:
         self.planner = planner
         self.max_running = max_running
+        self.user_limits = user_limits
+        self.patience_s = patience_s
         self._queue = Queue(planners.find(planner))
+        self.shares = (shares or Shares()) if self._queue.planner.by_user else None
+        self._limited = bool(user_limits)
+        self._holdings: dict[str, Holding] = {}
+        self._places = Places()
+        # Shapes passed over because of what their users hold, by user; they are in neither set below.
+        self._parked: dict[str, set[Shape]] = {}
+        self._standings: Standings | None = None
         self._offers: dict[str, Offer] = {}
         self._rooms: dict[str, Room] = {}
         self._stamp = 0
@@ -68,6 +101,15 @@ class Scheduler:
     def remove(self, job_id: int) -> None:
         """Take a job out of the queue; absent ids are ignored."""
         self._pending.difference_update(self._queue.remove((job_id,)))
+        self._left((job_id,))
+
+    def _left(self, job_ids: Iterable[int]) -> None:
+        """Jobs are not queued any more: their places are free."""
+        held = self._places.by_job
+        if held:
+            for job_id in job_ids:
+                if job_id in held:
+                    self._drop(held[job_id])
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -81,12 +123,24 @@ class Scheduler:
         return len(self._queue.shapes)
 
     def ahead(self, job_id: int) -> int:
-        """How many queued jobs the planner considers before this one; 0 for one that is not queued."""
-        return self._queue.ahead(job_id)
+        """How many queued jobs the planner considers before this one; 0 for one that is not queued.
+
+        Where the planner chooses between users this supposes that their jobs are alike and that they take turns.
+        """
+        shape = self._queue.shape_of(job_id)
+        if shape is None:
+            return 0
+        own = shape.lane.ahead(shape, job_id)
+        if self.shares is None:
+            return own
+        score = self._score(shape.owner)
+        others = (lane for lane in self._queue.lanes.values() if lane is not shape.lane)
+        return own + sum(min(len(lane), own + (self._score(lane.name) < score)) for lane in others)
 
     def ahead_ids(self, job_id: int, limit: int) -> list[int]:
-        """The first ``limit`` of those, in the planner's order."""
-        return self._queue.ahead_ids(job_id, limit)
+        """The first ``limit`` of those, in the planner's order; only its user's, where it chooses between users."""
+        shape = self._queue.shape_of(job_id)
+        return [] if shape is None else shape.lane.ahead_ids(shape, job_id, limit)
 
     # -- offers ------------------------------------------------------------------------------------------
 
@@ -123,11 +177,13 @@ class Scheduler:
         offer = self._offers.pop(offer_id)
         del self._rooms[offer_id]
         self._pending.difference_update(self._queue.remove(job_ids))
+        self._left(job_ids)
         return offer
 
     def idle_offers(self) -> list[str]:
         """Offers that no queued job can use now, as far as the passes so far have found out; worth declining.
 
+        Those of agents on which a job holds a place are not.
         Complete after a :meth:`prepare` that returned None for lack of anything new to place.
         """
         if not self._queue:
@@ -135,16 +191,194 @@ class Scheduler:
         self._learn()
         if self._pending or self._in_work:
             return []
-        return [offer_id for offer_id, room in self._rooms.items() if room.stamp <= self._settled]
+        kept = self._places.by_agent
+        return [
+            offer_id
+            for offer_id, room in self._rooms.items()
+            if room.stamp <= self._settled and room.offer.agent not in kept
+        ]
 
     @property
     def hungry(self) -> bool:
         """Whether some queued job was not tried on everything that was ever offered: more room may help it."""
         return bool(self._queue) and (bool(self._pending or self._in_work) or self._settled < self._stamp)
 
+    # -- what runs ---------------------------------------------------------------------------------------
+
+    def started(self, job: Job, now: float) -> None:
+        """The job's latest attempt holds its resources from now on. To be told once."""
+        need, owner = job.resources.vector, job.owner
+        if self._limited:
+            self._holdings[owner] = self._holdings.get(owner, NO_HOLDING).plus(need)
+        if self.shares is not None:
+            self.shares.start(owner, need, now)
+        if self.patience_s:
+            attempt = job.attempts[-1]
+            self._places.started(job.id, attempt.agent, need, (attempt.started or attempt.launched) + longest_run(job))
+
+    def stopped(self, job: Job, now: float) -> None:
+        """It holds nothing any more. To be told once."""
+        need, owner = job.resources.vector, job.owner
+        if self._limited:
+            holding = self._holdings.get(owner, NO_HOLDING).minus(need)
+            if holding.running > 0:
+                self._holdings[owner] = holding
+            else:
+                self._holdings.pop(owner, None)
+            parked = self._parked.pop(owner, None)
+            if parked:
+                self._pending.update(shape for shape in parked if shape.ids)
+        if self.shares is not None:
+            self.shares.stop(owner, need, now)
+        if self.patience_s:
+            self._places.stopped(job.id, job.attempts[-1].agent, need)
+
+    def user_limit(self, job: Job) -> str | None:
+        """Why the job is passed over because of what its user holds; None if it is not."""
+        if not self._limited:
+            return None
+        return self.user_limits.reason(self._holdings.get(job.owner, NO_HOLDING), job.resources.vector)
+
+    # -- places ------------------------------------------------------------------------------------------
+
+    def place_of(self, job_id: int) -> Place | None:
+        """The place that a queued job holds."""
+        return self._places.by_job.get(job_id)
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        """All places held, by agent. Read-only."""
+        return MappingProxyType(self._places.by_agent)
+
+    def hold_places(self, agents: Sequence[Agent], waiting_since: Callable[[int], float], now: float) -> bool:
+        """Give places to jobs that waited longer than the patience. Call it now and then between passes.
+
+        Args:
+            agents: All that are known.
+            waiting_since: Since when a queued job has waited for room, by its id.
+
+        Returns:
+            Whether a place was given: then the agent's room is wanted, even if it was declined before.
+        """
+        if not self.patience_s:
+            return False
+        self._learn()
+        given = self._renew_places(agents, now)
+        looks = MAX_LOOKS
+        for shape in self._candidates():
+            for job_id in shape.ids.first(MAX_PLACES):
+                if looks <= 0:
+                    return given
+                if now - waiting_since(job_id) < self.patience_s:
+                    break
+                if job_id in self._places.by_job:
+                    continue
+                looks -= len(agents)
+                if not self._give_place(shape, job_id, agents, now):
+                    break
+                given = True
+        return given
+
+    def _give_place(self, shape: Shape, job_id: int, agents: Sequence[Agent], now: float) -> bool:
+        """Hold a place for a job; if all are taken, in place of a job that comes after it. False: there is none."""
+        find, turn = self._places.find, (self._score(shape.owner), shape.rank, job_id)
+        found = None
+        if len(self._places.by_agent) < MAX_PLACES:
+            found = find(shape.need, shape.constraint, agents, now)
+        if found is None and self._places.by_agent:
+            found = find(shape.need, shape.constraint, agents, now, lambda place: turn < self._turn(place, now))
+        if found is None:
+            return False
+        before = self._places.by_agent.get(found.agent.id)
+        if before is not None:
+            self._drop(before)
+        self._places.hold(job_id, shape.owner, found, shape.need, now)
+        return True
+
+    def _turn(self, place: Place, now: float) -> tuple[float, int, int]:
+        """Where the job with a place stands in the planner's order.
+
+        The longer it is held, the fewer users come before it: nobody waits for ever.
+        """
+        shape = self._queue.shape_of(place.job)
+        score = self._score(place.owner) - (now - place.since) if self.shares is not None else 0.0
+        return score, shape.rank if shape is not None else 0, place.job
+
+    def _candidates(self) -> Iterable[Shape]:
+        """Shapes that fit nowhere now, in the planner's order: the first of each user where it chooses between them."""
+        if self._rooms and self._settled < self._stamp:
+            return  # not all was tried yet
+        untried = self._pending | self._in_work if self._rooms else set()
+        lanes = list(self._queue.lanes.values())
+        if self.shares is not None:
+            lanes.sort(key=lambda lane: self._score(lane.name))
+        each = max(1, MAX_CANDIDATES // max(1, len(lanes)))
+        for lane in lanes[:MAX_CANDIDATES]:
+            for _, _, shape in list(islice(lane.heads, each)):
+                if shape not in untried and not self._over_limit(shape):
+                    yield shape
+
+    def _over_limit(self, shape: Shape) -> bool:
+        if not self._limited:
+            return False
+        return not self.user_limits.admits(self._holdings.get(shape.owner, NO_HOLDING), shape.need)
+
+    def _renew_places(self, agents: Sequence[Agent], now: float) -> bool:
+        """Look at the places again: do they still make sense, when can their jobs start. True: some job has another."""
+        if not self._places.by_agent:
+            return False
+        known = {agent.id: agent for agent in agents}
+        moved = False
+        for place in list(self._places.by_agent.values()):
+            shape, agent = self._queue.shape_of(place.job), known.get(place.agent)
+            room = own_room(agent) if agent is not None and agent.state == "active" else NOTHING
+            if shape is None or not fits(place.need, room) or self._over_limit(shape):
+                self._drop(place)
+                continue
+            if room != place.room:
+                place.room = room
+                self._reckon(place, now)
+            if place.start == math.inf and now - place.looked > self.patience_s:
+                moved |= self._move(place, shape, agents, now)
+        return moved
+
+    def _move(self, place: Place, shape: Shape, agents: Sequence[Agent], now: float) -> bool:
+        """Nobody knows when the job can start there: see whether another agent is better."""
+        place.looked = now
+        other = self._places.find(shape.need, shape.constraint, agents, now)
+        if other is None or other.start.at == math.inf:
+            return False
+        self._drop(place)
+        self._places.hold(place.job, shape.owner, other, shape.need, now)
+        return True
+
+    def _drop(self, place: Place) -> None:
+        self._places.drop(place)
+        self._again(place.agent)
+
+    def _reckon(self, place: Place, now: float) -> None:
+        if self._places.reckon(place, now):
+            self._again(place.agent)
+
+    def _again(self, agent: str) -> None:
+        """What is at hand of an agent is to be tried again by all."""
+        for offer in [room.offer for room in self._rooms.values() if room.offer.agent == agent]:
+            self._put(offer)
+
+    def _kept(self, now: float) -> dict[str, Kept]:
+        found: dict[str, Kept] = {}
+        for place in self._places.by_agent.values():
+            shape = self._queue.shape_of(place.job)
+            if shape is not None:
+                found[place.agent] = Kept(shape, self._turn(place, now), place.start, place.spare)
+        return found
+
+    def _score(self, user: str) -> float:
+        return self._standings.score(user) if self._standings is not None else 0.0
+
     # -- a pass ------------------------------------------------------------------------------------------
 
-    def prepare(self, running: int, limit: int = 256) -> Work | None:
+    def prepare(self, running: int, limit: int = 256, now: float = 0.0) -> Work | None:
         """Return a pass to solve, or None if it could place nothing that the last one did not.
 
         Finish one pass (:meth:`check`) before preparing the next: this one's findings replace it.
@@ -152,7 +386,10 @@ class Scheduler:
         Args:
             running: How many jobs run now, for ``max_running``.
             limit: Place at most so many in this pass; call again if it placed them all.
+            now: Seconds since the epoch.
         """
+        for agent in list(self._places.changed):
+            self._reckon(self._places.by_agent[agent], now)
         self._learn()
         self._give_up()
         if self.max_running:
@@ -161,14 +398,18 @@ class Scheduler:
             return None
         if self._settled == self._stamp and not self._pending:
             return None
-        self._work = Work(self._snapshot(limit))
+        if self.shares is None:
+            self._work = Work(self._snapshot(limit, now))
+        else:
+            standings = self._standings = self.shares.settle(self._queue.lanes, now)
+            self._work = FairWork(self._snapshot(limit, now), standings)
         self._in_work, self._pending = self._pending, set()
         return self._work
 
-    def _snapshot(self, limit: int) -> Snapshot:
+    def _snapshot(self, limit: int, now: float) -> Snapshot:
         queue, pending = self._queue, self._pending
         if self._settled < self._stamp or len(pending) > PENDING_LIMIT:
-            heads, several = list(queue.heads), queue.several
+            heads, several = queue.all_heads(), queue.several
         else:
             # Shapes may have lost all their jobs while they were in work.
             heads = sorted((shape.rank, shape.ids.head(), shape) for shape in pending if shape.ids)
@@ -187,6 +428,10 @@ class Scheduler:
             settled=self._settled,
             newest=self._stamp,
             limit=limit,
+            now=now,
+            user_limits=self.user_limits if self._limited else None,
+            holdings=self._holdings,
+            kept=self._kept(now) if self._places.by_agent else {},
         )
 
     def _learn(self) -> None:
@@ -200,6 +445,8 @@ class Scheduler:
             # placements may not have been used.
             self._settled = newest
             self._in_work = set(work.used_up)
+            for shape in work.limited:
+                self._park(shape)
         else:
             for shape in work.blocked:
                 shape.tried = newest
@@ -208,6 +455,13 @@ class Scheduler:
             if offer_id in self._offers:
                 # Its placements were not used after all: what was blocked by them may fit.
                 self._put(self._offers[offer_id])
+
+    def _park(self, shape: Shape) -> None:
+        """A pass left the shape out for its user's sake. What was placed instead may not have been used after all."""
+        if self._over_limit(shape):
+            self._parked.setdefault(shape.owner, set()).add(shape)
+        elif shape.ids:
+            self._pending.add(shape)
 
     def _give_up(self) -> None:
         """What is still in work waits for another pass."""
@@ -221,8 +475,10 @@ class Scheduler:
         """Return the placements that are right at present, in their order; the others are dropped.
 
         Right are: a queued job, at most once; an offer that is at hand, has the attributes the job asks for
-        and room for all that is placed on it; no more running jobs than ``max_running``.
+        and room for all that is placed on it; no more running jobs than ``max_running``, and no more of anything
+        than its user may hold.
         """
+        limited, holdings = self._limited, dict(self._holdings)
         left: dict[str, Vector] = {}
         seen: set[int] = set()
         good: list[Placement] = []
@@ -235,7 +491,13 @@ class Scheduler:
             if shape is None or offer is None or placement.job in seen:
                 continue
             room = left.get(offer.id, offer.room)
+            if limited:
+                holding = holdings.get(shape.owner, NO_HOLDING)
+                if not self.user_limits.admits(holding, shape.need):
+                    continue
             if fits(shape.need, room) and shape.accepts(offer.attributes):
+                if limited:
+                    holdings[shape.owner] = holding.plus(shape.need)
                 left[offer.id] = subtract(room, shape.need)
                 seen.add(placement.job)
                 good.append(placement)

@@ -17,10 +17,11 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from retz.model.agent import Offer
-from retz.model.resources import Vector
+from retz.model.resources import Vector, fits, subtract
 
 from .constraints import Constraint
-from .queue import Head, Shape
+from .limits import NO_HOLDING, Holding, UserLimits
+from .queue import FOREVER, Head, Shape
 
 
 class Placement(NamedTuple):
@@ -64,6 +65,11 @@ class Room(NamedTuple):
             self.labels,
             self.offer,
         )
+
+    def holds(self, need: Vector) -> bool:
+        """Whether one job of this need fits."""
+        cpus, mem, disk, gpus, ports = need
+        return cpus <= self.cpus and mem <= self.mem and disk <= self.disk and gpus <= self.gpus and ports <= self.ports
 
     def times(self, need: Vector, most: int) -> int:
         """How many jobs of this need it holds, at most ``most``. One fits, that is known."""
@@ -128,6 +134,10 @@ class Snapshot(NamedTuple):
         rooms: All offers.
         newest: The highest stamp.
         limit: Place no more than this; ``following`` reaches at least as far.
+        now: Seconds since the epoch.
+        user_limits: What each user may hold; None if nothing is limited.
+        holdings: What each user holds; empty if nothing is limited.
+        kept: Places held, by agent.
     """
 
     heads: list[Head]
@@ -138,6 +148,53 @@ class Snapshot(NamedTuple):
     settled: int
     newest: int
     limit: int
+    now: float = 0.0
+    user_limits: UserLimits | None = None
+    holdings: Mapping[str, Holding] = {}
+    kept: Mapping[str, Kept] = {}
+
+
+class Kept:
+    """An agent kept for a job, as a pass sees it.
+
+    Attributes:
+        shape: The job's.
+        turn: Score of its user (0 where the planner does not choose between users), rank and id: what comes before
+            it in the planner's order may use the agent freely.
+        start: When the job can start.
+        spare: What is free beside it then.
+        fulfilled: The job was placed here: nobody is kept from the rest any more.
+    """
+
+    __slots__ = ("fulfilled", "shape", "spare", "start", "turn")
+
+    def __init__(self, shape: Shape, turn: tuple[float, int, int], start: float, spare: Vector) -> None:
+        self.shape = shape
+        self.turn = turn
+        self.start = start
+        self.spare = spare
+        self.fulfilled = False
+
+    def admits(self, shape: Shape, head: Head, score: float, now: float) -> bool:
+        """Whether a job may use the agent, as far as the one with the place is concerned."""
+        return (
+            self.fulfilled
+            or shape is self.shape
+            or self._is_over(shape, now)
+            or fits(shape.need, self.spare)
+            or (score, head[0], head[1]) < self.turn
+        )
+
+    def took(self, shape: Shape, now: float) -> None:
+        """A job of this shape was placed here."""
+        if shape is self.shape:
+            self.fulfilled = True
+        elif not self._is_over(shape, now):
+            self.spare = subtract(self.spare, shape.need)
+
+    def _is_over(self, shape: Shape, now: float) -> bool:
+        """Whether jobs of this shape have ended when the one with the place can start."""
+        return shape.limit < FOREVER and now + shape.limit <= self.start
 
 
 class Work:
@@ -147,6 +204,7 @@ class Work:
         solved: Whether :meth:`solve` has returned; the others are empty before.
         blocked: Shapes that fit none of these offers any more.
         used_up: Shapes all of whose known jobs were placed.
+        limited: Shapes passed over because of what their users hold.
         touched: Ids of the offers that got jobs, in that order (values mean nothing).
         complete: Whether every shape was looked at until it was blocked or used up.
     """
@@ -156,12 +214,16 @@ class Work:
         self.solved = False
         self.blocked: list[Shape] = []
         self.used_up: list[Shape] = []
+        self.limited: list[Shape] = []
         self.touched: dict[str, None] = {}
         self.complete = False
         self._placed: list[Placement] = []
         self._later: list[Head] = []
         """A heap: the next jobs of shapes that had one placed."""
         self._memo: dict[tuple[str, str], bool] = {}
+        self._holdings: dict[str, Holding] = dict(snapshot.holdings)
+        self._kept: dict[str, Room] = {}
+        """The rooms of kept agents, by offer; they are in neither of the others."""
         self._fresh = Rooms((), self._matches)
         self._old = self._fresh
 
@@ -174,6 +236,7 @@ class Work:
         """Return the placements, in the planner's order. Call it once."""
         self._sort_rooms()
         heads, newest, later = self.snapshot.heads, self.snapshot.newest, self._later
+        limits = self.snapshot.user_limits
         position, going_on = 0, True
         while going_on:
             if position < len(heads) and not (later and later[0] < heads[position]):
@@ -187,7 +250,12 @@ class Work:
             shape = head[2]
             if shape.tried >= newest:
                 continue
+            if limits is not None and not self._admitted(limits, shape, 1):
+                self.limited.append(shape)
+                continue
             room = self._find(shape)
+            if room is None and self._kept:
+                room = self._find_kept(head, 0.0)
             if room is None:
                 self.blocked.append(shape)
             else:
@@ -196,9 +264,17 @@ class Work:
         return self._placed
 
     def _sort_rooms(self) -> None:
-        settled = self.snapshot.settled
-        self._fresh = Rooms([room for room in self.snapshot.rooms if room.stamp > settled], self._matches)
-        self._old = Rooms([room for room in self.snapshot.rooms if room.stamp <= settled], self._matches)
+        settled, kept = self.snapshot.settled, self.snapshot.kept
+        rooms: Sequence[Room] = self.snapshot.rooms
+        if kept:
+            self._kept = {room.offer.id: room for room in rooms if room.offer.agent in kept}
+            rooms = [room for room in rooms if room.offer.agent not in kept]
+        self._fresh = Rooms([room for room in rooms if room.stamp > settled], self._matches)
+        self._old = Rooms([room for room in rooms if room.stamp <= settled], self._matches)
+
+    def _admitted(self, limits: UserLimits, shape: Shape, wanted: int) -> int:
+        """How many more jobs of this shape its user may run, at most ``wanted``."""
+        return limits.room(self._holdings.get(shape.owner, NO_HOLDING), shape.need, wanted)
 
     def _find(self, shape: Shape) -> Room | None:
         room = self._fresh.find(shape.need, shape.constraint, shape.tried)
@@ -208,6 +284,20 @@ class Work:
                 return other
         return room
 
+    def _find_kept(self, head: Head, score: float) -> Room | None:
+        """The tightest room on a kept agent: looked for last, so that what is kept stays free if it can."""
+        shape, kept, now = head[2], self.snapshot.kept, self.snapshot.now
+        after = shape.tried if shape in self.snapshot.pending else max(shape.tried, self.snapshot.settled)
+        rooms = [
+            room
+            for room in self._kept.values()
+            if room.stamp > after
+            and room.holds(shape.need)
+            and kept[room.offer.agent].admits(shape, head, score, now)
+            and (not shape.constraint.clauses or self._matches(shape.constraint, room))
+        ]
+        return min(rooms, default=None)
+
     def _place(self, head: Head, room: Room, rival: Head | None) -> bool:
         """Place jobs of one shape, from ``head`` on, until another shape is due. False: stop the pass."""
         rank, job_id, shape = head
@@ -216,17 +306,36 @@ class Work:
         if self._later and (rival is None or self._later[0] < rival):
             rival = self._later[0]
         end = len(ids) if rival is None or rival[0] > rank else bisect_left(ids, rival[1], first)
-        count = room.times(shape.need, min(end - first, self.snapshot.limit - len(self._placed)))
-        offer_id = room.offer.id
-        self._placed += [Placement(placed_id, offer_id) for placed_id in ids[first : first + count]]
-        self.touched[offer_id] = None
-        rooms = self._fresh if room.stamp > self.snapshot.settled else self._old
-        rooms.replace(room, room.less(shape.need, count))
+        count = self._put(shape, room, ids, first, end - first)
         if first + count < len(ids):
             heappush(self._later, (rank, ids[first + count], shape))
         else:
             self.used_up.append(shape)
         return len(self._placed) < self.snapshot.limit and shape not in self.snapshot.unknown
+
+    def _put(self, shape: Shape, room: Room, ids: Sequence[int], first: int, most: int) -> int:
+        """Place up to ``most`` jobs of a shape in a room where one fits. Returns how many."""
+        snapshot = self.snapshot
+        most = min(most, snapshot.limit - len(self._placed))
+        if snapshot.user_limits is not None:
+            most = self._admitted(snapshot.user_limits, shape, most)
+        offer = room.offer
+        kept = snapshot.kept.get(offer.agent) if self._kept else None
+        if kept is not None and not kept.fulfilled:
+            most = 1
+        count = room.times(shape.need, most)
+        self._placed += [Placement(placed_id, offer.id) for placed_id in ids[first : first + count]]
+        self.touched[offer.id] = None
+        smaller = room.less(shape.need, count)
+        if kept is not None:
+            kept.took(shape, snapshot.now)
+            self._kept[offer.id] = smaller
+        else:
+            (self._fresh if room.stamp > snapshot.settled else self._old).replace(room, smaller)
+        if snapshot.user_limits is not None:
+            held = self._holdings.get(shape.owner, NO_HOLDING)
+            self._holdings[shape.owner] = held.plus(shape.need, count)
+        return count
 
     def _matches(self, constraint: Constraint, room: Room) -> bool:
         key = (constraint.text, room.labels)

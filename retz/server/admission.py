@@ -8,16 +8,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from retz.config_server import ServerConfig
 from retz.model.agent import Agent
 from retz.model.application import Application, Container
+from retz.model.array import Array, parse_array
 from retz.model.job import Job
 from retz.model.resources import RESOURCE_NAMES, Resources, fits
 from retz.model.submission import MAX_COMMAND_BYTES, MAX_ENVIRONMENT_BYTES, JobSpec, ResourcesSpec
 from retz.model.units import format_size, parse_size
+from retz.model.user import User
 from retz.scheduler import constraints
+from retz.scheduler.limits import UserLimits
 
+from . import unix_users
 from .problem import FieldError, Problem
 
 DEFAULT_APPLICATION = "default"
@@ -45,6 +50,7 @@ class Admission:
         agents: Called for the agents known now: the default memory and the per-job limits come from them.
         application: Looks up ``owner/name``.
         honours: Names of application features that the engine can honour (``files``, ``user``, ``container``).
+        user: Looks up a user.
     """
 
     def __init__(
@@ -53,11 +59,13 @@ class Admission:
         agents: Callable[[], Sequence[Agent]],
         application: Callable[[str], Application | None],
         honours: frozenset[str] = frozenset(),
+        user: Callable[[str], User | None] = lambda key: None,
     ) -> None:
         self._config = config
         self._agents = agents
         self._application = application
         self._honours = honours
+        self._user = user
         self._sized: dict[tuple[object, ...], tuple[Resources, bool]] = {}
 
     def agents_changed(self) -> None:
@@ -103,6 +111,8 @@ class Admission:
             raise _Invalid("directory", f"must be an absolute path, not {spec.directory!r}")
         if spec.timeout_s is not None and not math.isfinite(spec.timeout_s):
             raise _Invalid("timeout_s", "must be a finite number of seconds")
+        _check_text("group", spec.group)
+        array = _array(spec)
         grace = spec.kill_grace_s
         if grace is None and application is not None:
             grace = application.grace_period_s
@@ -126,6 +136,10 @@ class Admission:
             pipeline=spec.pipeline,
             run=spec.run,
             held=spec.held,
+            start_at=_start_at(spec.start_at),
+            group=spec.group or "",
+            max_fails=spec.max_fails or 0,
+            array=array,
         )
 
     def _checked_application(self, name: str | None, owner: str) -> Application | None:
@@ -139,6 +153,9 @@ class Admission:
                 "application",
                 f"application {name!r} is disabled; enable it with 'retz load-app --enabled true'",
             )
+        refused = unix_users.refusal(found, self._user(owner), self._config, "user" in self._honours)
+        if refused is not None:
+            raise _Invalid("application", f"application {name!r}: {refused}")
         unsupported = self.unsupported(found)
         if unsupported:
             raise _Invalid(
@@ -153,8 +170,6 @@ class Admission:
         asked = []
         if (application.files or application.large_files) and "files" not in self._honours:
             asked.append("files to fetch")
-        if application.user is not None and "user" not in self._honours:
-            asked.append(f"Unix user {application.user!r}")
         if application.container != Container() and "container" not in self._honours:
             asked.append(f"a {application.container.type} container")
         return asked
@@ -195,6 +210,15 @@ class Admission:
             if limit and getattr(resources, name) > limit:
                 asked = _amount(name, getattr(resources, name))
                 raise _Invalid(f"resources.{name}", f"{asked} is above this server's limit of {_amount(name, limit)}")
+        user_limits = UserLimits(0, self._config.max_user_cpus, self._config.max_user_mem, self._config.max_user_gpus)
+        name_above = user_limits.alone(resources.vector)
+        if name_above is not None:
+            asked = _amount(name_above, getattr(resources, name_above))
+            limit = _amount(name_above, getattr(self._config, f"max_user_{name_above}"))
+            raise _Invalid(
+                f"resources.{name_above}",
+                f"{asked} is above what one user may hold at a time, {limit} (retz.max.user.{name_above})",
+            )
         if not agents or any(agent.guessed or fits(resources.vector, agent.total.vector) for agent in agents):
             return  # what cannot be known yet is no reason to refuse
         for name in RESOURCE_NAMES:
@@ -261,6 +285,32 @@ def _check_run(spec: JobSpec) -> None:
         _check_text(field, text)
         if text is not None and (not text.strip() or text in _NO_NAMES):
             raise _Invalid(field, f"must be a name, not {text!r}")
+
+
+def _array(spec: JobSpec) -> Array | None:
+    if spec.max_fails is not None and spec.array is None and spec.group is None:
+        raise _Invalid("max_fails", "counts failures of a group or an array: name a group, or leave it out")
+    if spec.array is None:
+        return None
+    if spec.group is not None:
+        raise _Invalid("group", "an array is a group of its own: leave the group out")
+    try:
+        return parse_array(spec.array)
+    except ValueError as error:
+        raise _Invalid("array", str(error)) from None
+
+
+def _start_at(value: str | float | None) -> float | None:
+    """Seconds since the epoch."""
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, str):
+            return datetime.fromtimestamp(value, UTC).timestamp()
+        when = datetime.fromisoformat(value)
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise _Invalid("start_at", "must be an ISO-8601 time, as 2026-11-20T06:27:17Z, or seconds since 1970") from None
 
 
 def _check_constraint(text: str) -> None:

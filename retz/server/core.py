@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from retz import __version__
+from retz.array_life import id_at
 from retz.config_server import ServerConfig
 from retz.engine.base import Engine
 from retz.lifecycle import Event, Hold, Kill, Release, Reprioritise
 from retz.model.agent import Agent
 from retz.model.application import Application
+from retz.model.array import parse_array
 from retz.model.job import ENDED_STATES, LIVE_STATES, MAX_PRIORITY, MIN_PRIORITY, Job, State
 from retz.model.resources import Resources, from_vector
 from retz.model.submission import JobSpec, ResourcesSpec, Submission
@@ -29,13 +33,18 @@ from retz.store.aggregates import AggregateStore, MinuteCollector
 from retz.store.archive import Archive
 from retz.store.database import Bulk, Change, Database, Ticket
 
+from . import unix_users
 from .admission import Admission
+from .audit import Actor, Audit, named
 from .counters import Counters
+from .dependencies import with_dependencies
 from .dispatcher import Dispatcher, Mode
 from .problem import Problem
 from .shares import Sums, shares, sums
 from .skylines.recorder import Skylines
 from .skylines.runs import fresh_run
+from .tasks import array_variables
+from .users import Users
 
 Action = Literal["kill", "hold", "release", "update", "resubmit"]
 
@@ -79,7 +88,13 @@ class Core:
         self.started_at = clock()
         self.counters = Counters()
         self.collector = MinuteCollector()
-        self.admission = Admission(config, engine.agents, lambda key: db.applications.record(key), engine.honours)
+        self.admission = Admission(
+            config,
+            engine.agents,
+            lambda key: db.applications.record(key),
+            engine.honours,
+            lambda key: db.users.record(key),
+        )
         self.skylines = Skylines(self)
         self.dispatcher = Dispatcher(
             db,
@@ -90,8 +105,14 @@ class Core:
             collector=self.collector,
             on_agents_changed=self.admission.agents_changed,
             runs=self.skylines.runs if config.estimator_enabled else None,
+            archived=archive.get,
         )
+        self.audit = Audit(db.audit, clock)
+        self.users = Users(db.users, self.dispatcher.apply, self.audit, config, clock)
+        self.metering = asyncio.Lock()
         self._submitting: dict[str, asyncio.Future[None]] = {}
+        self._arriving: Counter[str] = Counter()
+        """Jobs of bulks that are in the journal and not yet in memory, by owner."""
 
     # -- state -------------------------------------------------------------------------------------------
 
@@ -100,6 +121,9 @@ class Core:
         saved = self.db.meta.record("queue")
         if saved is not None:
             self.dispatcher.mode = saved["mode"]
+        taken = self.db.meta.record("ids")
+        if taken is not None:
+            self.db.reserve_above(taken["jobs"])
         await self.dispatcher.start()
 
     async def stop(self) -> None:
@@ -150,9 +174,21 @@ class Core:
         return self.engine.agents()
 
     def find(self, job_id: int) -> Job | None:
-        """A job, live or archived."""
-        job = self.db.jobs.record(job_id)
+        """A job, live or archived, or a task of a live array that has no record yet."""
+        job = self.dispatcher.following.find(job_id)
         return job if job is not None else self.archive.get(job_id)
+
+    def task_id(self, user: User, array_id: int, index: int) -> int:
+        """The job id of the array's task with this index.
+
+        Raises:
+            Problem: ``not-found``.
+        """
+        array = self.visible(user, array_id)
+        place = None if array.array is None else array.array.place_of(index)
+        if place is None:
+            raise Problem("not-found", f"no such job: {array_id}_{index}")
+        return id_at(array, place)
 
     def visible(self, user: User, job_id: int) -> Job:
         """The user's own job, or any job for an admin.
@@ -178,7 +214,7 @@ class Core:
             Problem: ``not-found``.
             StoreFailed: it seems to have ended, but whether a restart will think so too is not certain.
         """
-        job = self.db.jobs.record(job_id)
+        job = self.dispatcher.following.find(job_id)
         if job is not None and job.state not in ENDED_STATES:
             await self.dispatcher.wait_ended(job_id, timeout_s)
         await self.settled()
@@ -219,7 +255,7 @@ class Core:
             if remembered.digest != digest:
                 raise Problem("conflict", f"submission key {key!r} was used for another request; take a fresh key")
             await self.dispatcher.settled()
-            return range(remembered.first, remembered.first + remembered.count), True
+            return remembered.ids or range(remembered.first, remembered.first + remembered.count), True
         self._require_accepting()
         done = self._submitting[name] = asyncio.get_running_loop().create_future()
         try:
@@ -233,12 +269,15 @@ class Core:
     ) -> Sequence[int]:
         now = self.clock()
         count = len(specs)
+        self._require_room(user, specs)
         if count <= SLICE:
             jobs = self.admission.build(specs, user.key, range(count), now)
-            ids = self.db.reserve_ids(count)
+            self._require_groups(user, specs)
+            ids, taken = self._reserve(specs)
+            jobs = with_dependencies(jobs, specs, ids, 0, lambda job_id: self._found(user, job_id))
             jobs = _marked([replace(job, id=job_id) for job, job_id in zip(jobs, ids, strict=True)], repeats)
             jobs = _in_runs(jobs, now, ids[0])
-            await self.dispatcher.accept(jobs, self._remember(name, digest, ids, now))
+            await self.dispatcher.accept(jobs, [*self._remember(name, digest, ids, now), *taken])
             return ids
         return await self._accept_many(user, specs, name, digest, now, repeats)
 
@@ -254,21 +293,25 @@ class Core:
         """The same in slices, so that the loop is never held: check all, then encode all, then one atomic line."""
         slices = range(0, len(specs), SLICE)
         built: list[list[Job]] = []
-        ids = self.db.reserve_ids(len(specs))
+        self._require_groups(user, specs)
+        ids, taken = self._reserve(specs)
         for start in slices:
             part = slice(start, start + SLICE)
             jobs = self.admission.build(specs[part], user.key, ids[part], now, base=start)
+            jobs = with_dependencies(jobs, specs[part], ids, start, lambda job_id: self._found(user, job_id))
             built.append(_in_runs(_marked(jobs, repeats[part]), now, ids[0]))
             await asyncio.sleep(0)
         bulk = self.db.bulk()
         # First, so that it comes to memory in the same turn as to the journal.
-        bulk.encode(self._remember(name, digest, ids, now))
+        bulk.encode([*self._remember(name, digest, ids, now), *taken])
         for jobs in built:
             bulk.encode([Change("jobs", job.id, job) for job in jobs])
             await asyncio.sleep(0)
         self.require_writable()
         self._require_accepting()
+        self._require_room(user, specs)  # again: others of this user's may have come meanwhile
         ticket = bulk.commit()
+        self._arriving[user.key] += len(specs)
         self.dispatcher.follow_ticket(ticket)
         self._absorb(bulk)
         # What is in the journal must come to memory whole, whatever becomes of the request.
@@ -276,9 +319,37 @@ class Core:
         await ticket
         return ids
 
+    def _found(self, user: User, job_id: int) -> Job | None:
+        """A job that the user may see."""
+        job = self.find(job_id)
+        return job if job is not None and (job.owner == user.key or user.admin) else None
+
+    def _require_groups(self, user: User, specs: Sequence[JobSpec]) -> None:
+        """Refuse jobs of a group that has failed too often and is on its way out: they would only be killed."""
+        for name in dict.fromkeys(spec.group for spec in specs):
+            if name is not None and self.dispatcher.following.groups.tripped(user.key, name):
+                raise Problem(
+                    "conflict",
+                    f"group {name!r} has had as many failures as its --max-fails allows; wait until what still runs of"
+                    " it has ended, or take another name",
+                )
+
+    def _reserve(self, specs: Sequence[JobSpec]) -> tuple[Sequence[int], list[Change]]:
+        """Ids for these jobs, each array's followed by those of its tasks; and what must be recorded with them."""
+        if not any(spec.array for spec in specs):
+            return self.db.reserve_ids(len(specs)), []
+        sizes = [1 + (parse_array(spec.array).size if spec.array else 0) for spec in specs]
+        block = self.db.reserve_ids(sum(sizes))
+        ids = [block[0] + before for before in accumulate(sizes[:-1], initial=0)]
+        # Tasks get records later, or never: the store would not know after a restart that their ids are taken.
+        return ids, [Change("meta", "ids", {"jobs": block[-1]})]
+
     def _absorb(self, bulk: Bulk) -> bool:
         changes = bulk.absorb(SLICE)
-        self.dispatcher.enqueue([change.record for change in changes if change.table == "jobs"])
+        jobs = [change.record for change in changes if change.table == "jobs"]
+        for job in jobs:
+            self._arriving[job.owner] -= 1
+        self.dispatcher.enqueue(jobs)
         self.dispatcher.plan_soon()
         return bool(changes)
 
@@ -292,7 +363,10 @@ class Core:
     def _remember(name: str | None, digest: str, ids: Sequence[int], now: float) -> list[Change]:
         if name is None or not ids:
             return []
-        record = Submission(id=name, digest=digest, first=ids[0], count=len(ids), at=now)
+        block = isinstance(ids, range)
+        record = Submission(
+            id=name, digest=digest, first=ids[0], count=len(ids), at=now, ids=() if block else tuple(ids)
+        )
         return [Change("submissions", name, record)]
 
     # -- changing ----------------------------------------------------------------------------------------------
@@ -305,8 +379,12 @@ class Core:
         *,
         priority: int | None = None,
         key: str | None = None,
+        origin: str = "",
     ) -> list[ActionResult]:
         """Do ``action`` to each job, in slices; durable on return. Jobs it cannot be done to are reported, not raised.
+
+        Args:
+            origin: Network address that it was asked from: what an administrator does to others' jobs is recorded.
 
         Raises:
             Problem: when nothing can be changed at all, or the priority is out of range.
@@ -317,6 +395,8 @@ class Core:
         if action == "resubmit":
             return await self._resubmit(user, ids, key)
         unique = list(dict.fromkeys(ids))
+        if user.admin:
+            await self._note_action(Actor(user, origin), action, unique)
         results: list[ActionResult] = []
         ticket: Ticket | None = None
         for start in range(0, len(unique), SLICE):
@@ -326,6 +406,16 @@ class Core:
             await ticket
         await self.dispatcher.settled()
         return results
+
+    async def _note_action(self, actor: Actor, action: Action, ids: Sequence[int]) -> None:
+        """Record what an administrator is about to do to the jobs of others; only live ones can be changed."""
+        owners: dict[int, str] = {}
+        for start in range(0, len(ids), SLICE * 10):
+            jobs = (self.db.jobs.record(job_id) for job_id in ids[start : start + SLICE * 10])
+            owners |= {job.id: job.owner for job in jobs if job is not None and job.owner != actor.user.key}
+            await asyncio.sleep(0)
+        if owners:
+            self.dispatcher.apply([self.audit.change(actor, action, owners.values(), named(list(owners)))])
 
     def _act_on(
         self,
@@ -390,8 +480,9 @@ class Core:
         """Register or replace one of the user's applications; durable on return."""
         self.require_writable()
         record = replace(application, owner=user.key, updated=self.clock())
-        if record.user == "root" and record.container.type == "none":
-            raise Problem("unprocessable", "user root is only allowed with a container")
+        refused = unix_users.refusal(record, user, self.config, "user" in self.engine.honours)
+        if refused is not None:
+            raise Problem("unprocessable", refused)
         await self.dispatcher.apply([Change("applications", record.key, record)])
 
     async def delete_application(self, user: User, name: str) -> None:
@@ -410,10 +501,25 @@ class Core:
                 raise Problem("conflict", f"application {name!r} is used by job {job_id}; kill it or wait for its end")
         await self.dispatcher.apply([Change("applications", key, None)])
 
-    async def set_mode(self, mode: Mode) -> None:
+    async def set_mode(self, mode: Mode, actor: Actor | None = None) -> None:
         """Open, pause or drain the queue; durable on return."""
         self.require_writable()
+        if actor is not None:
+            self.dispatcher.apply([self.audit.change(actor, "queue", (), mode)])
         await self.dispatcher.set_mode(mode)
+
+    def _require_room(self, user: User, specs: Sequence[JobSpec]) -> None:
+        """Raise unless the user may have so many more jobs waiting."""
+        most = self.config.max_user_queued
+        if most:
+            waiting = self.db.jobs.waiting(user.key) + self._arriving[user.key]
+            more = sum(_tasks(spec) for spec in specs)
+            if waiting + more > most:
+                raise Problem(
+                    "unprocessable",
+                    f"you have {waiting} jobs waiting, and with {more} more you would have more than {most} "
+                    "(retz.max.user.queued): submit fewer, or wait until some have started",
+                )
 
     def _require_accepting(self) -> None:
         if self.mode == "draining":
@@ -451,14 +557,24 @@ def spec_of(job: Job) -> JobSpec:
         tags=job.tags or None,
         priority=job.priority,
         resources=ResourcesSpec(cpus=need.cpus, mem=mem, disk=need.disk, gpus=need.gpus, ports=need.ports),
-        environment=job.environment or None,
+        environment={**job.environment, **array_variables(job)} or None,
         attributes=job.attributes or None,
         directory=job.directory,
         timeout_s=job.timeout_s,
         kill_grace_s=job.kill_grace_s,
         max_retries=job.max_retries,
         pipeline=job.pipeline,
+        array=None if job.array is None else job.array.text,
+        max_fails=None if job.array is None else job.max_fails or None,
     )
+
+
+def _tasks(spec: JobSpec) -> int:
+    """How many jobs it becomes; what is no array is refused later, with its place in the request."""
+    try:
+        return 1 if spec.array is None else parse_array(spec.array).size
+    except ValueError:
+        return 1
 
 
 def _refusal(job: Job, action: Action) -> str | None:

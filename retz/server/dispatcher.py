@@ -15,15 +15,17 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from retz.engine.base import Assignment, Engine, Task, Update
-from retz.lifecycle import Effect, Ended, Event, Launch, Lost, NotStarted, Started, advance
-from retz.model.agent import Offer
+from retz.lifecycle import Ended, Event, Launch, Lost, NotStarted, Started, advance
+from retz.model.agent import Agent, Offer
 from retz.model.application import Application
 from retz.model.job import ENDED_STATES, RUNNING_STATES, Job, parse_task_id
+from retz.model.resources import Vector, add
 from retz.scheduler.scheduler import Placement, Scheduler
 from retz.store.aggregates import MinuteCollector
 from retz.store.database import Change, Database, StoreFailed, Ticket
 
 from .counters import Counters
+from .following import Batch, Following
 from .ledger import Ledger
 from .skylines.runs import Runs
 from .tasks import known_task_of, task_of
@@ -35,8 +37,14 @@ Mode = Literal["open", "paused", "draining"]
 PLACEMENTS_PER_PASS = 128
 """Bounds the time of one pass on the loop (40 µs each, records included); one that was full is followed by another."""
 
+LOOK_AT_CLOCK_S = 10.0
+"""The wall clock may be set while a job waits for a time: it is looked at so often."""
+
 INLINE_SHAPES = 2_000
 """A pass over more shapes than this is solved in a thread; below it takes under 5 ms on the loop."""
+
+LOOK_EVERY_S = 1.0
+"""How often places are given, and the cluster is measured."""
 
 
 class Dispatcher:
@@ -46,6 +54,7 @@ class Dispatcher:
         clock: Seconds since the epoch.
         on_agents_changed: Called when the engine's agents changed.
         runs: Told of every job that comes or ends; None where nobody wants to know.
+        archived: Looks up an ended job that is not in the store any more.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class Dispatcher:
         collector: MinuteCollector,
         on_agents_changed: Callable[[], None] = lambda: None,
         runs: Runs | None = None,
+        archived: Callable[[int], Job | None] = lambda job_id: None,
     ) -> None:
         self._db = db
         self._scheduler = scheduler
@@ -68,6 +78,8 @@ class Dispatcher:
         self._collector = collector
         self._on_agents_changed = on_agents_changed
         self._runs = runs
+        self.following = Following(db, archived, runs)
+        self._timer: asyncio.TimerHandle | None = None
         self.ledger = Ledger()
         self.mode: Mode = "open"
         self.engine_failure: str | None = None
@@ -81,6 +93,9 @@ class Dispatcher:
         self._placed: set[str] = set()
         """Offers whose launch waits for the disk."""
         self._solving: asyncio.Task[None] | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._queued_again: dict[int, float] = {}
+        """When jobs came (back) to the queue other than by being submitted."""
 
     # -- start and stop -------------------------------------------------------------------------------
 
@@ -89,23 +104,32 @@ class Dispatcher:
         known = []
         if self._runs is not None:
             self._runs.load(self._db.jobs.records().values())
+        self.following.load(self._db.jobs.records().values(), self._clock())
         for job in self._db.jobs.records().values():
             if job.state == "QUEUED":
-                if not job.held:
-                    self._scheduler.add(job)
+                self._enter(job)
             elif job.state in RUNNING_STATES:
-                self.ledger.start(job)
+                self._hold(job, self._clock())
                 known.append(known_task_of(job))
             elif job.state in ENDED_STATES:
                 self.ended.append(job.id)
+        self._load_shares()
         self._db.on_failed(self._store_failed)
         await self._engine.start(self, known)
         self._adopted = True
+        self._look_around()
+        self._wake_in_time()
+        self._catch_up()
         self.plan_soon()
 
     async def stop(self) -> None:
         """Launch nothing more and let go of the engine; running jobs keep running."""
         self._adopted = False
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+        self.save_shares()
         if self._solving is not None:
             self._solving.cancel()
             await asyncio.gather(self._solving, return_exceptions=True)
@@ -122,38 +146,70 @@ class Dispatcher:
         """Record new jobs in one atomic batch and queue them. Answer the client after the ticket."""
         ticket = self._apply([*(Change("jobs", job.id, job) for job in jobs), *extra])
         self.enqueue(jobs)
+        self._catch_up()
         # Planned in the same turn: on an idle machine the launch shares the submit's fsync.
         self._plan()
         return ticket
 
     def enqueue(self, jobs: Sequence[Job]) -> None:
         """Queue jobs whose records are in the store already (a bulk's slice)."""
+        now = self._clock()
         for job in jobs:
-            if not job.held:
-                self._scheduler.add(job)
+            self.following.arrive(job, now)
+            self._enter(job)
             self._collector.submitted(job)
             if self._runs is not None and job.pipeline is not None:
                 self._runs.entered(job)
         self._counters.submitted += len(jobs)
+        self._wake_in_time()
+        self._catch_up_soon()
 
     def change(self, pairs: Sequence[tuple[Job, Event]]) -> Ticket:
         """Apply events of people (kill, hold, release, reprioritise) to jobs, in one atomic batch."""
-        changes: list[Change] = []
-        kills: list[tuple[str, float]] = []
-        outcomes = [(job, *advance(job, event)) for job, event in pairs]
-        for job, after, effects in outcomes:
-            if after is not job:
-                changes.append(Change("jobs", job.id, after))
-            if "kill" in effects and after.task_id is not None:
-                kills.append((after.task_id, after.kill_grace_s))
-        ticket = self._apply(changes) if changes else self._barrier()
-        for _, after, effects in outcomes:
-            self._follow(after, effects)
-            self._counters.killed += "end" in effects
-        if kills:
-            ticket.then(lambda: self._kill(kills))
+        batch = self.following.batch(self._clock())
+        for job, event in pairs:
+            batch.event(job, event)
+        ticket = self._commit(batch)
+        self._follow_all(batch, ticket)
         self.plan_soon()
         return ticket
+
+    def _commit(self, batch: Batch) -> Ticket:
+        """Record a batch with everything that follows from it; in memory at once."""
+        changes = batch.changes()
+        return self._apply(changes) if changes else self._barrier()
+
+    def _follow_all(self, batch: Batch, ticket: Ticket, told: int = 0) -> None:
+        """What the steps of a recorded batch mean, for queue, engine and counters; the first ``told`` are counted."""
+        kills: list[tuple[str, float]] = []
+        for number, (before, after, effects) in enumerate(batch.outcomes):
+            self._follow(after, effects)
+            if "kill" in effects and after.task_id is not None:
+                kills.append((after.task_id, after.kill_grace_s))
+            if number >= told and "end" in effects and before.array is None:
+                self._count_end(after)
+        for job_id in (*batch.ready, *batch.arrays):
+            self._enter_if_queued(job_id)
+        if kills:
+            ticket.then(lambda: self._kill(kills))
+        self._catch_up_soon()
+
+    def _catch_up_soon(self) -> None:
+        if self.following.backlog:
+            asyncio.get_running_loop().call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Go on with what concerned more jobs than one turn sees to, or was left undone by a crash."""
+        if not self.following.backlog:
+            return
+        batch = self.following.batch(self._clock())
+        batch.catch_up()
+        try:
+            ticket = self._commit(batch)
+        except StoreFailed:
+            return  # found again in the records at the next start
+        self._follow_all(batch, ticket)
+        self.plan_soon()
 
     def set_mode(self, mode: Mode) -> Ticket:
         """Open, pause or drain the queue; survives a restart."""
@@ -216,33 +272,33 @@ class Dispatcher:
         Several updates of one job in a batch make one record: the last.
         """
         now = self._clock()
-        changed: dict[int, Job] = {}
-        steps: list[tuple[Update, Job, Job, tuple[Effect, ...]]] = []
+        batch = self.following.batch(now)
+        steps: list[tuple[Update, Job, Job]] = []
         for update in updates:
             try:
                 job_id, number = parse_task_id(update.task)
             except ValueError:
                 log.warning("update about a task that is not ours: %r", update.task)
                 continue
-            job = changed.get(job_id) or self._db.jobs.record(job_id)
+            job = batch.record(job_id)
             if job is None:
                 continue  # ended, archived: old news
             after, effects = advance(job, _event_of(update, number, _launched(job), now))
             if after is job:
                 continue
-            changed[job_id] = after
-            steps.append((update, job, after, effects))
+            batch.take(job, after, effects)
+            steps.append((update, job, after))
+        told = len(batch.outcomes)
         acknowledged = [update.seq for update in updates if update.seq]
         try:
-            changes = [Change("jobs", job_id, job) for job_id, job in changed.items()]
-            ticket = self._apply(changes) if changes else self._barrier()
+            ticket = self._commit(batch)
         except StoreFailed:
             return  # not acknowledged: the engine tells it again after the restart
-        for update, job, after, effects in steps:
+        for update, job, after in steps:
             self._count(after, update)
-            if update.kind != "started":
-                self.ledger.stop(job)
-            self._follow(after, effects)
+            if update.kind != "started" and self.ledger.stop(job):
+                self._scheduler.stopped(job, now)
+        self._follow_all(batch, ticket, told)
         if acknowledged:
             ticket.then(lambda: self._engine.acknowledge(acknowledged))
         self.plan_soon()
@@ -264,7 +320,8 @@ class Dispatcher:
         if self._solving is not None:
             return
         may_launch = self._may_launch()
-        work = self._scheduler.prepare(len(self.ledger.running), PLACEMENTS_PER_PASS) if may_launch else None
+        running = len(self.ledger.running)
+        work = self._scheduler.prepare(running, PLACEMENTS_PER_PASS, self._clock()) if may_launch else None
         if work is None:
             if self._engine.shared and self._adopted:
                 self._give_back(may_launch)
@@ -288,6 +345,55 @@ class Dispatcher:
         elif self._suppressed or (scheduler.hungry and not scheduler.offers):
             self._suppressed = False
             self._engine.revive()
+
+    # -- shares and places -------------------------------------------------------------------------------
+
+    def _hold(self, job: Job, now: float) -> None:
+        if self.ledger.start(job):
+            self._scheduler.started(job, now)
+
+    def _load_shares(self) -> None:
+        saved = self._db.meta.record("shares")
+        if saved is not None and self._scheduler.shares is not None:
+            self._scheduler.shares.load(saved["used"], saved["at"])
+
+    def save_shares(self) -> None:
+        """Record what users used, so that a restart does not forget it. Called now and then."""
+        if self._scheduler.shares is not None and not self._db.failed:
+            now = self._clock()
+            used = self._scheduler.shares.dump(now)
+            saved = self._db.meta.record("shares")
+            if used or saved is not None:
+                self._apply([Change("meta", "shares", {"at": now, "used": used})])
+
+    def _look_around(self) -> None:
+        """Once a second: the size of the cluster for shares, and places for jobs that waited long."""
+        scheduler = self._scheduler
+        if scheduler.shares is None and not scheduler.patience_s:
+            return
+        self._looking = asyncio.get_running_loop().call_later(self._look_every_s, self._look_around)
+        now = self._clock()
+        if scheduler.shares is not None:
+            scheduler.shares.resize(_capacity(self._engine.agents()), now)
+        if scheduler.patience_s and self._solving is None and self._may_launch() and (scheduler or scheduler.places):
+            if scheduler.hold_places(self._engine.agents(), self._waiting_since, now) and self._engine.shared:
+                self._engine.revive()
+            self.plan_soon()
+
+    @property
+    def _look_every_s(self) -> float:
+        patience = self._scheduler.patience_s
+        return min(LOOK_EVERY_S, patience / 2) if patience else LOOK_EVERY_S
+
+    def _waiting_since(self, job_id: int) -> float:
+        again = self._queued_again.get(job_id)
+        if again is not None:
+            return again
+        job = self.following.find(job_id)
+        if job is None:
+            return self._clock()
+        attempt = job.attempt
+        return attempt.ended if attempt is not None and attempt.ended is not None else job.submitted
 
     def _store_failed(self, _reason: str) -> None:
         """Nothing will be launched any more: what waited for the disk goes to others too."""
@@ -331,24 +437,30 @@ class Dispatcher:
             changes += [Change("jobs", job.id, job) for job in jobs]
             if jobs:
                 self._placed.add(offer_id)
-                launches.append((offer, [task_of(job, self._application_of(job)) for job in jobs]))
+                launches.append(
+                    (offer, [task_of(job, self._application_of(job), self._db.users.record(job.owner)) for job in jobs])
+                )
             else:
                 starved.append(offer_id)
         if starved:
             self._decline_later(starved)
         if launches:
+            more, arrays = self.following.started([job for change in changes if isinstance(job := change.record, Job)])
             try:
-                self._apply(changes).then(lambda: self._launch(launches))
+                self._apply([*changes, *more]).then(lambda: self._launch(launches))
             except StoreFailed:
                 log.warning("the journal failed while %d jobs were being placed: none is launched", len(changes))
+                return
+            for array_id in arrays:
+                self._enter_if_queued(array_id)
 
     def _launch_on(self, offer: Offer, job_ids: Sequence[int], now: float) -> list[Job]:
         """The records of the jobs that get their ports and GPUs from this offer; the others stay queued."""
         launched: list[Job] = []
         taken = Assignment()
         for job_id in job_ids:
-            job = self._db.jobs.record(job_id)
-            if job is None:
+            job = self.following.find(job_id)
+            if job is None or (job.group and self.following.groups.tripped(job.owner, job.group)):
                 continue
             assignment = self._engine.assign(offer, job.resources, taken)
             if assignment is None:
@@ -360,7 +472,8 @@ class Dispatcher:
             )
             if "launch" not in effects:
                 continue
-            self.ledger.start(after)
+            self._hold(after, now)
+            self._queued_again.pop(job.id, None)
             self._counters.launched += 1
             self._collector.launched(after, now - job.submitted)
             launched.append(after)
@@ -389,14 +502,47 @@ class Dispatcher:
         """What a step of the life cycle means for queue and archive, at once in memory."""
         for effect in effects:
             if effect == "enqueue":
-                self._scheduler.add(job)
+                self._enter(job)
+                if self._scheduler.patience_s:
+                    self._queued_again[job.id] = self._clock()
             elif effect == "dequeue":
-                self._scheduler.remove(job.id)
+                for job_id in self.following.unqueued(job):
+                    self._scheduler.remove(job_id)
+                self._queued_again.pop(job.id, None)
             elif effect == "end":
                 self.ended.append(job.id)
-                self._collector.ended(job)
+                self.following.gone(job)
+                if job.array is None:
+                    self._collector.ended(job)
                 if self._runs is not None and job.pipeline is not None:
                     self._runs.left(job)
+
+    def _enter(self, job: Job) -> None:
+        """Let the scheduler see what of a queued job may start."""
+        for startable in self.following.startable(job):
+            self._scheduler.add(startable)
+
+    def _enter_if_queued(self, job_id: int) -> None:
+        job = self._db.jobs.record(job_id)
+        if job is not None and job.state == "QUEUED":
+            self._enter(job)
+
+    def _wake_in_time(self) -> None:
+        """See to jobs whose time has come, now and when the next one's comes."""
+        now = self._clock()
+        due = self.following.waiting.due(now)
+        for job_id in due:
+            self._queued_again[job_id] = now
+            self._enter_if_queued(job_id)
+        if due:
+            self.plan_soon()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at = self.following.waiting.next_time
+        if at is not None:
+            delay = min(max(at - now, 0.0), LOOK_AT_CLOCK_S)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._wake_in_time)
 
     def _apply(self, changes: Sequence[Change]) -> Ticket:
         ended = [change.id for change in changes if change.table == "jobs" and _is_ended(change.record)]
@@ -418,17 +564,27 @@ class Dispatcher:
         """The ticket after which everything so far is durable."""
         return self._db.apply(())
 
-    def _count(self, job: Job, update: Update) -> None:
+    def _count_end(self, job: Job) -> None:
         if job.state == "FINISHED":
             self._counters.finished += 1
         elif job.state == "FAILED":
             self._counters.failed += 1
         elif job.state == "KILLED":
             self._counters.killed += 1
+
+    def _count(self, job: Job, update: Update) -> None:
+        self._count_end(job)
         if update.kind == "lost":
             self._counters.lost += 1
             if job.state == "QUEUED":
                 self._counters.retried += 1
+
+
+def _capacity(agents: Sequence[Agent]) -> Vector:
+    total: Vector = (0, 0, 0, 0, 0)
+    for agent in agents:
+        total = add(total, agent.total.vector)
+    return total
 
 
 def _launched(job: Job) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from retz.model.job import Job
 from retz.store.database import Change, StoreFailed
 
+from .clearing import load, tasks_of
 from .core import SLICE, Core
 
 log = logging.getLogger("retz.housekeeping")
@@ -130,11 +131,15 @@ class Housekeeping:
         )
         for point in points:
             await asyncio.to_thread(core.aggregates.append, point)
+        if points:
+            core.dispatcher.save_shares()
 
     async def sweep(self) -> None:
-        """Forget what is too old: submission keys, archived records, aggregates, sandboxes."""
+        """Forget what is too old: submission keys, audit records, archived records, aggregates, sandboxes."""
         core = self._core
         now = core.clock()
+        if outdated := core.audit.outdated(now):
+            core.dispatcher.apply(outdated)
         await self._forget_keys(now - KEY_LIFETIME_S)
         # Of records that are gone nobody knows any more which sandboxes were theirs.
         keep = min(core.config.sandbox_keep, core.config.archive_keep)
@@ -170,8 +175,8 @@ class Housekeeping:
             return
         ids = await asyncio.to_thread(core.archive.ended_between, since, before)
         for start in range(0, len(ids), COLLECT_BATCH):
-            jobs = await asyncio.to_thread(_load, core, ids[start : start + COLLECT_BATCH])
-            core.engine.collect([task for job in jobs for task in _tasks_of(job)])
+            jobs = await asyncio.to_thread(load, core, ids[start : start + COLLECT_BATCH])
+            core.engine.collect([task for job in jobs for task in tasks_of(job)])
             await asyncio.sleep(0)
         if since != marked:
             self._mark(since)
@@ -185,16 +190,6 @@ class Housekeeping:
     def _ends_not_archived(self) -> list[float]:
         records = map(self._core.db.jobs.record, self._core.dispatcher.ended)
         return [job.ended for job in records if job is not None and job.ended is not None]
-
-
-def _load(core: Core, ids: list[int]) -> list[Job]:
-    return [job for job in map(core.archive.get, ids) if job is not None]
-
-
-def _tasks_of(job: Job) -> list[str]:
-    """All attempts there were: the record does not keep every one that never ran."""
-    last = job.attempts[-1].number if job.attempts else 0
-    return [f"{job.id}.{number}" for number in range(1, last + 1)]
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

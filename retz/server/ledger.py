@@ -21,25 +21,27 @@ class Ledger:
         self.jobs_by_agent: defaultdict[str, set[int]] = defaultdict(set)
         self.gpu_holder: dict[str, int] = {}
 
-    def start(self, job: Job) -> None:
-        """The job's latest attempt holds its resources from now on. Twice is harmless."""
+    def start(self, job: Job) -> bool:
+        """The job's latest attempt holds its resources from now on. Twice is harmless. Returns whether it is new."""
         if job.id in self.running:
-            return
+            return False
         self.running.add(job.id)
         self._move(job, 1)
         self.jobs_by_agent[job.attempts[-1].agent].add(job.id)
         for uuid in job.attempts[-1].gpus:
             self.gpu_holder[uuid] = job.id
+        return True
 
-    def stop(self, job: Job) -> None:
-        """It holds nothing any more. A job that held nothing is ignored."""
+    def stop(self, job: Job) -> bool:
+        """It holds nothing any more. A job that held nothing is ignored. Returns whether it held something."""
         if job.id not in self.running:
-            return
+            return False
         self.running.discard(job.id)
         self._move(job, -1)
         self.jobs_by_agent[job.attempts[-1].agent].discard(job.id)
         for uuid in job.attempts[-1].gpus:
             self.gpu_holder.pop(uuid, None)
+        return True
 
     def _move(self, job: Job, sign: int) -> None:
         vector, agent = job.resources.vector, job.attempts[-1].agent

@@ -23,7 +23,6 @@ from retz.config import ConfigError, write_client_config
 from retz.config_server import ServerConfig, load_server
 from retz.engine.base import Engine, EngineError
 from retz.model.user import User
-from retz.scheduler.scheduler import Scheduler
 from retz.store.database import Change, Database, StoreDamaged, StoreLocked
 
 log = logging.getLogger("retz.server")
@@ -45,9 +44,13 @@ reconciliation of 100 000 tasks held the loop for 400 ms."""
 @click.option("--bind", help="URL to listen on, such as http://127.0.0.1:19090 (port 0: any free one).")
 @click.option("--engine", help="What runs jobs: local (this machine), mesos (a cluster), null (nothing, for tests).")
 @click.option("--mesos-master", help="Mesos master: host:port, or zk://host:2181,host:2181/mesos.")
+@click.option("--local-user", help="Unix user of jobs that have none of their own; needed when root starts the server.")
+@click.option(
+    "--shared-uid", is_flag=True, help="Allow several users whose jobs run as one Unix user, and what that means."
+)
 @click.option("--log-level", help="debug, info, warning or error.")
 @click.pass_context
-def main(context: click.Context, /, config_file: str | None, **options: str | None) -> None:
+def main(context: click.Context, /, config_file: str | None, shared_uid: bool, **options: str | None) -> None:
     """Start a Retz server in the foreground; Ctrl-C or SIGTERM ends it. Running jobs go on without it."""
     try:
         names = {
@@ -55,9 +58,12 @@ def main(context: click.Context, /, config_file: str | None, **options: str | No
             "bind": "retz.bind",
             "engine": "retz.engine",
             "mesos_master": "retz.mesos.master",
+            "local_user": "retz.local.user",
             "log_level": "retz.log.level",
         }
-        given = {names[name]: value for name, value in options.items() if value is not None}
+        given: dict[str, object] = {names[name]: value for name, value in options.items() if value is not None}
+        if shared_uid:
+            given["retz.shared-uid"] = True
         config = load_server(given, file=Path(config_file) if config_file else None)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
@@ -142,16 +148,21 @@ class _CannotListen(OSError):
 
 
 async def _run(config: ServerConfig) -> None:
+    from retz.engine.local.access import close_data_directory
     from retz.store.aggregates import AggregateStore
     from retz.store.archive import Archive
 
     from .core import Core
     from .housekeeping import Housekeeping
     from .http import build_runner
+    from .http.connections import harden
+    from .scheduling import scheduler_of
     from .skylines.recorder import estimator_config
+    from .unix_users import check_configured
 
-    scheduler = _scheduler(config)
+    scheduler = scheduler_of(config)
     estimator_config(config)  # what is wrong there is told before jobs are touched, too
+    check_configured(config)
     listening = _listen(config)
     directory = config.data_dir
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -159,6 +170,8 @@ async def _run(config: ServerConfig) -> None:
         contextlib.closing(listening),
         contextlib.closing(Database.open(directory, options=config.store_options())) as db,
     ):
+        if config.engine == "local":
+            close_data_directory(directory)
         _tell_recovery(db)
         uri = _uri(config, listening)
         archive = Archive.open(directory / "archive")
@@ -173,6 +186,8 @@ async def _run(config: ServerConfig) -> None:
             config=config,
         )
         await _first_user(core.db, config, uri)
+        if sharing := core.users.sharing():
+            log.warning("%s", sharing)
         await core.start()
         housekeeping = Housekeeping(core)
         housekeeping.start()
@@ -186,6 +201,7 @@ async def _run(config: ServerConfig) -> None:
 
         runner = build_runner(core, shutdown_timeout_s=2.0)
         await runner.setup()
+        harden(listening)
         await web.SockSite(runner, listening, ssl_context=_tls(config), backlog=1024).start()
         log.info("retz-server %s, engine %s, data in %s", __version__, config.engine, directory)
         print(f"listening on {uri}", flush=True)
@@ -195,14 +211,6 @@ async def _run(config: ServerConfig) -> None:
         await housekeeping.stop()
         await core.skylines.stop()
         await core.stop()
-
-
-def _scheduler(config: ServerConfig) -> Scheduler:
-    try:
-        return Scheduler(config.planner_name, config.max_running)
-    except ValueError as error:
-        origin = config.settings.values["retz.planner.name"].origin
-        raise ConfigError(f"{origin.place or origin.kind}: retz.planner.name: {error}") from None
 
 
 def _listen(config: ServerConfig) -> socket.socket:
@@ -231,7 +239,7 @@ def _engine(config: ServerConfig, uri: str) -> Engine:
 
         return NullEngine()
     if config.engine == "local":
-        from retz.engine.local.engine import LocalEngine
+        from retz.engine.local.engine import Fetching, LocalEngine
 
         return LocalEngine(
             config.data_dir / "local",
@@ -240,6 +248,8 @@ def _engine(config: ServerConfig, uri: str) -> Engine:
             gpus=config.declared_gpus,
             port_range=config.local_ports,
             sample_interval_s=config.sample_interval_s,
+            user=config.local_user,
+            fetching=Fetching(config.fetch_timeout, config.fetch_max_size, config.fetch_cache),
         )
     if config.engine == "mesos":
         from retz.engine.mesos.engine import MesosEngine
@@ -263,7 +273,7 @@ async def _first_user(db: Database, config: ServerConfig, uri: str) -> None:
         )
         await db.apply([Change("users", admin.key, admin)])
         users = [admin]
-    admin = next((user for user in users if user.admin), users[0])
+    admin = next((user for user in users if user.admin and user.enabled), users[0])
     try:
         if write_client_config(config.client_config_path, uri, admin.key, admin.secret):
             log.info("client configuration written to %s: 'retz' now finds this server", config.client_config_path)

@@ -6,18 +6,23 @@ from retz.engine.base import Assignment, KnownTask, Task, Uri
 from retz.model.application import Application
 from retz.model.container import Container
 from retz.model.job import Attempt, Job
+from retz.model.user import User
+
+from .unix_users import unix_user_of
 
 
-def task_of(job: Job, application: Application | None = None) -> Task:
+def task_of(job: Job, application: Application | None = None, owner: User | None = None) -> Task:
     """The task of the job's latest attempt, with the variables that let the job know (and fence) itself.
 
     Args:
         application: As it is now: whoever repairs it repairs the jobs that wait.
+        owner: The job's.
     """
     attempt = job.attempts[-1]
     resources = job.resources
     environment = {
         **job.environment,
+        **array_variables(job),
         "RETZ_JOB_ID": str(job.id),
         "RETZ_ATTEMPT": str(attempt.number),
         "RETZ_TASK": f"{job.id}.{attempt.number}",
@@ -39,9 +44,16 @@ def task_of(job: Job, application: Application | None = None) -> Task:
         timeout_s=job.timeout_s,
         kill_grace_s=job.kill_grace_s,
         files=_files(application) if application is not None else (),
-        user=application.user if application is not None else None,
+        user=unix_user_of(application, owner),
         container=application.container if application is not None else Container(),
     )
+
+
+def array_variables(job: Job) -> dict[str, str]:
+    """What tells a task of an array which one it is; empty for any other job."""
+    if job.array_id is None:
+        return {}
+    return {"RETZ_ARRAY_ID": str(job.array_id), "RETZ_ARRAY_INDEX": str(job.array_index)}
 
 
 def _files(application: Application) -> tuple[Uri, ...]:

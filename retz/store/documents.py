@@ -51,7 +51,7 @@ def record_id(table: str, record: Any) -> Any:
     """Return the id that a typed record carries; None for untyped tables."""
     if table not in TYPES:
         return None
-    return record.id if table in ("jobs", "submissions") else record.key
+    return record.key if table in ("applications", "users") else record.id
 
 
 class DocumentView(Mapping[str, Any]):

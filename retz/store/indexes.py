@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ class JobIndexes:
 
     def __init__(self) -> None:
         self.all: Any = SortedList()
+        self.queued: Counter[str] = Counter()
+        """How many jobs each owner has waiting, every task of an array that has not started counted."""
         self._by: dict[str, dict[Any, Any]] = {field: {} for field in FIELDS}
         self._state, self._owner, self._application, self._priority = (self._by[field] for field in _SINGLE)
 
@@ -33,6 +36,8 @@ class JobIndexes:
             ids.append(number)
             state.setdefault(job.state, []).append(number)
             owner.setdefault(job.owner, []).append(number)
+            if job.state == "QUEUED":
+                self.queued[job.owner] += _waiting(job)
             application.setdefault(job.application, []).append(number)
             priority.setdefault(job.priority, []).append(number)
             for name in set(job.tags):
@@ -45,6 +50,12 @@ class JobIndexes:
 
     def change(self, number: int, old: Job | None, new: Job | None) -> None:
         """Move job ``number`` from where ``old`` stood to where ``new`` stands; None = not there."""
+        if new is not None and new.state == "QUEUED":
+            self.queued[new.owner] += _waiting(new)
+        if old is not None and old.state == "QUEUED":
+            self.queued[old.owner] -= _waiting(old)
+            if not self.queued[old.owner]:
+                del self.queued[old.owner]
         if old is None:
             if new is not None:
                 self._enter(number, new)
@@ -99,6 +110,10 @@ class JobIndexes:
     def values(self, field: str) -> list[Any]:
         """Return the distinct values present, sorted."""
         return sorted(self._by[field])
+
+
+def _waiting(job: Job) -> int:
+    return 1 if job.array is None else job.array.waiting
 
 
 def _add(values: dict[Any, Any], value: Any, number: int) -> None:

@@ -105,6 +105,12 @@ def _run(job: Job, now: float) -> float | None:
     return None if started is None else (now if job.ended is None else job.ended) - started
 
 
+def _array(job: Job) -> tuple[str, ...]:
+    """The array that it is, or is a task of."""
+    number = job.array_id if job.array is None else job.id
+    return () if number is None else (str(number),)
+
+
 def _command(job: Job) -> str:
     return job.command if isinstance(job.command, str) else " ".join(job.command)
 
@@ -132,6 +138,8 @@ _TEXTS: dict[str, Callable[[Job], tuple[str, ...]]] = {
     "name": lambda job: (job.name,),
     "pipeline": lambda job: (job.pipeline or "",),
     "tag": lambda job: job.tags,
+    "group": lambda job: (job.group,),
+    "array": lambda job: _array(job),
     "command": lambda job: (_command(job),),
     "text": lambda job: (job.name, _command(job)),
     "agent": lambda job: (job.attempts[-1].agent,) if job.attempts else (),

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from retz.model.application import Application
+from retz.model.audit import AuditRecord
 from retz.model.job import Job
 from retz.model.submission import Submission
 from retz.model.user import User
@@ -29,8 +30,9 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "applications": Application,
     "users": User,
     "submissions": Submission,
+    "audit": AuditRecord,
 }
-STRING_IDS = ("applications", "users", "submissions", "meta")
+STRING_IDS = ("applications", "users", "submissions", "meta", "audit")
 """Tables whose ids are texts; all others count from 1."""
 
 NULL = b"null"

@@ -162,7 +162,7 @@ class JournalTable(Table):
 
 
 class RecordTable(JournalTable):
-    """Records under texts: applications, users, submissions, meta."""
+    """Records under texts: applications, users, submissions, meta, audit."""
 
 
 class JobTable(JournalTable):
@@ -202,6 +202,10 @@ class JobTable(JournalTable):
         if isinstance(field, str):
             return len(self._indexes.ids(field, value))
         return super().count(field)
+
+    def waiting(self, owner: str) -> int:
+        """Return how many jobs of an owner wait to be started, every such task of an array counted."""
+        return self._indexes.queued[owner]
 
     def load(self, records: dict[Id, Any]) -> None:
         super().load(records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -274,15 +275,24 @@ def test_applications(shared: ServerProcess) -> None:
     assert retz(shared, "load-app", "-A", "plain", "--grace-period", "9").code == 0
     number = submit(shared, "-A", "plain", "--", "true")
     assert (job(shared, number)["application"], job(shared, number)["kill_grace_s"]) == ("plain", 9.0)
-    for name, options, words in [
-        ("image", ["--container", "docker", "--image", "busybox"], "a docker container"),
-        ("files", ["-F", "http://127.0.0.1/x"], "files to fetch"),
-        ("user", ["-U", "nobody"], "Unix user 'nobody'"),
-    ]:
-        assert retz(shared, "load-app", "-A", name, *options).code == 0
-        said = retz(shared, "schedule", "-A", name, "--", "true")
-        assert said.code == 1
-        assert words in said.err and "engine 'local' cannot do yet" in said.err
+    assert retz(shared, "load-app", "-A", "image", "--container", "docker", "--image", "busybox").code == 0
+    said = retz(shared, "schedule", "-A", "image", "--", "true")
+    assert said.code == 1
+    assert "a docker container" in said.err and "engine 'local' cannot do yet" in said.err
+    words = shared.home / "words.gz"
+    words.write_bytes(gzip.compress(b"packed words\n"))
+    assert retz(shared, "load-app", "-A", "files", "-F", str(words), "-L", words.as_uri()).code == 0
+    said = retz(shared, "run", "-A", "files", "--sandbox", "-c", "true")
+    assert said.code != 0 and "no two may have the same name" in said.err  # words.gz came twice
+    assert retz(shared, "load-app", "-A", "files", "-L", str(words)).code == 0
+    assert retz(shared, "run", "-A", "files", "--sandbox", "-c", "cat words").out == "packed words\n"
+    said = retz(shared, "load-app", "-A", "user", "-U", "no-such-user")
+    if os.geteuid() == 0:
+        said = retz(shared, "run", "-A", "user", "--", "true")
+        assert said.code == 127 and "no Unix user 'no-such-user'" in said.err
+    else:
+        assert said.code != 0 and "cannot run as Unix user" in said.err
+        assert retz(shared, "load-app", "-A", "user").code == 0
     retz(shared, "load-app", "-A", "off", "--enabled", "false")
     assert "is disabled" in retz(shared, "schedule", "-A", "off", "--", "true").err
     assert "register it with 'retz load-app -A nope'" in retz(shared, "schedule", "-A", "nope", "--", "true").err

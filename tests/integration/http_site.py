@@ -24,6 +24,7 @@ from retz.model.user import User
 from retz.scheduler.scheduler import Scheduler
 from retz.server.core import Core
 from retz.server.http import build_runner
+from retz.server.scheduling import scheduler_of
 from retz.store.aggregates import AggregateStore
 from retz.store.archive import Archive
 from retz.store.database import Change, Database, StoreOptions
@@ -278,7 +279,7 @@ async def running_site(
             db=db,
             archive=archive,
             aggregates=AggregateStore(directory / "aggregates"),
-            scheduler=Scheduler() if scheduler is None else scheduler,
+            scheduler=scheduler_of(config) if scheduler is None else scheduler,
             engine=engine,
             config=config,
         )

@@ -82,9 +82,10 @@ def test_the_examples_of_the_docs_run(server: ServerProcess) -> None:
         outputs.append(done.stdout)
     assert outputs[0] == "FAILED 3\nhello\noops\n"
     assert outputs[2].startswith("5 ended well\n5 [")
-    assert outputs[3] == "1\n2\n3\n"
-    assert outputs[4].splitlines()[-1].endswith("FINISHED")
-    assert outputs[5].startswith("422 unprocessable")
+    assert outputs[3] == "FINISHED 3\n2\n"
+    assert outputs[4] == "1\n2\n3\n"
+    assert outputs[5].splitlines()[-1].endswith("FINISHED")
+    assert outputs[6].startswith("422 unprocessable")
 
 
 def test_the_sdk_end_to_end(config: ClientConfig, tmp_path: Path) -> None:

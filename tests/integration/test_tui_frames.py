@@ -65,5 +65,5 @@ async def test_users(site: Site, size: tuple[int, int]) -> None:
     record_hours(site, NOON)
     async with window(site, ROOT, size) as it:
         await it.press("7")
-        await it.says("2 users in the last 24 hours", "ann: 0 queued")
+        await it.says("3 users", "ann: 0 queued")
         assert_golden(f"users-{size[0]}x{size[1]}", steady(it.text))

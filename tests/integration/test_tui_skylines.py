@@ -326,12 +326,39 @@ async def test_events_are_bounded_and_those_of_the_past_stay(site: Site) -> None
         assert len(it.app.session.recent) <= 200
 
 
+async def test_a_user_is_disabled_and_enabled(tmp_path: Path) -> None:
+    async with running_site(tmp_path, {"retz.shared-uid": True}) as site:
+        await _disable_and_enable(site)
+
+
+async def _disable_and_enable(site: Site) -> None:
+    record_hours(site, time.time())
+    async with window(site, ROOT) as it:
+        await it.press("7")
+        await it.says("ann: 0 queued")
+        await it.press("d")
+        await it.says("disable ann?", "their jobs go on")
+        await it.press("y")
+        await it.says("DISABLED")
+        assert not site.core.users.get("ann").enabled
+        await it.press("d")
+        await it.says("enable ann?")
+        await it.press("y")
+        await it.until(lambda: site.core.users.get("ann").enabled)
+    async with window(site) as it:
+        await it.press("7")
+        await it.says("administrators see everybody")
+        await it.press("d")
+        await it.says("administrators see everybody")
+        assert isinstance(it.app.screen, UsersPage)  # no question was asked
+
+
 async def test_users_and_their_jobs(site: Site) -> None:
     record_hours(site, time.time())
     await site.submit(name="waits", held=True)
     async with window(site, ROOT) as it:
         await it.press("7")
-        await it.says("2 users in the last 24 hours", "ann", "bob", "▓▓▓▓▓▓▓▓▓·", "no user administration yet")
+        await it.says("3 users", "ann", "bob", "root", "▓▓▓▓▓▓▓▓▓·", "'retz admin' makes users")
         await it.says("ann: 1 queued, 0 starting, 0 started.")
         await it.press("enter")
         await it.says("retz ▸ queue", "user:ann", "waits")

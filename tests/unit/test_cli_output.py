@@ -62,9 +62,47 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
             "GET /api/v2/applications": {"applications": [APPLICATION]},
             "GET /api/v2/applications/t": APPLICATION,
             "PUT /api/v2/applications/t": APPLICATION,
+            "GET /api/v2/users": {"users": [USER]},
+            "POST /api/v2/users": {"users": [{**USER, "secret": "s" * 32}]},
+            "GET /api/v2/users/k": USER,
+            "PATCH /api/v2/users/k": USER,
+            "POST /api/v2/users/k/secret": {**USER, "secret": "s" * 32},
+            "GET /api/v2/usage": USAGE,
+            "GET /api/v2/audit": {"records": [AUDIT]},
+            "POST /api/v2/gc": {"sandboxes": 3, "records": 0},
             **{f"POST /api/v2/jobs/{a}": RESULTS for a in ("kill", "hold", "release", "update", "resubmit")},
         }
         yield fake
+
+
+USER = {
+    "key": "k",
+    "enabled": True,
+    "admin": False,
+    "info": "Ann",
+    "unix_user": None,
+    "created": "2026-11-20T06:00:00Z",
+}
+AUDIT = {
+    "id": "1", "at": "2026-11-20T06:00:00Z", "who": "root", "what": "disable-user", "whom": ["k"], "detail": "",
+    "origin": "127.0.0.1",
+}  # fmt: skip
+USAGE = {
+    "since": "2026-11-13T06:00:00.000Z",
+    "until": "2026-11-20T06:00:00.000Z",
+    "rows": [
+        {
+            "user": "k", "info": "=1+1", "application": "default", "finished": 3, "failed": 1, "killed": 0,
+            "running": 2, "cpu_hours": 12.5, "cpu_hours_used": 3.25, "gpu_hours": 2.0, "gpu_hours_used": 1.5,
+            "mem_gib_hours": 200.0, "mem_gib_hours_used": 20.0,
+        },
+        {
+            "user": "l", "info": "", "application": "b", "finished": 0, "failed": 0, "killed": 1,
+            "running": 0, "cpu_hours": 0.5, "cpu_hours_used": 0.25, "gpu_hours": 1.0, "gpu_hours_used": None,
+            "mem_gib_hours": 1.0, "mem_gib_hours_used": 0.5,
+        },
+    ],
+}  # fmt: skip
 
 
 def shape(value: Any) -> Any:
@@ -97,6 +135,19 @@ GOLDEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "load-app": (["-A", "t"], {"application": shape(APPLICATION)}),
     "get-app": (["t"], {"application": shape(APPLICATION)}),
     "list-app": ([], {"applications": [shape(APPLICATION)]}),
+    "admin create-user": ([], {"user": shape({**USER, "secret": ""})}),
+    "admin create-users": (["2"], {"users": [shape({**USER, "secret": ""})]}),
+    "admin list-user": ([], {"users": [shape(USER)]}),
+    "admin get-user": (["k"], {"user": shape(USER)}),
+    "admin set-user": (["k", "--info", "x"], {"user": shape(USER)}),
+    "admin enable-user": (["-id", "k"], {"user": shape(USER)}),
+    "admin disable-user": (["k"], {"user": shape(USER)}),
+    "admin rotate-secret": (["k"], {"user": shape({**USER, "secret": ""})}),
+    "admin usage": (["--since", "7d"], shape(USAGE)),
+    "admin audit": ([], {"records": [shape(AUDIT)]}),
+    "admin gc": (["--leeway", "60"], {"sandboxes": "int", "records": "int"}),
+    "admin jobs": ([], {"jobs": [shape(JOB)], "total": "int", "counts": {"QUEUED": "int"}, "as_of": "int"}),
+    "admin kill": (["1"], shape(RESULTS)),
     "config": ([], {"settings": [{"key": "str", "value": "str", "origin": "str"}], "notes": []}),
     "ping": ([], {"server": "str", "seconds": "float"}),
     "status": ([], {k: v for k, v in shape(STATUS).items() if k != "same_host_token"}),
@@ -106,12 +157,12 @@ GOLDEN: dict[str, tuple[list[str], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", GOLDEN)
 def test_json_documents_keep_their_shape(api: FakeApi, capsys: pytest.CaptureFixture[str], name: str) -> None:
     words, expected = GOLDEN[name]
-    code = guarded(_cli(), [name, "--json", *words])
+    code = guarded(_cli(), [*name.split(), "--json", *words])
     out, err = capsys.readouterr()
     assert err == ""
     document = json.loads(out)
     assert document.pop("schema") == "retz.cli/1" and document.pop("kind") == name
-    for key in ("counts",) if name == "list" else ():
+    for key in ("counts",) if name in ("list", "admin jobs") else ():
         assert document[key]
     failed = shape(job(state="FAILED", reason="exit", exit_code=3))
     if name == "run":
@@ -130,8 +181,10 @@ def _cli() -> Any:
 
 def test_all_documented_kinds_are_tested() -> None:
     from retz.cli import COMMANDS
+    from retz.cli.admin import ADMIN_COMMANDS
 
-    assert set(GOLDEN) == set(COMMANDS) - {"completion"}
+    names = {f"admin {name}" for name in ADMIN_COMMANDS}
+    assert set(GOLDEN) == (set(COMMANDS) | names) - {"completion", "admin"}
     text = (ROOT / "docs/cli.md").read_text()
     section = text.split("## `--json`")[1].split("##")[0]
     assert all(f"`{name}`" in section for name in GOLDEN)
@@ -356,3 +409,29 @@ def test_ages() -> None:
         "", "10s", "10m", "3d",
     ]  # fmt: skip
     assert ago("2026-11-20T12:00:05Z", now) == "0s"
+
+
+def test_usage_as_a_table_has_a_total(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(_cli(), ["admin", "usage"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "2026-11-13T06:00:00Z to 2026-11-20T06:00:00Z"
+    assert lines[2] == "k =1+1 default 3 1 0 2 12.50 3.25 2.00 1.50 200 20.00"
+    assert lines[3] == "l b 0 0 1 0 0.50 0.25 1.00 ? 1.00 0.50"
+    assert lines[4] == "TOTAL 3 1 1 2 13.00 3.50 3.00 1.50 201 20.50"
+
+
+def test_usage_as_csv_is_no_formula(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(_cli(), ["admin", "usage", "--csv"]) == 0
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.startswith("since,until,user,info,application,finished")
+    assert ",k,'=1+1,default,3,1,0,2,12.5,3.25,2.0,1.5,200.0,20.0" in first
+    assert second.endswith("l,,b,0,0,1,0,0.5,0.25,1.0,,1.0,0.5")
+
+
+def test_a_new_user_is_printed_as_their_configuration(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    import tomllib
+
+    assert guarded(_cli(), ["admin", "create-user", "--info", "Ann"]) == 0
+    said = tomllib.loads(capsys.readouterr().out)["retz"]
+    assert said["access"] == {"key": "k", "secret": "s" * 32}
+    assert said["server"]["uri"].startswith("http://")

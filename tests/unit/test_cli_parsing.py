@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retz.cli import COMMANDS, cli
+from retz.cli.admin import ADMIN_COMMANDS, admin_command
 from retz.cli.listing import compact
 from retz.cli.parameters import parse_ids
 from retz.cli.submission import carried_environment
@@ -46,6 +47,36 @@ def invoke(*words: str, stdin: str | bytes | None = None, code: int | None = 0) 
     if code == 0 and result.exception is not None:
         raise result.exception
     return result
+
+
+def test_waiting_arrays_and_groups(api: FakeApi) -> None:
+    invoke(
+        "schedule", "--after", "3,4:any", "--after", "5:ok", "--at", "2026-12-01T05:00+02:00", "--array", "1-9%2",
+        "--max-fails", "4", "--sandbox", "--", "true",
+    )  # fmt: skip
+    invoke("schedule", "--group", "g", "--max-fails", "1", "--sandbox", "--", "true")
+    whole, grouped = (request.body["jobs"][0] for request in api.asked(SUBMIT))
+    assert whole["after"] == ["3", "4:any", "5:ok"]
+    assert whole["start_at"] == "2026-12-01T03:00:00+00:00"
+    assert (whole["array"], whole["max_fails"]) == ("1-9%2", 4)
+    assert (grouped["group"], grouped["max_fails"]) == ("g", 1)
+    assert not {"after", "start_at", "array"} & grouped.keys()
+
+
+def test_an_array_does_not_run_in_one_terminal(api: FakeApi) -> None:
+    result = invoke("run", "--array", "1-3", "--", "true", code=None)
+    assert isinstance(result.exception, click.UsageError)
+    assert "retz schedule --array" in str(result.exception)
+
+
+def test_tasks_of_arrays_by_name(api: FakeApi) -> None:
+    api.routes |= {
+        "GET /api/v2/jobs/17_3": job(id=20, array_id=17, array_index=3),
+        "POST /api/v2/jobs/kill": {"results": [], "ok": 0, "failed": 0},
+    }
+    assert parse_ids("17_3,17[4],5") == ["17_3", "17_4", 5]
+    invoke("kill", "17[3]")
+    assert api.asked("POST /api/v2/jobs/kill")[-1].body["ids"] == [20]
 
 
 def submitted(api: FakeApi, *words: str, stdin: str | None = None) -> dict[str, Any]:
@@ -323,4 +354,15 @@ def test_every_command_has_the_help_that_the_list_shows() -> None:
         assert command is not None and command.name == name
         first = (command.help or "").split("\n\n")[0].replace("\n", " ")
         assert first.startswith(text.split(": ")[0].rstrip(".")), name
-        assert any("--json" in p.opts for p in command.params) or name == "completion", name
+        assert any("--json" in p.opts for p in command.params) or name in ("completion", "admin"), name
+
+
+def test_every_command_of_admin_has_the_help_that_the_list_shows() -> None:
+    parent = cli.make_context("retz", ["admin"], resilient_parsing=True)
+    context = click.Context(admin_command, info_name="admin", parent=parent)
+    for name, (_, text) in ADMIN_COMMANDS.items():
+        command = admin_command.get_command(context, name)
+        assert command is not None and command.name == name
+        first = (command.help or "").split("\n\n")[0].replace("\n", " ")
+        assert first.startswith(text.split(": ")[0].rstrip(".")), name
+        assert any("--json" in p.opts for p in command.params), name

@@ -147,5 +147,11 @@ def test_the_launcher_imports_next_to_nothing() -> None:
     loaded = set(out.stdout.split())
     assert not loaded & {"typing", "asyncio", "pathlib", "dataclasses", "logging", "subprocess", "threading", "msgspec"}
     ours = {name for name in loaded if name.startswith("retz")}
-    parts = {"cgroup", "job", "launcher", "processes", "records", "sandbox", "series", "spawn", "system"}
-    assert ours == {"retz", "retz.engine", "retz.engine.local", *(f"retz.engine.local.{part}" for part in parts)}
+    parts = {"cgroup", "job", "launcher", "prepare", "processes", "records", "sandbox", "spawn", "system"}
+    assert ours == {
+        "retz",
+        "retz.engine",
+        "retz.engine.local",
+        "retz.engine.series",
+        *(f"retz.engine.local.{part}" for part in parts),
+    }

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from retz.lifecycle import (
+    Drop,
     Effect,
     Ended,
     Event,
@@ -58,11 +59,13 @@ EVENTS: list[Event] = [
     Hold(9.0),
     Release(9.0),
     Reprioritise(9.0, -3),
+    Drop(9.0, "dependency", "it waited for job 3"),
 ]
 TABLE: dict[tuple[State, type], tuple[State, tuple[Effect, ...]]] = {
     ("QUEUED", Launch): ("STARTING", ("dequeue", "launch")),
     ("QUEUED", Kill): ("KILLED", ("dequeue", "end")),
     ("QUEUED", Hold): ("QUEUED", ("dequeue",)),
+    ("QUEUED", Drop): ("FAILED", ("dequeue", "end")),
     ("QUEUED", Reprioritise): ("QUEUED", ("dequeue", "enqueue")),
     ("STARTING", Started): ("STARTED", ()),
     ("STARTING", NotStarted): ("QUEUED", ("enqueue",)),
@@ -101,7 +104,7 @@ def test_every_pair_of_state_and_event(state: State, event: Event) -> None:
 def test_an_event_twice_is_an_event_once(state: State, event: Event, kill_first: bool) -> None:
     job = after(JOBS[state], Kill(8.0)) if kill_first else JOBS[state]
     once = after(job, event)
-    if isinstance(event, Kill | Hold | Release | Reprioritise | Launch) or once.attempts:
+    if isinstance(event, Drop | Kill | Hold | Release | Reprioritise | Launch) or once.attempts:
         assert after(once, event) is once
 
 

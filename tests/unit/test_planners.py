@@ -42,13 +42,22 @@ def test_priority_goes_by_priority_then_id(owners: tuple[str, ...]) -> None:
     assert placed("priority", owners) == [2, 5, 6, 1, 3, 4]
 
 
+def test_fair_among_equals_goes_by_priority_then_id() -> None:
+    assert placed("fair") == [2, 5, 6, 1, 3, 4]
+
+
+def test_fair_lets_users_who_hold_nothing_take_turns() -> None:
+    assert placed("fair", ("ann", "bob")) == [2, 5, 6, 1, 3, 4]
+
+
 def test_an_unknown_planner_is_refused_with_the_names_that_exist() -> None:
-    with pytest.raises(ValueError, match=r"'fair'.*fifo, priority"):
-        Scheduler("fair")
+    with pytest.raises(ValueError, match=r"'lottery'.*fair, fifo, priority"):
+        Scheduler("lottery")
 
 
 def test_planners_know_their_own_names() -> None:
     assert {name: planner.find(name).name for name in planner.PLANNERS} == {
+        "fair": "fair",
         "fifo": "fifo",
         "priority": "priority",
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from typing import Any
 
 import pytest
@@ -9,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from retz.model.agent import AttributeValue, Offer
+from retz.model.agent import Agent, AttributeValue, Offer
 from retz.model.job import Job
-from retz.model.resources import Resources, Vector, fits, subtract
+from retz.model.resources import Resources, Vector, fits, from_vector, subtract
 from retz.scheduler import scheduler as scheduler_module
 from retz.scheduler.constraints import parse
+from retz.scheduler.limits import NOTHING, Holding, UserLimits
 from retz.scheduler.scheduler import Placement, Scheduler, Work
+from retz.scheduler.shares import WEEK_S
+from tests.doubles.simulated_cluster import SimulatedCluster
 
 needs = st.builds(
     Resources,
@@ -48,7 +53,7 @@ def make(job_id: int, fields: dict[str, Any]) -> Job:
 
 
 def order(planner: str, job: Job) -> tuple[int, int]:
-    return (job.priority if planner == "priority" else 0, job.id)
+    return (0 if planner == "fifo" else job.priority, job.id)
 
 
 def shape(job: Job) -> tuple[Any, ...]:
@@ -140,11 +145,17 @@ def test_a_pass_equals_the_naive_one(
     st.lists(st.tuples(st.integers(0, 45), st.sampled_from([f"o{n}" for n in range(16)]))),
     st.integers(0, 8),
     st.integers(0, 8),
+    st.sampled_from([UserLimits(), UserLimits(running=2), UserLimits(cpus=3, gpus=1)]),
 )
 def test_check_believes_only_what_is_sound(
-    jobs: dict[int, Job], offers: list[Offer], asked: list[tuple[int, str]], max_running: int, running: int
+    jobs: dict[int, Job],
+    offers: list[Offer],
+    asked: list[tuple[int, str]],
+    max_running: int,
+    running: int,
+    limits: UserLimits,
 ) -> None:
-    scheduler = Scheduler(max_running=max_running)
+    scheduler = Scheduler(max_running=max_running, user_limits=limits)
     for job in jobs.values():
         scheduler.add(job)
     scheduler.offer(offers)
@@ -152,6 +163,11 @@ def test_check_believes_only_what_is_sound(
     assert_sound(good, jobs, {offer.id: offer for offer in offers})
     if max_running:
         assert len(good) <= max(0, max_running - running)
+    for user in ("ann", "bob"):
+        mine = [jobs[job_id] for job_id, _ in good if jobs[job_id].owner == user]
+        assert not limits.running or len(mine) <= limits.running
+        assert not limits.cpus or sum(job.resources.cpus for job in mine) <= limits.cpus
+        assert not limits.gpus or sum(job.resources.gpus for job in mine) <= limits.gpus
 
 
 class Life(RuleBasedStateMachine):
@@ -269,10 +285,27 @@ class PriorityLife(Life):
     planner = "priority"
 
 
+class FairLife(Life):
+    """In a cluster of unknown size all shares are equal: priorities decide, and users take turns in counting."""
+
+    planner = "fair"
+
+    @invariant()
+    def ahead(self) -> None:
+        for job_id, job in self.jobs.items():
+            before = [other for other in self.jobs.values() if order("fair", other) < order("fair", job)]
+            mine = sorted((other for other in before if other.owner == job.owner), key=lambda j: order("fair", j))
+            others = sum(other.owner != job.owner for other in self.jobs.values())
+            assert self.scheduler.ahead(job_id) == len(mine) + min(others, len(mine))
+            assert self.scheduler.ahead_ids(job_id, 4) == [other.id for other in mine[:4]]
+
+
 TestFifoLife = Life.TestCase
 TestFifoLife.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
 TestPriorityLife = PriorityLife.TestCase
 TestPriorityLife.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestFairLife = FairLife.TestCase
+TestFairLife.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 @given(many_jobs, many_offers)
@@ -291,3 +324,172 @@ def test_small_snapshots_place_the_same_in_more_passes(jobs: dict[int, Job], off
         placements = work.solve() if work else []
         assert placements == expected[: len(placements)]
         assert bool(placements) is bool(expected)
+
+
+# -- fair, limits, places: one pass against the naive one ------------------------------------------------
+
+CAPACITY: Vector = (20_000, 4000, 0, 4, 0)
+
+
+def naive_fair(
+    jobs: dict[int, Job], offers: list[Offer], held: dict[str, Vector], limits: UserLimits, limit: int
+) -> list[Placement]:
+    """At every step the user with the least share, and of the user's jobs the first that can be placed."""
+    left = {offer.id: offer.room for offer in offers}
+    holding = {user: Holding(amounts != NOTHING, amounts) for user, amounts in held.items()}
+    placed: list[Placement] = []
+    out: set[tuple[Any, ...]] = set()
+
+    def turn(job: Job) -> tuple[float, int, int]:
+        amounts = holding[job.owner].amounts
+        share = max(amounts[index] / CAPACITY[index] for index in (0, 1, 3))
+        return (WEEK_S / 28 * share, job.priority, job.id)
+
+    waiting = dict(jobs)
+    while waiting and len(placed) < limit:
+        job = min(waiting.values(), key=turn)
+        del waiting[job.id]
+        need = job.resources.vector
+        candidates = [
+            offer for offer in offers if fits(need, left[offer.id]) and parse(job.attributes).matches(offer.attributes)
+        ]
+        if shape(job) in out or not candidates or not limits.admits(holding[job.owner], need):
+            out.add(shape(job))
+            continue
+        best = min(candidates, key=lambda offer: tightness(left[offer.id]))
+        left[best.id] = subtract(left[best.id], need)
+        holding[job.owner] = holding[job.owner].plus(need)
+        placed.append(Placement(job.id, best.id))
+    return placed
+
+
+user_limits = st.builds(
+    UserLimits,
+    running=st.sampled_from([0, 0, 2, 5]),
+    cpus=st.sampled_from([0, 0, 4, 6]),
+    mem=st.sampled_from([0, 500]),
+    gpus=st.sampled_from([0, 1]),
+)
+amounts_held = st.sampled_from([NOTHING, (1000, 100, 0, 0, 0), (4000, 0, 0, 1, 0)])
+
+
+@given(many_jobs, many_offers, st.tuples(amounts_held, amounts_held), user_limits, st.integers(1, 50))
+@settings(max_examples=300, deadline=None)
+def test_a_fair_pass_equals_the_naive_one(
+    jobs: dict[int, Job], offers: list[Offer], amounts: tuple[Vector, Vector], limits: UserLimits, limit: int
+) -> None:
+    held = dict(zip(("ann", "bob"), amounts, strict=True))
+    scheduler = Scheduler("fair", user_limits=limits)
+    assert scheduler.shares is not None
+    scheduler.shares.resize(CAPACITY, 0.0)
+    for number, (user, amount) in enumerate(held.items()):
+        if amount != NOTHING:
+            running = Job(id=900 + number, owner=user, command="true", resources=from_vector(amount), submitted=0.0)
+            scheduler.started(running, 0.0)
+    for job in jobs.values():
+        scheduler.add(job)
+    scheduler.offer(offers)
+    work = scheduler.prepare(0, limit)
+    placements = work.solve() if work else []
+    assert placements == naive_fair(jobs, offers, held, limits, limit)
+    assert scheduler.check(placements, 0) == placements
+    assert_sound(placements, jobs, {offer.id: offer for offer in offers})
+
+
+# -- every planner in simulated time ---------------------------------------------------------------------
+
+every_planner = st.sampled_from(["fifo", "priority", "fair"])
+machines = st.lists(
+    st.tuples(st.sampled_from([2, 4, 8]), st.sampled_from([0, 0, 2]), attributes), min_size=1, max_size=4
+).map(
+    lambda kinds: [
+        Agent(id=f"a{n}", host=f"h{n}", total=Resources(cpus=cpus, mem=1000, gpus=gpus), attributes=labels)
+        for n, (cpus, gpus, labels) in enumerate(kinds)
+    ]
+)
+arrivals = st.lists(
+    st.tuples(
+        jobs_of,
+        st.sampled_from([0.0, 10.0, 200.0]),  # after the one before
+        st.sampled_from([5.0, 60.0, 600.0]),  # runs so long
+        st.sampled_from([None, 600.0, 1000.0]),  # time limit
+    ),
+    max_size=40,
+)
+
+
+@given(every_planner, machines, arrivals, user_limits, st.sampled_from([0.0, 30.0]))
+@settings(max_examples=80, deadline=None)
+def test_what_can_run_runs_once_within_all_limits(
+    planner: str, agents: list[Agent], jobs: list[Any], limits: UserLimits, patience_s: float
+) -> None:
+    """The simulation itself checks rooms, attributes and limits at every start."""
+    cluster = SimulatedCluster(Scheduler(planner, user_limits=limits, patience_s=patience_s), agents, 60.0)
+    possible: set[int] = set()
+    for job_id, (fields, pause, run_s, limit_s) in enumerate(jobs, 1):
+        cluster.run(cluster.now + pause)
+        job = Job(id=job_id, command="true", submitted=0.0, timeout_s=limit_s, **fields)
+        cluster.submit(job, run_s)
+        need = job.resources.vector
+        if limits.alone(need) is None and any(
+            fits(need, agent.total.vector) and parse(job.attributes).matches(agent.attributes) for agent in agents
+        ):
+            possible.add(job_id)
+    cluster.run(cluster.now + 600.0 * 45)
+    assert set(cluster.ended) == possible
+    assert not cluster.running
+
+
+@given(
+    every_planner,
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.5, 1.0, 2.0, 3.0]), st.sampled_from([20.0, 90.0, 300.0]), st.sampled_from([0.3, 1.0])
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    st.integers(1, 3),
+    st.integers(0, 10_000),
+)
+@settings(max_examples=100, deadline=None)
+def test_nothing_starves_under_patience(
+    planner: str, users: list[tuple[float, float, float]], agent_count: int, salt: int
+) -> None:
+    """A job that needs a whole machine starts within patience and longest time limit, however busy others are."""
+    patience_s, longest = 100.0, 300.0
+    agents = [Agent(id=f"a{n}", host=f"h{n}", total=Resources(cpus=4)) for n in range(agent_count)]
+    cluster = SimulatedCluster(Scheduler(planner, patience_s=patience_s), agents, look_every_s=5.0)
+    ids = itertools.count(1)
+    dice = random.Random(salt)
+    wants = {f"user{number}": want for number, want in enumerate(users)}
+
+    def small(user: str) -> None:
+        cpus, limit_s, least = wants[user]
+        job = Job(
+            id=next(ids),
+            owner=user,
+            command="true",
+            resources=Resources(cpus=cpus),
+            submitted=0.0,
+            timeout_s=limit_s,
+            kill_grace_s=0.0,
+        )
+        cluster.submit(job, limit_s * dice.uniform(least, 1.0))
+
+    for user in wants:
+        for _ in range(4 * agent_count):
+            small(user)
+    cluster.on_end = lambda ended: small(ended.owner) if ended.owner in wants else None
+    cluster.run(dice.uniform(0.0, 500.0))
+    big = Job(id=next(ids), owner="big", command="true", resources=Resources(cpus=4), submitted=0.0)
+    begin = cluster.now
+    cluster.submit(big, 10.0)
+    while big.id not in cluster.started and cluster.now < begin + 5000.0:
+        cluster.run(cluster.now + 100.0)
+    # What was in the queue before it goes first; where users take turns, only the first job of each.
+    owners = {job_id: cluster.jobs[job_id][0].owner for job_id in cluster.started if job_id < big.id}
+    first_of_each = {owner: job_id for job_id, owner in sorted(owners.items(), reverse=True)}.values()
+    before = first_of_each if planner == "fair" else owners
+    begin = max([begin, *(cluster.started[job_id] for job_id in before)])
+    assert cluster.started[big.id] <= begin + patience_s + longest + 6.0

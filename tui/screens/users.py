@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 
-from retz.client.types import Aggregates, Event
+from retz.client.types import Aggregates, Event, User
 from retz.model.resources import Resources
 
+from .. import actions
+from ..dialogs import Confirm
 from ..page import Page
 from ..text import amount, count, memory, printable
 from ..widgets.bars import Message, TopLine
@@ -29,6 +32,7 @@ class Use(NamedTuple):
         now: Mean of the latest minutes.
         cpu_h, mem_gib_h, gpu_h: Amounts times hours.
         share: Part of all cpu hours that were used.
+        account: What administrators know of the user; None for everybody else.
     """
 
     user: str
@@ -37,10 +41,12 @@ class Use(NamedTuple):
     mem_gib_h: float
     gpu_h: float
     share: float
+    account: User | None = None
 
 
-def uses_of(found: Aggregates, now: float) -> list[Use]:
-    """One for each user who held something, most cpu hours first."""
+def uses_of(found: Aggregates, now: float, accounts: Sequence[User] = ()) -> list[Use]:
+    """One for each user who held something, most cpu hours first; then those of ``accounts`` who held nothing."""
+    known = {account.key: account for account in accounts}
     hours = found.step_s / 3600
     sums: dict[str, list[float]] = {}
     for point in found.points:
@@ -53,9 +59,10 @@ def uses_of(found: Aggregates, now: float) -> list[Use]:
     recent = last is not None and now - last.time.timestamp() < 2 * found.step_s
     latest = last.by_user if last is not None and recent else {}
     uses = [
-        Use(user, latest.get(user, Resources()), cpu, mem, gpu, cpu / whole if whole > 0 else 0.0)
+        Use(user, latest.get(user, Resources()), cpu, mem, gpu, cpu / whole if whole > 0 else 0.0, known.get(user))
         for user, (cpu, mem, gpu) in sums.items()
     ]
+    uses += [Use(key, Resources(), 0.0, 0.0, 0.0, 0.0, known[key]) for key in known.keys() - sums.keys()]
     return sorted(uses, key=lambda use: (-use.cpu_h, use.user))
 
 
@@ -72,8 +79,18 @@ def _gpus(use: Use) -> Cell:
     return amount(float(use.now.gpus)) if use.now.gpus else "", ""
 
 
+def _info(use: Use) -> Cell:
+    if use.account is None:
+        return "", ""
+    words = [printable(use.account.info), "admin" if use.account.admin else ""]
+    return " ".join(
+        filter(None, ["" if use.account.enabled else "DISABLED", *words])
+    ), "" if use.account.enabled else "dim"
+
+
 COLUMNS: Sequence[Column[Use]] = [
     Column("user", "USER", lambda use: (printable(use.user), ""), 14, flexible=True),
+    Column("info", "INFO", _info, 10, flexible=True, drop=4),
     Column("cpus", "CPUS NOW", lambda use: (amount(round(use.now.cpus, 1)), ""), 9, right=True),
     Column("mem", "MEM NOW", lambda use: (memory(use.now.mem), ""), 8, right=True),
     Column("gpus", "GPUS NOW", _gpus, 8, right=True, drop=3),
@@ -89,6 +106,11 @@ class UsersPage(Page):
 
     crumb = "users"
     every_s = 5.0
+    changing = frozenset({"admit"})
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("d", "admit", "disable", id="users.disable", tooltip="Keep the user out, or let them in again."),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +132,8 @@ class UsersPage(Page):
     def summary(self) -> str:
         """How many."""
         number = self.table.total if self.is_mounted else 0
-        return f"{number} {'user' if number == 1 else 'users'} in the last 24 hours"
+        when = "" if self.session.admin else " in the last 24 hours"
+        return f"{number} {'user' if number == 1 else 'users'}{when}"
 
     def events(self, batch: list[Event]) -> None:
         """Minutes are recorded when they are over: only a new connection makes it load at once."""
@@ -126,7 +149,8 @@ class UsersPage(Page):
         now = self.session.now() if self.retz.moment is None else self.retz.moment
         since, until = (datetime.fromtimestamp(each, UTC).isoformat() for each in (now - DAY_S, now))
         found = await self.session.client.aggregates(since.replace("+00:00", "Z"), until.replace("+00:00", "Z"), STEP_S)
-        uses = uses_of(found, now)
+        accounts = await self.session.client.users() if self.session.admin else ()
+        uses = uses_of(found, now, accounts)
         self.table.show(0, uses, len(uses))
         self.query_one(TopLine).refresh()
         await self._count()
@@ -146,7 +170,7 @@ class UsersPage(Page):
         whose = "" if self.session.admin else "You see yourself only: administrators see everybody.  "
         counts = [f"{count(self._counts.get(state, 0))} {state.lower()}" for state in LIVE if self._counts]
         about = f"{printable(self._asked)}: {', '.join(counts)}.  " if counts else ""
-        rest = "Users cannot be changed here: the server has no user administration yet."
+        rest = "'retz admin' makes users and gives new secrets." if self.session.admin else ""
         self.query_one("#about", Message).say(about + whose + rest)
 
     def on_table_moved(self, event: Table.Moved) -> None:
@@ -163,3 +187,19 @@ class UsersPage(Page):
         if use is not None:
             await self.retz.action_go("queue")
             await self.retz.command(f"filter user:{use.user}")
+
+    def action_admit(self) -> None:
+        """Keep the selected user out, or let them in again."""
+        use = self.table.selected
+        if use is not None and use.account is not None:
+            actions.begin(self.retz, self._toggle(use.account))
+
+    async def _toggle(self, account: User) -> None:
+        verb = "disable" if account.enabled else "enable"
+        note = "refused from this instant on; their jobs go on" if account.enabled else "they may sign requests again"
+        lines = [f"{account.key}  {account.info}", "", note]
+        if await self.retz.push_screen_wait(
+            Confirm(f"{verb} {account.info or account.key}?", lines, f"{verb} the user")
+        ):
+            await self.session.client.change_user(account.key, enabled=not account.enabled)
+            self.reload(now=True)

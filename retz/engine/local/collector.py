@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import shutil
 import stat
+import subprocess
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -52,13 +54,33 @@ class Collector:
             shutil.rmtree(path, dir_fd=self._dir_fd)
         except FileNotFoundError:
             pass  # collected before
-        except PermissionError:
-            self._remove_protected(path)
+        except PermissionError as error:
+            if os.geteuid() == 0:  # no mode stops root; and what root opens up must not be a user's to choose
+                _log.warning("cannot remove the sandbox %s: %s", path, error)
+            else:
+                self._remove_protected(path)
+        except RecursionError:
+            self._remove_deep(path)
         except OSError as error:
-            _log.warning("cannot remove the sandbox %s: %s", path, error)
+            if error.errno == errno.EMFILE:
+                self._remove_deep(path)
+            else:
+                _log.warning("cannot remove the sandbox %s: %s", path, error)
         with contextlib.suppress(OSError):
             os.rmdir(path.rpartition("/")[0], dir_fd=self._dir_fd)  # its shard, if this was the last in it
         return time.monotonic() - before
+
+    def _remove_deep(self, path: str) -> None:
+        """Thousands of directories in each other are too much for a library that goes down by itself."""
+        done = subprocess.run(
+            ["rm", "-rf", "--", path],
+            cwd=f"/proc/{os.getpid()}/fd/{self._dir_fd}",
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if done.returncode:
+            _log.warning("cannot remove the sandbox %s: %s", path, done.stderr.strip()[:300])
 
     def _remove_protected(self, path: str) -> None:
         """Jobs may leave directories that nobody may write to, such as module caches."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from retz.engine.base import (
@@ -28,7 +29,7 @@ from retz.model.agent import Agent, AttributeValue, Gpu, Offer
 from retz.model.job import Usage
 from retz.model.resources import Resources
 
-from . import files, machine
+from . import access, files, machine
 from .account import Account
 from .collector import Collector
 from .gpus import Telemetry
@@ -47,6 +48,20 @@ REST_S = 5.0
 """So long nothing is offered after a task could not be started for the machine's sake."""
 _RETRY_MAX_S = 5.0
 USAGE_PATIENCE_S = 5.0
+
+
+class Fetching(Struct, frozen=True):
+    """Limits for the files of one task.
+
+    Attributes:
+        timeout_s: For all of them together, unpacking included.
+        max_mb: For each of them, and for what it unpacks to.
+        cache_mb: For the cache of one Unix user; 0 for none.
+    """
+
+    timeout_s: float = 600.0
+    max_mb: int = 10 << 10
+    cache_mb: int = 10 << 10
 
 
 class _Held:
@@ -72,10 +87,11 @@ class LocalEngine:
         port_range: First port, and the one after the last.
         sample_interval_s: Seconds between two samples of each job's usage.
         linger_s: Seconds that the launcher stays without jobs and without a server.
+        user: Unix user of tasks that name none; None for the one that the server runs as. Only root may choose.
+        fetching: Limits for files of tasks.
     """
 
     name = "local"
-    honours: frozenset[str] = frozenset()
     shared = False
 
     def __init__(
@@ -88,6 +104,8 @@ class LocalEngine:
         port_range: tuple[int, int] = (31000, 32000),
         sample_interval_s: float = 5.0,
         linger_s: float = 10.0,
+        user: str | None = None,
+        fetching: Fetching | None = None,
     ) -> None:
         self._directory = directory.absolute()
         self._configured = total
@@ -96,6 +114,10 @@ class LocalEngine:
         self._ports = PortPool(*port_range)
         self._interval_s = sample_interval_s
         self._linger_s = linger_s
+        self._root = os.geteuid() == 0
+        self._user = user if self._root and user != "root" else None
+        self._fetching = fetching or Fetching()
+        self.honours = frozenset(("files", "user")) if self._root else frozenset(("files",))
         self._telemetry = Telemetry()
         self._gpus: tuple[Gpu, ...] = ()
         self._launcher_pid = 0
@@ -130,7 +152,7 @@ class LocalEngine:
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._dir_fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-            os.fchmod(self._dir_fd, 0o700)
+            access.settle_directories(self._directory, self._dir_fd, self._user)
             self._id = machine.agent_id(self._directory)
             str(self._directory).encode()
         except OSError as error:
@@ -144,11 +166,11 @@ class LocalEngine:
         total = self._configured or machine.detect(self._directory, len(gpus), self._ports.size)
         self._total, self._gpus = machine.reconcile(total, gpus, self._ports.size)
         self._account = Account(self._total.vector, [gpu.uuid for gpu in self._gpus], self._ports)
+        self._home = {"HOME": _sendable(str(Path.home()))}
         self._book = OfferBook(self._id, self._host, self._attributes)
         self._standby = Standby(self._id, self._host, self._attributes)
         self._common = {
             "RETZ_LAUNCHER": self._id,
-            "HOME": _sendable(str(Path.home())),
             "PATH": _sendable(os.environ.get("PATH", DEFAULT_PATH)),
         }
 
@@ -185,7 +207,8 @@ class LocalEngine:
             if held is None:
                 self._link.send([["kill", task, UNKNOWN_GRACE_S]])
                 continue
-            updates.append(Update(seq=0, task=task, kind="started", at=started, started=started))
+            if started is not None:
+                updates.append(Update(seq=0, task=task, kind="started", at=started, started=started))
             if held.kill_grace_s is not None:
                 self._link.send([["kill", task, held.kill_grace_s]])
         running_tasks = {task for task, _ in running}
@@ -378,7 +401,7 @@ class LocalEngine:
             if after is not None:
                 self._standby.follow(after, task.id, need)
                 self._tasks[task.id] = _Held(())
-                messages.append([*self._start_message(task), after])
+                messages.append(self._start_message(task, after))
             elif self._account.take(task.id, need, task.assignment):
                 self._standby.running(task.id, need)
                 self._tasks[task.id] = _Held(task.assignment.gpus)
@@ -393,16 +416,18 @@ class LocalEngine:
         self._watch_followers()
         self._offer_soon()
 
-    def _start_message(self, task: Task) -> list[Any]:
+    def _start_message(self, task: Task, after: str | None = None) -> list[Any]:
+        how = self._how(task)
         environment = {
             **self._common,
+            **({} if "user" in how else self._home),
             **task.environment,
             "CUDA_VISIBLE_DEVICES": ",".join(task.assignment.gpus),
             "RETZ_SANDBOX": f"{self._directory}/{sandbox_path(task.id)}",
             "RETZ_TASK": task.id,
             "RETZ_LAUNCHER": self._id,
         }
-        return [
+        message = [
             "start",
             task.id,
             task.command,
@@ -412,6 +437,20 @@ class LocalEngine:
             task.timeout_s,
             task.kill_grace_s,
         ]
+        if how:
+            return [*message, after, how]
+        return message if after is None else [*message, after]
+
+    def _how(self, task: Task) -> dict[str, Any]:
+        """What the launcher must see to before it starts the task; see ``prepare.py``."""
+        how: dict[str, Any] = {}
+        user = (task.user or self._user) if self._root else None
+        if user is not None and (user != "root" or self._user is not None):
+            how["user"] = user
+        if task.files:
+            how["files"] = [[uri.value, uri.cache] for uri in task.files]
+            how["limits"] = self._fetching
+        return how
 
     def _no_room(self, task: str) -> None:
         text = "its offer was void when it was to be launched"

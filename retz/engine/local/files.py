@@ -1,4 +1,8 @@
-"""Sandbox files, opened component by component: no link, no ``..``, nothing but directories and plain files."""
+"""Sandbox files, opened component by component: no link, no ``..``, nothing but directories and plain files.
+
+A server that is root could read everything: there a file must also belong to whom the sandbox belongs to, because a
+hard link in it may be to anybody's.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +73,9 @@ def open_file(dir_fd: int, sandbox: str, path: str) -> SandboxFile:
     if not stat.S_ISREG(status.st_mode):  # it was exchanged between the two looks
         os.close(fd)
         raise FileRefused(f"{path} is not a plain file")
+    if os.geteuid() == 0 and status.st_uid != _look(dir_fd, sandbox, sandbox).st_uid:
+        os.close(fd)
+        raise FileRefused(f"{path} belongs to another Unix user than the sandbox")
     return SandboxFile(fd, status.st_size)
 
 

@@ -21,6 +21,9 @@ class Job:
         verdict: Why we are ending it: ``timeout``, ``oom``, ``user``, ``lost``; None if we are not.
         forced: SIGKILL was sent; whatever of it still appears gets one too.
         status: Wait status of the main process once it is over.
+        news: Descriptor on which its preparation tells how it went; None once the command itself runs.
+        trouble: ``[reason, exit code or None, message]`` if that failed.
+        limits: What :meth:`begin` sets.
     """
 
     __slots__ = (
@@ -31,7 +34,9 @@ class Job:
         "forced",
         "grace_s",
         "limit_mb",
+        "limits",
         "message",
+        "news",
         "orphan_cpu_s",
         "peak_mb",
         "pid",
@@ -42,15 +47,21 @@ class Job:
         "status",
         "task",
         "timeout_s",
+        "trouble",
         "verdict",
     )
 
-    def __init__(self, task: str, pid: int, record: str, *, started: float, born: float, interval_s: float) -> None:
+    def __init__(
+        self, task: str, pid: int, record: str, *, started: float | None, born: float, interval_s: float
+    ) -> None:
         self.task = task
         self.pid = pid
         self.record = record
         self.started = started
         self.born = born
+        self.news: int | None = None
+        self.trouble: list[Any] | None = None
+        self.limits: tuple[int | None, float | None, float] = (None, None, 5.0)
         self.limit_mb: int | None = None
         self.timeout_s: float | None = None
         self.grace_s = 5.0
@@ -65,6 +76,12 @@ class Job:
         self.rss_mb = 0.0
         self.peak_mb = 0.0
         self.series = Series(interval_s)
+
+    def begin(self, now: float, at: float) -> None:
+        """The command runs since now: its time counts, and its limits."""
+        self.born, self.started = now, at
+        if self.verdict is None:
+            self.limit(*self.limits)
 
     def limit(self, mem_mb: int | None, timeout_s: float | None, grace_s: float) -> None:
         """Set its limits."""
@@ -111,8 +128,12 @@ class Job:
         status = self.status or 0
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         code = None if number is not None else os.WEXITSTATUS(status)
-        reason = None if kind == "lost" else self.verdict
-        return ["e", seq, kind, self.task, self.ended, self.started, code, number, reason, self.message, self.usage()]
+        reason, message = None if kind == "lost" else self.verdict, self.message
+        if self.trouble is not None and self.verdict is None:
+            reason, code, message = self.trouble
+            if reason == "start" and code is None:  # the machine is to blame
+                kind, reason = "not_started", None
+        return ["e", seq, kind, self.task, self.ended, self.started, code, number, reason, message, self.usage()]
 
 
 def size(mib: float) -> str:

@@ -7,13 +7,15 @@ while the server is away, and exits by itself when it has no jobs and no server 
 The server talks to it over a Unix socket, one JSON array per line.
 
 From the server:
-    ``["start", task, command, environment, directory, mem_limit_mb, timeout_s, kill_grace_s]``, and with one more
-    element, another task: start it when that one has ended; ``["withdraw", task]`` lets it go if it still waits
+    ``["start", task, command, environment, directory, mem_limit_mb, timeout_s, kill_grace_s, after, how]``. The last
+    two may be left out. ``after``, a task: start it when that one has ended; ``["withdraw", task]`` lets it go if it
+    still waits. ``how``: what must be done first, see ``prepare.py``
     ``["kill", task, grace_s]``, ``["ack", [seq, ...]]``, ``["usage", request, [task, ...]]``, ``["interval", seconds]``
     ``["bye"]``: the server ends on purpose; without jobs there is nothing to stay for
 
 To the server:
-    ``["hello", protocol, pid, [[task, started], ...], [end, ...]]`` first; ends are as below
+    ``["hello", protocol, pid, [[task, started], ...], [end, ...]]`` first; ends are as below; ``started`` is null
+    while the task is still prepared
     ``["s", task, started]``; ``["w", task]``: withdrawn, it never ran
     ``["e", seq, "ended" | "lost" | "not_started", task, at, started, code, signal, reason, message, usage]``
     ``["u", request, {task: usage}]`` with usage ``[cpu_s, max_rss_mb, interval_s, [[cpu x 100, MiB], ...]]``
@@ -30,9 +32,9 @@ import socket
 import sys
 import time
 
-from . import cgroup, processes, records, sandbox
+from . import cgroup, prepare, processes, records, sandbox
 from .job import FOREVER, Job, duration, size
-from .spawn import NOT_EXECUTABLE, NOT_FOUND, StartError, spawn
+from .spawn import StartError, enter, spawn
 from .system import (
     AGENT,
     PROTOCOL,
@@ -53,7 +55,8 @@ if TYPE_CHECKING:
 
     Record = list[Any]
 
-START_FIELDS = 8
+ORDER_FIELDS = 7
+"""Of a start, without its optional ones."""
 HOLD_STARTED_S = 0.003
 """News of a start waits this long: most short jobs then need one message, not two."""
 SCAN_MIN_S, SCAN_MAX_S = 0.15, 2.0
@@ -81,6 +84,7 @@ class Launcher:
         self.orphans: dict[int, set[str]] = {}  # children we did not start: whose they may be
         self.followers: dict[str, list[list[Any]]] = {}  # task -> starts that wait for its end
         self.lined_up: set[str] = set()  # the tasks of those
+        self.preparing: dict[int, Job] = {}  # by the descriptor of their news
         self.fresh: list[Job] = []  # started, and not announced yet
         self.unacknowledged = {seq: records.encode(end) for seq, end in history.ended.items()}
         # A sequence number is never used twice, not even after the file was emptied.
@@ -110,7 +114,12 @@ class Launcher:
         """Work until there is nothing to do and nobody to do it for."""
         self.linger_at = time.monotonic() + self.linger_s
         while True:
-            for fd, mask in self.epoll.poll(self._timeout()):
+            events = self.epoll.poll(self._timeout())
+            # First, before any descriptor can come to mean another job.
+            for fd, _ in events if self.preparing else ():
+                if fd in self.preparing:
+                    self._hear(self.preparing[fd], time.monotonic())
+            for fd, mask in events:
                 if fd == self.signals:
                     self._read_signals()
                 elif self.connection is not None and fd == self.connection.fileno():
@@ -208,10 +217,7 @@ class Launcher:
     def _handle(self, message: Record) -> None:
         kind = message[0]
         if kind == "start":
-            if len(message) > START_FIELDS:
-                self._start_later(*message[1:])
-            else:
-                self._start(*message[1:])
+            self._order(*message[1:])
         elif kind == "ack":
             self._acknowledged(message[1])
         elif kind == "kill":
@@ -294,10 +300,11 @@ class Launcher:
                     self.messages.append(records.encode(["w", task]))
                     return
 
-    def _start_later(self, *arguments: Any) -> None:
-        """Start a task when the one named last has ended; at once if it has already."""
-        *start, after = arguments
-        if after in self.jobs or after in self.lined_up:
+    def _order(self, *message: Any) -> None:
+        """Start a task; if ``after`` names another one, when that has ended."""
+        start, (after, how) = [*message[:ORDER_FIELDS]], [*message[ORDER_FIELDS:], None, None][:2]
+        start.append(how)
+        if after is not None and (after in self.jobs or after in self.lined_up):
             self.followers.setdefault(after, []).append(start)
             self.lined_up.add(start[0])
         else:
@@ -316,6 +323,7 @@ class Launcher:
         mem_limit_mb: int | None,
         timeout_s: float | None,
         grace_s: float,
+        how: dict[str, Any] | None,
     ) -> None:
         self.lined_up.discard(task)
         if task in self.jobs or self.stopping:
@@ -330,7 +338,7 @@ class Launcher:
             self._never_ran(task, "not_started", None, f"cannot make the sandbox {path}: {error.strerror}")
             return
         try:
-            pid, born, record = self._spawn(task, path, stdout, command, environment, directory)
+            pid, news, record = self._spawn(task, path, stdout, command, environment, directory, how)
         except StartError as error:
             self._never_ran(task, "ended" if error.exit_code else "not_started", error.exit_code, str(error))
             return
@@ -339,8 +347,8 @@ class Launcher:
             return
         finally:
             os.close(stdout)
-        job = Job(task, pid, record, started=time.time(), born=born, interval_s=self.interval_s)
-        job.limit(mem_limit_mb, timeout_s, grace_s)
+        job = Job(task, pid, record, started=None, born=time.monotonic(), interval_s=self.interval_s)
+        job.limits, job.grace_s, job.news = (mem_limit_mb, timeout_s, grace_s), grace_s, news
         self._watch(job)
 
     def _spawn(
@@ -351,26 +359,53 @@ class Launcher:
         command: str | list[str],
         environment: dict[str, str],
         directory: str | None,
-    ) -> tuple[int, float, str]:
-        earliest = ticks_now()
+        how: dict[str, Any] | None,
+    ) -> tuple[int, int | None, str]:
+        """Returns the pid, the descriptor of its news if it must be prepared, and its record."""
+        earliest, news = ticks_now(), None
         stderr = sandbox.create_output(f"{path}/stderr", self.dir_fd)
         try:
-            enter(directory or path)
-            pid = spawn(command, environment, stdout, stderr)
+            if how:
+                pid, news = prepare.start(path, stdout, stderr, command, environment, directory, how)
+            else:
+                enter(directory or path)
+                pid = spawn(command, environment, stdout, stderr)
         finally:
             os.fchdir(self.dir_fd)
             os.close(stderr)
-        return pid, time.monotonic(), f'["s","{task}",{pid},{earliest},{ticks_now()}]'
+        return pid, news, f'["s","{task}",{pid},{earliest},{ticks_now()}]'
 
     def _watch(self, job: Job) -> None:
         self.jobs[job.task] = self.running[job.pid] = self.sessions[job.pid] = job
         self.records.add(job.record)
+        if job.news is None:
+            self._begin(job, job.born)
+        else:
+            self.preparing[job.news] = job
+            self.epoll.register(job.news, 0)  # only its end: nothing before that is the whole message
+
+    def _begin(self, job: Job, now: float) -> None:
+        """The command itself runs: its time and its limits begin."""
+        job.begin(now, time.time())
         if not self.fresh:
-            self.announce_at = job.born + HOLD_STARTED_S
+            self.announce_at = now + HOLD_STARTED_S
         self.fresh.append(job)
         self.act_at = min(self.act_at, job.deadline)
         wait = SCAN_MIN_S if job.limit_mb is not None else self.interval_s
-        self.scan_at = min(self.scan_at, job.born + wait)
+        self.scan_at = min(self.scan_at, now + wait)
+
+    def _hear(self, job: Job, now: float) -> None:
+        """Its preparation is over: it runs, or said what is wrong, or died."""
+        news, job.news = job.news, None
+        assert news is not None
+        del self.preparing[news]
+        self.epoll.unregister(news)
+        told = os.read(news, 1 << 16)
+        os.close(news)
+        if told == prepare.BEGUN:
+            self._begin(job, now)
+        elif told:
+            job.trouble = _decode(told.removeprefix(prepare.BEGUN).decode())[0]
 
     def _never_ran(self, task: str, kind: str, code: int | None, message: str) -> None:
         reason = "start" if kind == "ended" else None
@@ -404,6 +439,8 @@ class Launcher:
                 break
             job = self.running.pop(pid, None)
             if job is not None:
+                if job.news is not None:
+                    self._hear(job, now)
                 job.over(status, used.ru_utime + used.ru_stime, used.ru_maxrss, now, time.time())
                 self.ending.append(job)
             else:
@@ -542,7 +579,7 @@ class Launcher:
         children = processes.children_of(table)
         limited = False
         for job in list(self.jobs.values()):
-            if job.status is not None:
+            if job.status is not None or job.news is not None:
                 continue
             limited = limited or job.limit_mb is not None
             orphans = [pid for pid, owners in self.orphans.items() if owners == {job.task}]
@@ -568,19 +605,6 @@ class Launcher:
         if job.limit_mb is not None and used_mb > job.limit_mb:
             job.verdict, job.message = "oom", f"used {size(used_mb)} of the {size(job.limit_mb)} it may use"
             self._force(job)
-
-
-def enter(directory: str) -> None:
-    """Change the working directory.
-
-    Raises:
-        StartError: saying what is wrong with it.
-    """
-    try:
-        os.chdir(directory)
-    except OSError as error:
-        code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-        raise StartError(f"cannot enter its working directory {directory}: {error.strerror}", code) from error
 
 
 def clean_up(cookie: str) -> records.History:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 ROOT = "sandboxes"
+PASSABLE = 0o711
+"""Of the directories above the sandboxes on a server of root's: other users' jobs pass, and see nothing."""
 JOBS_PER_SHARD = 1000
 
 
@@ -48,3 +50,5 @@ def _make_parents(path: str, dir_fd: int) -> None:
             os.mkdir(directory, 0o700, dir_fd=dir_fd)
         except FileExistsError:
             continue
+        if os.geteuid() == 0:
+            os.chmod(directory, PASSABLE, dir_fd=dir_fd)  # apart, because of the umask

@@ -42,7 +42,7 @@ def spawn(command: str | list[str], environment: dict[str, str], stdout: int, st
             # A script without a first line "#!...": what shells do.
             return _spawn(SHELL, [SHELL, program, *argv[1:]], environment, stdout, stderr)
     except OSError as error:
-        raise _explain(error, program) from error
+        raise explain(error, program) from error
     except ValueError as error:
         raise StartError(f"cannot start {argv[0]!r}: {error}", NOT_EXECUTABLE) from error
 
@@ -81,7 +81,21 @@ def find_program(name: str, path: str) -> str:
     raise StartError(f"command not found: {name!r} (looked in PATH={path})", NOT_FOUND)
 
 
-def _explain(error: OSError, program: str) -> StartError:
+def enter(directory: str) -> None:
+    """Change the working directory.
+
+    Raises:
+        StartError: saying what is wrong with it.
+    """
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        raise StartError(f"cannot enter its working directory {directory}: {error.strerror}", code) from error
+
+
+def explain(error: OSError, program: str) -> StartError:
+    """Return what a failed start means for the job, or for the machine."""
     if error.errno in _MACHINE_ERRORS:
         return StartError(f"the machine could not start another process: {error.strerror}", None)
     if error.errno == errno.ENOENT:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from retz.auth import Verifier
+from retz.model.array import parse_task
 from retz.model.job import Job
 from retz.model.user import User
 
+from ..audit import Actor
 from ..problem import Problem
 from . import params
 from .body import Body
@@ -29,25 +31,36 @@ class Api:
         openapi: The OpenAPI document, encoded.
         closing: Set when the server stops: streams end themselves.
         requests: Answers by (method, route, status), for metrics.
+        under_way: Signed requests that are not answered yet, by user.
+        most_under_way: How many of them a user may have.
     """
 
-    def __init__(self, core: Core, hub: Hub, verifier: Verifier, openapi: bytes) -> None:
+    def __init__(self, core: Core, hub: Hub, verifier: Verifier, openapi: bytes, most_under_way: int) -> None:
         self.core = core
         self.hub = hub
         self.verifier = verifier
         self.openapi = openapi
         self.closing = asyncio.Event()
         self.requests: Counter[tuple[str, str, int]] = Counter()
+        self.under_way: dict[str, int] = {}
+        self.most_under_way = most_under_way
 
     def user(self, key: str) -> User | None:
         """The user as recorded now."""
         found: User | None = self.core.db.users.record(key)
         return found
 
-    def may_go_on(self, key: str) -> bool:
+    def welcome(self, user: User) -> bool:
+        """Whether the user who signed a request some time ago still could.
+
+        Not so one who was disabled since, whose secret was replaced, or who is no administrator any more.
+        """
+        now = self.user(user.key)
+        return now is not None and now.enabled and now.secret == user.secret and now.admin >= user.admin
+
+    def may_go_on(self, user: User) -> bool:
         """Whether a long answer to this user may go on: the server lives, and the user is still welcome."""
-        user = self.user(key)
-        return not self.closing.is_set() and user is not None and user.enabled
+        return not self.closing.is_set() and self.welcome(user)
 
 
 class Call:
@@ -62,14 +75,22 @@ class Call:
         self.user = user
         self.body = body
 
+    @property
+    def actor(self) -> Actor:
+        """Who asks, and from where: for the audit record."""
+        return Actor(self.user, self.request.remote or "")
+
     def params(self, *allowed: str, repeatable: tuple[str, ...] = ()) -> params.Params:
         """The query's parameters, of which these are allowed."""
         return params.Params(self.request, (*allowed, *repeatable), repeatable)
 
     def job_id(self) -> int:
-        """The ``{id}`` of the path; ``last`` is the user's newest job."""
+        """The ``{id}`` of the path; ``last`` is the user's newest job, ``17_3`` the task with index 3 of array 17."""
         text = self.request.match_info["id"]
         if text != "last":
+            task_id = self._task_id(text)
+            if task_id is not None:
+                return task_id
             return params.integer("id", text, 1, params.MAX_ID)
         newest = self.core.newest(self.user)
         if newest is None:
@@ -79,6 +100,14 @@ class Call:
     def job(self) -> Job:
         """The job of the path, if the user may see it."""
         return self.core.visible(self.user, self.job_id())
+
+    def _task_id(self, text: str) -> int | None:
+        """The job id of ``17_3`` or ``17[3]``; None if it is not written so."""
+        try:
+            array_id, index = parse_task(text)
+        except ValueError:
+            return None
+        return self.core.task_id(self.user, array_id, index)
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]

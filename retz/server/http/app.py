@@ -14,6 +14,7 @@ from retz.auth import Verifier
 from ..problem import Problem
 from . import openapi
 from .api import Api
+from .connections import Gate, Runner, most_connections, most_per_user
 from .guard import RequestHandler, guarded
 from .hub import Hub
 from .mounted import mount
@@ -30,12 +31,17 @@ MAX_LINE = 32 * 1024
 """Longest request line: a list of ids is part of it."""
 
 
-def build_app(core: Core) -> web.Application:
-    """Return the application that serves ``core``. Its streams end when it shuts down."""
+def build_app(core: Core, gate: Gate | None = None) -> web.Application:
+    """Return the application that serves ``core``. Its streams end when it shuts down.
+
+    Args:
+        gate: Told of each connection that has brought a request.
+    """
     hub = Hub()
     verifier = Verifier(_lookup(core), core.clock, core.config.authentication)
-    api = Api(core, hub, verifier, encode(openapi.build(ROUTES)))
-    app = web.Application(client_max_size=MAX_BODY, logger=quiet_logger())
+    api = Api(core, hub, verifier, encode(openapi.build(ROUTES)), most_per_user(most_connections()))
+    middlewares = [] if gate is None else [gate.heard]
+    app = web.Application(client_max_size=MAX_BODY, logger=quiet_logger(), middlewares=middlewares)
     _register(app, api, ROUTES)
     mount(app, api)
     # Last, because it matches everything.
@@ -47,16 +53,19 @@ def build_app(core: Core) -> web.Application:
     async def stopping(_app: web.Application) -> None:
         api.closing.set()
         hub.close()
+        if gate is not None:
+            gate.close()
 
     app.on_startup.append(started)
     app.on_shutdown.append(stopping)
     return app
 
 
-def build_runner(core: Core, shutdown_timeout_s: float = 2.0) -> web.AppRunner:
+def build_runner(core: Core, shutdown_timeout_s: float = 2.0, gate: Gate | None = None) -> web.AppRunner:
     """Return a runner of :func:`build_app` with the limits and the quiet log that a public server needs."""
-    return web.AppRunner(
-        build_app(core),
+    gate = gate or Gate(most_connections())
+    runner = Runner(
+        build_app(core, gate),
         access_log=None,
         handle_signals=False,
         shutdown_timeout=shutdown_timeout_s,
@@ -67,6 +76,8 @@ def build_runner(core: Core, shutdown_timeout_s: float = 2.0) -> web.AppRunner:
         auto_decompress=False,
         logger=quiet_logger(),
     )
+    runner.gate = gate
+    return runner
 
 
 def _lookup(core: Core) -> Callable[[str], tuple[str, bool] | None]:

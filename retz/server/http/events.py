@@ -87,8 +87,7 @@ class Sender:
     def _allowed(self) -> bool:
         if self._stream.closed or streaming.gone(self._call.request):
             return False
-        user = self._call.api.user(self._call.user.key)
-        return user is not None and user.enabled and (user.admin or self._stream.owner == user.key)
+        return self._call.api.welcome(self._call.user)
 
     async def _send_waiting(self, response: web.StreamResponse) -> None:
         if self._stream.overflowed:

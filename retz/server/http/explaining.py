@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from retz.array_life import summary
 from retz.model.job import Job
-from retz.scheduler.explain import Explainer, Why
+from retz.scheduler.explain import BlockedBy, Explainer, Why
 
 from .api import Call
+from .views import time_of
+
+_SHOWN = 5
 
 
 class Reasons:
@@ -19,14 +25,70 @@ class Reasons:
         """One line for a queued job, None for any other."""
         if job.state != "QUEUED":
             return None
+        waits = _waits(self._call, job)
+        if waits is not None:
+            return waits[1]
         if self._explainer is None:
             self._explainer = _explainer(self._call)
-        return self._explainer.line(job)
+        if job.array is None:
+            return self._explainer.line(job)
+        task = _next_task(self._call, job)
+        return _joined(job, None if task is None else self._explainer.line(task))
 
 
 def why_of(call: Call, job: Job) -> Why:
-    """Everything there is to say about one job."""
-    return _explainer(call).why(job)
+    """Everything there is to say about one job; of jobs of others, how many are ahead, but not which."""
+    why = _explained(call, job)
+    if call.user.admin:
+        return why
+    records = call.core.db.jobs
+    mine = [ahead for ahead in why.ahead_ids if (other := records.record(ahead)) and other.owner == call.user.key]
+    return replace(why, ahead_ids=mine)
+
+
+def _explained(call: Call, job: Job) -> Why:
+    waits = _waits(call, job) if job.state == "QUEUED" else None
+    if waits is not None:
+        return replace(_explainer(call).why(job), blocked_by=waits[0], summary=waits[1])
+    if job.array is None or job.state != "QUEUED":
+        return _explainer(call).why(job)
+    task = _next_task(call, job)
+    if task is None:
+        return replace(_explainer(call).why(job), blocked_by=None, summary=_joined(job, None))
+    why = _explainer(call).why(task)
+    if job.array.limit and job.array.active >= job.array.limit:
+        return replace(why, id=job.id, blocked_by="array", summary=_joined(job, f"at most {job.array.limit} at a time"))
+    return replace(why, id=job.id, summary=_joined(job, why.summary))
+
+
+def _joined(job: Job, line: str | None) -> str:
+    """How far an array is, and what its next task waits for."""
+    assert job.array is not None
+    return summary(job.array) + (f"; next: {line}" if line else "")
+
+
+def _next_task(call: Call, job: Job) -> Job | None:
+    """The first task that has no record yet, if one will get one."""
+    array = job.array
+    if array is None or not array.waiting:
+        return None
+    place = next(place for place in range(array.next, array.end) if place not in array.apart)
+    task = call.core.find(job.id + 1 + place)
+    # The hold is the whole array's: that is what one releases.
+    return replace(task, id=job.id) if task is not None and task.held else task
+
+
+def _waits(call: Call, job: Job) -> tuple[BlockedBy, str] | None:
+    """What keeps it back that has nothing to do with room: other jobs, or the time."""
+    waiting = call.core.dispatcher.following.waiting
+    if job.held or not waiting.blocks(job.id):
+        return None
+    awaited = waiting.awaited(job.id)
+    if awaited:
+        more = f" and {len(awaited) - _SHOWN} more" if len(awaited) > _SHOWN else ""
+        ids = ", ".join(map(str, awaited[:_SHOWN])) + more
+        return "dependency", f"waits for job{'s' * (len(awaited) > 1)} {ids}"
+    return "time", f"not before {time_of(waiting.until(job.id) or 0.0)}"
 
 
 def _explainer(call: Call) -> Explainer:
@@ -38,4 +100,5 @@ def _explainer(call: Call) -> Explainer:
         mode=core.mode,
         running=core.running(),
         trouble=core.engine_failure,
+        now=core.clock(),
     )

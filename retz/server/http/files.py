@@ -164,13 +164,15 @@ async def _send(
     response.content_length = stop - start
 
     async def produce(response: web.StreamResponse) -> None:
-        await _copy(reader, response, start, stop)
+        await _copy(call, reader, response, start, stop)
 
     return await streaming.run(call.request, response, "GET file", produce)
 
 
-async def _copy(reader: FileReader, response: web.StreamResponse, start: int, stop: int) -> None:
+async def _copy(call: Call, reader: FileReader, response: web.StreamResponse, start: int, stop: int) -> None:
     while start < stop:
+        if not call.api.welcome(call.user):
+            raise ConnectionAbortedError("the user was disabled meanwhile")
         try:
             data = await reader.read(start, min(CHUNK, stop - start))
         except (FilesUnavailable, FileNotFoundError) as error:

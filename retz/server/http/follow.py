@@ -62,7 +62,7 @@ class Follower:
 
     async def produce(self, response: web.StreamResponse) -> None:
         """Write until the job has ended and everything was sent, or nobody may or wants to go on."""
-        while self._call.api.may_go_on(self._call.user.key) and not streaming.gone(self._call.request):
+        while self._call.api.may_go_on(self._call.user) and not streaming.gone(self._call.request):
             job = self._call.core.find(self._job_id)
             if job is None:
                 return

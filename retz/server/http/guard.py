@@ -33,13 +33,12 @@ RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def guarded(api: Api, route: Route) -> RequestHandler:
     """Return aiohttp's handler for a route."""
-    handler, label, requests = route.handler, route.path, api.requests
-    prepare = _public if route.access == "public" else _signed
+    label, requests = route.path, api.requests
+    answer = _public if route.access == "public" else _signed
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            call = await prepare(api, route, request)
-            response = await handler(call)
+            response = await answer(api, route, request)
         except Problem as problem:
             response = problem_of(problem)
         except AuthError as error:
@@ -67,24 +66,53 @@ def _broken(request: web.Request, label: str, error: Exception) -> web.Response:
     return problem_of(Problem("internal", detail))
 
 
-async def _public(api: Api, route: Route, request: web.Request) -> Call:
-    return Call(api, request, NOBODY, bodies.NO_BODY)
+async def _public(api: Api, route: Route, request: web.Request) -> web.StreamResponse:
+    return await route.handler(Call(api, request, NOBODY, bodies.NO_BODY))
 
 
-async def _signed(api: Api, route: Route, request: web.Request) -> Call:
-    headers = request.headers
-    announced = headers.get("Content-MD5", "").rstrip("=")
+async def _signed(api: Api, route: Route, request: web.Request) -> web.StreamResponse:
+    announced = request.headers.get("Content-MD5", "").rstrip("=")
+    user = _signer(api, route, request, announced)
+    under_way = api.under_way
+    count = under_way.get(user.key, 0)
+    if count >= api.most_under_way:
+        raise Problem("too-many", f"{count} requests of yours are not answered yet: wait for some of them")
+    under_way[user.key] = count + 1
+    try:
+        return await _answer(api, route, request, user, announced)
+    finally:
+        count = under_way.pop(user.key) - 1
+        if count:
+            under_way[user.key] = count
+
+
+def _signer(api: Api, route: Route, request: web.Request, announced: str) -> User:
+    """The user who signed the request, if they may use the route."""
     # The signature covers the digest that the client announces, so a stranger's body is never read.
-    key = api.verifier.check(request.method, request.raw_path, headers, body_md5=announced)
+    key = api.verifier.check(request.method, request.raw_path, request.headers, body_md5=announced)
     user = api.user(key)
     if user is None:
         raise Problem("unauthorized", "this user does not exist any more")
     if route.access == "admin" and not user.admin:
         raise Problem("forbidden", "only an administrator may do this")
+    return user
+
+
+async def _answer(api: Api, route: Route, request: web.Request, user: User, announced: str) -> web.StreamResponse:
     body = await bodies.read(request, route.max_body)
     if api.core.config.authentication:
         _check_digest(announced, body)
-    return Call(api, request, user, body)
+    _check_welcome(api, user)
+    response = await route.handler(Call(api, request, user, body))
+    if request.method == "GET" and not response.prepared:
+        _check_welcome(api, user)
+    return response
+
+
+def _check_welcome(api: Api, user: User) -> None:
+    """Refuse what was signed in time but took its time: a slow body, a wait, a prediction."""
+    if not api.welcome(user):
+        raise Problem("forbidden", "this user was disabled, or given another secret, while the request was under way")
 
 
 def _check_digest(announced: str, body: bodies.Body) -> None:

@@ -214,7 +214,7 @@ async def kill(call: Call) -> web.StreamResponse:
 
 
 async def _act_on_one(call: Call, action: Action, job_id: int, **options: Any) -> None:
-    (result,) = await call.core.act(call.user, action, [job_id], **options)
+    (result,) = await call.core.act(call.user, action, [job_id], origin=call.actor.origin, **options)
     if not result.ok:
         raise Problem(result.code or "conflict", result.error or f"job {job_id} cannot be changed now")
 
@@ -234,7 +234,8 @@ async def _act(call: Call, action: Action) -> web.StreamResponse:
     else:
         query = selection.from_filter(call, request.filter, action)
         ids = await select_ids(call.core.db.jobs, call.core.archive, query)
-    results = await call.core.act(call.user, action, ids, priority=request.priority, key=request.key)
+    origin = call.actor.origin
+    results = await call.core.act(call.user, action, ids, priority=request.priority, key=request.key, origin=origin)
     ok = sum(result.ok for result in results)
     return json_of(_EncodedResult(await encoded(results, _result), ok, len(results) - ok))
 

@@ -53,8 +53,11 @@ async def _signer(api: Api, request: web.Request) -> str:
         # The signature covers the digest that the client announces, so a stranger's body is never read.
         key = api.verifier.check(request.method, request.raw_path, request.headers, body_md5=announced)
         bodies.refuse_compressed(request)
+        user = api.user(key)
         if api.core.config.authentication:
             await _check_body(request, announced)
+        if user is None or not api.welcome(user):
+            raise AuthError(403, "this user was disabled, or given another secret, while the request was under way")
     except Problem as problem:
         raise _refusal(problem) from problem
     except web.HTTPRequestEntityTooLarge:

@@ -158,6 +158,7 @@ async def delete_pipeline(call: Call) -> web.StreamResponse:
     name, owner = _name(call), _owner(call, call.params("user"))
     if not await _runs(call, owner, name):
         raise _unknown(name)
+    _note(call, owner, f"pipeline {name!r}")
     await _operate(call, owner, "forget", pipeline=name)
     return web.Response(status=204)
 
@@ -166,6 +167,7 @@ async def delete_run(call: Call) -> web.StreamResponse:
     """``DELETE /pipelines/{name}/runs/{run}``."""
     name, owner = _name(call), _owner(call, call.params("user"))
     run = _part(call, "run")
+    _note(call, owner, f"run {run!r} of pipeline {name!r}")
     try:
         await _operate(call, owner, "delete_history", pipeline=name, run=run)
     except RecurrenceIdNotFound:
@@ -241,6 +243,12 @@ def _owner(call: Call, params: Params) -> str:
     if call.api.user(user) is None:
         raise Problem("not-found", f"there is no user {user!r}; name one by access key")
     return user
+
+
+def _note(call: Call, owner: str, what: str) -> None:
+    """Record that an administrator forgets somebody else's history."""
+    if owner != call.user.key:
+        call.core.dispatcher.apply([call.core.audit.change(call.actor, "forget", [owner], what)])
 
 
 def _wishes(call: Call, params: Params) -> dict[str, Any]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import socket
 from functools import cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from retz.config import host_token
 from retz.model.submission import MAX_COMMAND_BYTES, MAX_JOBS_PER_REQUEST
 from retz.model.user import User
 
+from ..clearing import clear
 from . import body as bodies
 from .api import Call
 from .responses import json_of
@@ -77,6 +78,24 @@ class QueueState(Struct):
     running: int
 
 
+class GcRequest(Struct, forbid_unknown_fields=True):
+    """Remove what belongs to jobs that ended longer ago; absent: than ``retz.sandbox.keep`` says.
+
+    ``records`` forgets the jobs themselves, too.
+    """
+
+    older_than_s: Annotated[float, Meta(ge=0, le=1e10)] | None = None
+    records: bool = False
+
+
+class GcResult(Struct):
+    """Jobs whose sandboxes are being removed, and records that were forgotten."""
+
+    sandboxes: int
+    records: int
+
+
+_decode_gc = msgspec.json.Decoder(GcRequest).decode
 _decode_mode = msgspec.json.Decoder(QueueRequest).decode
 
 
@@ -132,5 +151,15 @@ async def put_queue(call: Call) -> web.StreamResponse:
     """``PUT /queue``."""
     call.params()
     mode = bodies.decode(_decode_mode, call.body.data).mode
-    await call.core.set_mode(mode)
+    await call.core.set_mode(mode, call.actor)
     return json_of(QueueState(mode, call.core.running()))
+
+
+async def gc(call: Call) -> web.StreamResponse:
+    """``POST /gc``."""
+    call.params()
+    call.core.require_writable()
+    request = bodies.decode(_decode_gc, call.body.data)
+    older = call.core.config.sandbox_keep if request.older_than_s is None else request.older_than_s
+    cleared = await clear(call.core, call.actor, older, request.records)
+    return json_of(GcResult(cleared.sandboxes, cleared.records))

@@ -20,6 +20,8 @@ from . import (
     queue,
     selection,
     submission,
+    usage,
+    users,
 )
 from .body import MIB
 from .params import MAX_ID, MAX_IDS_TEXT, MAX_TEXT
@@ -423,4 +425,89 @@ QUEUE = (
     ),
 )
 
-ROUTES: tuple[Route, ...] = PUBLIC + JOBS + FILES + APPLICATIONS + PIPELINES + QUEUE
+_KEY = Parameter("key", {"type": "string", "minLength": 1, "maxLength": 200}, "The user's access key.", "path")
+_PERIOD = (Parameter("since", _TIME, "At or after."), Parameter("until", _TIME, "Before."))
+
+ADMIN = (
+    Route(
+        "POST",
+        f"{API}/gc",
+        queue.gc,
+        "Remove what ended jobs left.",
+        "admin",
+        body=queue.GcRequest,
+        answers=_answer("How much.", queue.GcResult),
+    ),
+    Route(
+        "GET",
+        f"{API}/usage",
+        usage.report,
+        "Who used what.",
+        parameters=(
+            Parameter("since", _TIME, "Default: a week before until."),
+            Parameter("until", _TIME, "Default: now."),
+            Parameter("user", _WORDS, "For administrators: an access key, or * for all."),
+        ),
+        answers=_answer("Per user and application.", usage.UsageReport),
+    ),
+    Route(
+        "GET",
+        f"{API}/users",
+        users.list_users,
+        "All users.",
+        "admin",
+        answers=_answer("All of them.", users.UserAccounts),
+    ),
+    Route(
+        "POST",
+        f"{API}/users",
+        users.create_users,
+        "Make users.",
+        "admin",
+        body=users.CreateRequest,
+        answers={201: Answer("Made, with their secrets.", users.UserSecrets)},
+        refusals=(409, 422),
+    ),
+    Route(
+        "GET",
+        f"{API}/users/{{key}}",
+        users.get_user,
+        "One user.",
+        "admin",
+        parameters=(_KEY,),
+        answers=_answer("The user.", users.UserAccount),
+        refusals=(404,),
+    ),
+    Route(
+        "PATCH",
+        f"{API}/users/{{key}}",
+        users.patch_user,
+        "Change a user.",
+        "admin",
+        parameters=(_KEY,),
+        body=users.UserPatch,
+        answers=_answer("The user.", users.UserAccount),
+        refusals=(404, 409, 422),
+    ),
+    Route(
+        "POST",
+        f"{API}/users/{{key}}/secret",
+        users.rotate_secret,
+        "Give a user a new secret.",
+        "admin",
+        parameters=(_KEY,),
+        answers=_answer("The user, with the new secret.", users.UserSecret),
+        refusals=(404,),
+    ),
+    Route(
+        "GET",
+        f"{API}/audit",
+        users.audit,
+        "What administrators did.",
+        "admin",
+        parameters=(*_PERIOD, Parameter("limit", _whole(1, users.MAX_AUDIT), "The newest; default 1000.")),
+        answers=_answer("The records.", users.AuditList),
+    ),
+)
+
+ROUTES: tuple[Route, ...] = PUBLIC + JOBS + FILES + APPLICATIONS + PIPELINES + QUEUE + ADMIN

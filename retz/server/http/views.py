@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from retz.engine.base import FileEntry
 from retz.model.agent import Agent, AgentState, Gpu
 from retz.model.application import Application, Container
+from retz.model.array import Array
 from retz.model.job import Attempt, Job, Reason, State, Usage
 from retz.model.resources import Resources
 
@@ -62,6 +63,19 @@ class AttemptView(Struct, gc=False):
     usage: UsageView | None
 
 
+class ArrayView(Struct, gc=False):
+    """How far an array is. ``killed`` counts those that will never start, too; ``limit`` is null without one."""
+
+    text: str
+    size: int
+    limit: int | None
+    active: int
+    waiting: int
+    finished: int
+    failed: int
+    killed: int
+
+
 class JobView(Struct, gc=False):
     """A job. ``agent``, ``host``, ``gpus``, ``ports``, ``usage`` and ``started`` are those of the latest attempt."""
 
@@ -100,6 +114,13 @@ class JobView(Struct, gc=False):
     ports: tuple[int, ...]
     usage: UsageView | None
     attempts: list[AttemptView]
+    after: list[str]
+    start_at: Time | None
+    group: str | None
+    max_fails: int | None
+    array: ArrayView | None
+    array_id: int | None
+    array_index: int | None
 
 
 def time_of(seconds: float) -> str:
@@ -197,6 +218,27 @@ def job_of(job: Job, why: str | None = None) -> JobView:
         ports=last.ports if last else (),
         usage=last.usage if last else None,
         attempts=attempts,
+        after=[*map(str, job.after), *(f"{awaited}:any" for awaited in job.after_any)],
+        start_at=_optional(job.start_at),
+        group=job.group or None,
+        max_fails=job.max_fails or None,
+        array=array_view_of(job.array) if job.array is not None else None,
+        array_id=job.array_id,
+        array_index=job.array_index,
+    )
+
+
+def array_view_of(array: Array) -> ArrayView:
+    """The view of an array."""
+    return ArrayView(
+        text=array.text,
+        size=array.size,
+        limit=array.limit or None,
+        active=array.active,
+        waiting=array.waiting,
+        finished=array.finished,
+        failed=array.failed,
+        killed=array.killed + array.dropped,
     )
 
 

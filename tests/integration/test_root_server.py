@@ -1,0 +1,100 @@
+"""A whole server that root has started: jobs of two users, and what of them the API serves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from retz.client import ApiError, Client
+from tests.server_process import ServerProcess
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run jobs as other users")
+
+
+@pytest.fixture
+def server() -> Iterator[ServerProcess]:
+    """Where every user can pass, as below pytest's own directories they cannot."""
+    home = Path(tempfile.mkdtemp(prefix="retz-root-"))
+    home.chmod(0o711)
+    process = ServerProcess(home, settings={"RETZ_LOCAL_USER": "nobody", "RETZ_SHARED_UID": "true"})
+    process.start()
+    yield process
+    process.destroy()
+    subprocess.run(["rm", "-rf", home], check=True)
+
+
+def client(server: ServerProcess, key: str = "", secret: str = "") -> Client:
+    if not key:
+        key, secret = server.credentials()
+    return Client(uri=server.uri, key=key, secret=secret)
+
+
+def words(it: Client, command: str, **fields: object) -> str:
+    """What a job prints."""
+    job = it.run(command, **fields)
+    assert (job.state, job.message) == ("FINISHED", None)
+    return it.read_file(job.id, "stdout").decode()
+
+
+def test_everybody_runs_as_themselves(server: ServerProcess) -> None:
+    with client(server) as admin:
+        mapped = admin.create_user("mapped", unix_user="daemon")
+        plain = admin.create_user("plain")
+        assert words(admin, "id -un") == "nobody\n"
+        admin.put_application("theirs", user="daemon")
+        assert words(admin, "id -un", application="theirs") == "daemon\n"
+        with pytest.raises(ApiError, match="root is only allowed with a container"):
+            admin.put_application("root", user="root")
+    assert mapped.secret is not None and plain.secret is not None
+    with client(server, mapped.key, mapped.secret) as it:
+        assert words(it, "id -un; echo $HOME") == "daemon\n/usr/sbin\n"
+        it.put_application("mine", user="daemon")
+        assert words(it, "id -un", application="mine") == "daemon\n"
+    with client(server, plain.key, plain.secret) as it:
+        assert words(it, "id -un") == "nobody\n"
+        with pytest.raises(ApiError, match="'daemon' is not yours to use"):
+            it.put_application("theirs", user="daemon")
+
+
+def test_a_lost_right_is_not_used(server: ServerProcess) -> None:
+    """An application that was allowed to its owner, who is somebody else by now."""
+    with client(server) as admin:
+        user = admin.create_user("moves", unix_user="daemon")
+        assert user.secret is not None
+        with client(server, user.key, user.secret) as it:
+            it.put_application("mine", user="daemon")
+            held = it.submit("id -un", application="mine", held=True)
+            admin.change_user(user.key, unix_user="")
+            it.release(held)
+            assert it.wait(held).state == "FINISHED"
+            assert it.read_file(held, "stdout") == b"nobody\n"
+            with pytest.raises(ApiError, match="'daemon' is not yours to use"):
+                it.submit("id -un", application="mine")
+
+
+def test_the_data_directory_keeps_its_secrets(server: ServerProcess) -> None:
+    with client(server) as it:
+        job = it.run(f"cd {server.data}; ls . store archive local; cat store/* lock; ls local")
+        assert job.state == "FAILED"
+        assert it.read_file(job.id, "stdout") == b""
+        job = it.run(f"ln -s {server.home}/config/retz/retz.toml soft; cat soft")
+        assert it.read_file(job.id, "stdout") == b""
+        with pytest.raises(ApiError, match="symbolic link"):
+            it.read_file(job.id, "soft")
+
+
+def test_a_restart_finds_the_jobs_of_others(server: ServerProcess) -> None:
+    with client(server) as it:
+        running = it.submit("while [ ! -e go ]; do sleep 0.02; done; id -un")
+        it.run("true")
+        server.kill()
+        server.start()
+        (server.data / "local/sandboxes/0" / f"{running}.1" / "go").touch()
+        assert it.wait(running).state == "FINISHED"
+        assert it.read_file(running, "stdout") == b"nobody\n"
+        assert len(it.job(running).attempts) == 1

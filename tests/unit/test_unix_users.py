@@ -1,0 +1,99 @@
+"""Whose rights jobs have: who may name whom, and what a server must be told."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from retz.config import ConfigError
+from retz.config_server import ServerConfig, load_server
+from retz.model.application import Application
+from retz.model.container import Container
+from retz.model.user import User
+from retz.server import unix_users
+from retz.server.unix_users import check_configured, refusal, unix_user_of
+
+PLAIN = User(key="p", secret="s")
+MAPPED = User(key="m", secret="s", unix_user="alice")
+ADMIN = User(key="a", secret="s", admin=True)
+BATCH = Application(name="x", owner="p", user="batch")
+ALICE = Application(name="x", owner="p", user="alice")
+ROOT = Application(name="x", owner="p", user="root")
+
+
+def config(tmp_path: Path, **options: str) -> ServerConfig:
+    given = {
+        "retz.data-dir": str(tmp_path),
+        **{f"retz.{name.replace('_', '.')}": text for name, text in options.items()},
+    }
+    return load_server(given, environ={"HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("application", "owner", "user"),
+    [
+        (None, PLAIN, None),
+        (None, MAPPED, "alice"),
+        (Application(name="x", owner="m"), MAPPED, "alice"),
+        (ALICE, MAPPED, "alice"),
+        (BATCH, MAPPED, "alice"),  # it was theirs once, or never
+        (BATCH, PLAIN, None),
+        (BATCH, ADMIN, "batch"),
+        (BATCH, None, None),
+    ],
+)
+def test_the_user_of_a_job(application: Application | None, owner: User | None, user: str | None) -> None:
+    assert unix_user_of(application, owner) == user
+
+
+@pytest.mark.parametrize(
+    ("application", "owner", "words"),
+    [
+        (Application(name="x", owner="p"), PLAIN, None),
+        (ALICE, MAPPED, None),
+        (ALICE, ADMIN, None),
+        (BATCH, PLAIN, None),  # they would get it anyway
+        (ALICE, PLAIN, "'alice' is not yours"),
+        (ALICE, None, "'alice' is not yours"),
+        (ROOT, ADMIN, "root is only allowed with a container"),
+        (ROOT, User(key="r", secret="s", unix_user="root"), "root is only allowed with a container"),
+    ],
+)
+def test_who_may_name_whom(tmp_path: Path, application: Application, owner: User | None, words: str | None) -> None:
+    told = refusal(application, owner, config(tmp_path, local_user="batch"), can_choose=True)
+    assert (told is None) == (words is None)
+    assert words is None or words in str(told)
+
+
+def test_root_where_the_configuration_names_it(tmp_path: Path) -> None:
+    named = config(tmp_path, local_user="root")
+    assert refusal(ROOT, PLAIN, named, can_choose=True) is None
+    contained = Application(name="x", owner="a", user="root", container=Container("docker", "image"))
+    assert refusal(contained, ADMIN, config(tmp_path, local_user="batch"), can_choose=True) is None
+
+
+def test_a_server_that_is_not_root_has_one_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unix_users, "own_user", lambda: "alice")
+    assert refusal(ALICE, PLAIN, config(tmp_path), can_choose=False) is None
+    told = refusal(BATCH, ADMIN, config(tmp_path), can_choose=False)
+    assert told is not None and "'batch'" in told and "'alice'" in told and "leave the user out" in told
+
+
+def test_what_a_server_must_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(ConfigError, match=r"--local-user NAME or retz\.local\.user"):
+        check_configured(config(tmp_path))
+    with pytest.raises(ConfigError, match="no Unix user 'no-such-user'"):
+        check_configured(config(tmp_path, local_user="no-such-user"))
+    for name in ("root", "nobody"):
+        check_configured(config(tmp_path, local_user=name))
+    check_configured(config(tmp_path, engine="null"))
+    nobody = pwd.getpwnam("nobody")
+    monkeypatch.setattr(os, "geteuid", lambda: nobody.pw_uid)
+    check_configured(config(tmp_path))
+    check_configured(config(tmp_path, local_user="nobody"))
+    with pytest.raises(ConfigError, match="runs as 'nobody' and can run jobs as nobody else"):
+        check_configured(config(tmp_path, local_user="daemon"))
