@@ -32,7 +32,7 @@ def test_limit_and_step_in_either_order() -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "1-", "-1", "3-1", "1-3:0", "1-3%0", "1-3%1%2", "1-1000001", "1-9:x", "²-³"])
 def test_what_is_no_array(text: str) -> None:
-    with pytest.raises(ValueError, match="array|counts|must|index|tasks"):
+    with pytest.raises(ValueError, match=r"array|counts|must|index|tasks"):
         parse_array(text)
 
 
