@@ -50,7 +50,7 @@ REFUSED, USAGE = 1, 2
         (["load-app", "-A", "a/b"], REFUSED, "letters, digits"),
         (["load-app", "-A", ""], USAGE, "the name is empty"),
         (["load-app", "-A", "x", "--container", "docker"], USAGE, "needs --image"),
-        (["list", "x"], USAGE, "write 12, 3-9, 1,4-6 or last"),
+        (["list", "x"], USAGE, "write 12, 3-9, 1,4-6, last, or 17_3"),
         (["list", "9-3"], USAGE, "a range counts upwards"),
         (["list", "1-200000"], USAGE, "more than 100000 ids at once"),
         (["list", ",".join(map(str, range(1, 20_000, 2)))], USAGE, "list them in several turns"),

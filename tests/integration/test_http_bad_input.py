@@ -176,7 +176,7 @@ async def test_application_names_that_are_refused(site: Site, name: str) -> None
         ("/jobs/-1", "id"),
         ("/jobs/first", "id"),
         ("/jobs/99999999999999999999999", "id"),
-        ("/jobs/1_0", "id"),
+        ("/jobs/1_", "id"),
         ("/jobs/1/wait?timeout_s=61", "timeout_s"),
         ("/jobs/1/wait?timeout_s=nan", "timeout_s"),
         ("/jobs/1/files?attempt=x", "attempt"),
