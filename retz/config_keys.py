@@ -95,7 +95,7 @@ KEYS: tuple[Key, ...] = (
     Key("retz.local.gpus", "gpus", "auto", "auto asks NVML; a number or a list of UUIDs declares them"),
     Key("retz.local.ports", "range", "31000-32000", "ports handed out to jobs, both ends included"),
     Key("retz.local.sample-interval", "duration", "1s", "how often the use of running jobs is measured"),
-    Key("retz.local.user", "text", None, "Unix user of jobs without one of their own; a server of root's needs it"),
+    Key("retz.local.user", "text", None, "Unix user of jobs without one of their own; root needs it for a second user"),
     Key("retz.local.attributes", "table", {}, "what --attributes of jobs are compared with: rack = 'r1'"),
     Key("retz.fetch.timeout", "duration", "10m", "so long a job's files may take to be fetched and unpacked"),
     Key("retz.fetch.max-size", "size", "10g", "largest file that is fetched, and most that an archive unpacks to"),

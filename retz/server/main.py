@@ -44,7 +44,7 @@ reconciliation of 100 000 tasks held the loop for 400 ms."""
 @click.option("--bind", help="URL to listen on, such as http://127.0.0.1:19090 (port 0: any free one).")
 @click.option("--engine", help="What runs jobs: local (this machine), mesos (a cluster), null (nothing, for tests).")
 @click.option("--mesos-master", help="Mesos master: host:port, or zk://host:2181,host:2181/mesos.")
-@click.option("--local-user", help="Unix user of jobs that have none of their own; needed when root starts the server.")
+@click.option("--local-user", help="Unix user of jobs that have none of their own (local engine, server of root's).")
 @click.option(
     "--shared-uid", is_flag=True, help="Allow several users whose jobs run as one Unix user, and what that means."
 )
@@ -186,6 +186,7 @@ async def _run(config: ServerConfig) -> None:
             config=config,
         )
         await _first_user(core.db, config, uri)
+        core.users.check_root()
         if sharing := core.users.sharing():
             log.warning("%s", sharing)
         await core.start()
@@ -248,7 +249,7 @@ def _engine(config: ServerConfig, uri: str) -> Engine:
             gpus=config.declared_gpus,
             port_range=config.local_ports,
             sample_interval_s=config.sample_interval_s,
-            user=config.local_user,
+            user=config.default_unix_user,
             fetching=Fetching(config.fetch_timeout, config.fetch_max_size, config.fetch_cache),
         )
     if config.engine == "mesos":

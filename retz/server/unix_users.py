@@ -45,7 +45,7 @@ def refusal(application: Application, owner: User | None, config: ServerConfig, 
                 "started can run jobs as others; leave the user out"
             )
         )
-    default = config.mesos_user if config.engine == "mesos" else config.local_user
+    default = config.mesos_user if config.engine == "mesos" else config.default_unix_user
     if asked == "root" and application.container.type == "none" and default != "root":
         return "user root is only allowed with a container"
     if asked == default or (owner is not None and (owner.admin or asked == owner.unix_user)):
@@ -64,11 +64,6 @@ def check_configured(config: ServerConfig) -> None:
     """
     if config.engine != "local":
         return
-    if os.geteuid() == 0 and config.local_user is None:
-        raise ConfigError(
-            "this server runs as root: say as which Unix user jobs run, with --local-user NAME or retz.local.user = "
-            '"NAME" in the configuration ("root" only if everybody who may submit may do everything here)'
-        )
     own = own_user()
     if os.geteuid() != 0 and config.local_user not in (None, own):
         raise ConfigError(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from retz.config import ConfigError
 from retz.config_server import ServerConfig
 from retz.model.user import User
 from retz.store.database import Change, RecordTable, Ticket
@@ -22,6 +23,12 @@ from .problem import Problem
 
 SECRET_BYTES = 16
 """32 hexadecimal digits, for keys and for secrets."""
+
+UNNAMED_ROOT = (
+    "this server runs as root and has several users: say as which Unix user jobs run that have none of their own, with "
+    'retz.local.user = "NAME" (retz-server --local-user NAME), or give every user one (retz admin set-user KEY '
+    '--unix-user NAME); "root" only if everybody who may submit may do everything here'
+)
 
 Apply = Callable[[Sequence[Change]], Ticket]
 
@@ -121,6 +128,21 @@ class Users:
         await self._apply([Change("users", key, user), self._audit.change(actor, "rotate-secret", [key])])
         return user
 
+    def check_root(self) -> None:
+        """See at the start that nobody's jobs but root's own run as root.
+
+        Raises:
+            ConfigError: they would; the text says what to set.
+        """
+        enabled = [user for user in self.all() if user.enabled]
+        if self._unnamed_root() and len(enabled) > 1 and not all(user.unix_user for user in enabled):
+            raise ConfigError(UNNAMED_ROOT)
+
+    def _unnamed_root(self) -> bool:
+        """Whether jobs run as root though the configuration does not say so: right for root's own jobs only."""
+        config = self._config
+        return config.engine == "local" and os.geteuid() == 0 and config.local_user is None
+
     def sharing(self) -> str | None:
         """What to tell the operator if several enabled users share a Unix user without that being allowed."""
         enabled = [user for user in self.all() if user.enabled]
@@ -159,10 +181,10 @@ class Users:
             Problem: ``conflict``, saying what sharing means.
         """
         rights = self._rights(user)
-        if self._config.shared_uid or rights is None:
-            return
-        everybody = [*self.all(), *others]
-        if not any(each.enabled and each.key != user.key and self._rights(each) == rights for each in everybody):
+        others = [each for each in (*self.all(), *others) if each.enabled and each.key != user.key]
+        if others and self._unnamed_root() and not all(each.unix_user for each in (user, *others)):
+            raise Problem("conflict", UNNAMED_ROOT)
+        if self._config.shared_uid or rights is None or not any(self._rights(each) == rights for each in others):
             return
         meaning = f"jobs of this user and of another would run as the same Unix user ({rights}): they could read, "
         meaning += "change and end each other's files and jobs, whatever Retz hides. "
@@ -178,7 +200,7 @@ class Users:
             return None
         if os.geteuid() != 0:
             return f"the server's, uid {os.geteuid()}"
-        return user.unix_user or self._config.local_user or "the server's"
+        return user.unix_user or self._config.default_unix_user
 
     def _unix_user(self, name: str | None) -> str | None:
         """A Unix user that jobs may run as; None for none.

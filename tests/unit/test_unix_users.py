@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -14,7 +15,10 @@ from retz.model.application import Application
 from retz.model.container import Container
 from retz.model.user import User
 from retz.server import unix_users
+from retz.server.problem import Problem
 from retz.server.unix_users import check_configured, refusal, unix_user_of
+from retz.server.users import Users
+from retz.store.database import Change
 
 PLAIN = User(key="p", secret="s")
 MAPPED = User(key="m", secret="s", unix_user="alice")
@@ -24,10 +28,10 @@ ALICE = Application(name="x", owner="p", user="alice")
 ROOT = Application(name="x", owner="p", user="root")
 
 
-def config(tmp_path: Path, **options: str) -> ServerConfig:
+def config(tmp_path: Path, **options: object) -> ServerConfig:
     given = {
         "retz.data-dir": str(tmp_path),
-        **{f"retz.{name.replace('_', '.')}": text for name, text in options.items()},
+        **{f"retz.{name.replace('_', '-' if name == 'shared_uid' else '.')}": value for name, value in options.items()},
     }
     return load_server(given, environ={"HOME": str(tmp_path)})
 
@@ -84,8 +88,7 @@ def test_a_server_that_is_not_root_has_one_user(tmp_path: Path, monkeypatch: pyt
 
 def test_what_a_server_must_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(ConfigError, match=r"--local-user NAME or retz\.local\.user"):
-        check_configured(config(tmp_path))
+    check_configured(config(tmp_path))  # root's own queue; a second user is refused (tests of users)
     with pytest.raises(ConfigError, match="no Unix user 'no-such-user'"):
         check_configured(config(tmp_path, local_user="no-such-user"))
     for name in ("root", "nobody"):
@@ -97,3 +100,36 @@ def test_what_a_server_must_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     check_configured(config(tmp_path, local_user="nobody"))
     with pytest.raises(ConfigError, match="runs as 'nobody' and can run jobs as nobody else"):
         check_configured(config(tmp_path, local_user="daemon"))
+
+
+def users_of(tmp_path: Path, **given: object) -> Users:
+    """The users of a server whose records are a dictionary."""
+    kept: dict[str, User] = {"ann": User(key="ann", secret="s", admin=True)}
+
+    class Table:
+        def records(self) -> dict[str, User]:
+            return kept
+
+    class Nothing:
+        def change(self, *_: object) -> Change:
+            return Change("audit", "1", None)
+
+    table, audit = cast(Any, Table()), cast(Any, Nothing())
+    return Users(table, cast(Any, lambda changes: None), audit, config(tmp_path, **given), lambda: 0.0)
+
+
+def test_root_serves_itself_unasked_but_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    alone = users_of(tmp_path)
+    alone.check_root()
+    for shared in (False, True):
+        with pytest.raises(Problem, match=r"retz\.local\.user"):
+            users_of(tmp_path, shared_uid=shared)._check_sharing(User(key="bob", secret="s"), ())
+    mapped = User(key="bob", secret="s", unix_user="nobody")
+    with pytest.raises(Problem, match=r"retz\.local\.user"):  # it is root's own rights that nobody has named
+        alone._check_sharing(mapped, ())
+    users_of(tmp_path, local_user="root")._check_sharing(mapped, ())
+    both = users_of(tmp_path)
+    cast(Any, both)._table.records()["bob"] = User(key="bob", secret="s")
+    with pytest.raises(ConfigError, match="several users"):
+        both.check_root()
