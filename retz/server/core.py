@@ -326,8 +326,8 @@ class Core:
 
     def _require_groups(self, user: User, specs: Sequence[JobSpec]) -> None:
         """Refuse jobs of a group that has failed too often and is on its way out: they would only be killed."""
-        for name in dict.fromkeys(spec.group for spec in specs):
-            if name is not None and self.dispatcher.following.groups.tripped(user.key, name):
+        for name, max_fails in dict.fromkeys((spec.group, spec.max_fails) for spec in specs):
+            if name is not None and self.dispatcher.following.groups.tripped(user.key, name, max_fails):
                 raise Problem(
                     "conflict",
                     f"group {name!r} has had as many failures as its --max-fails allows; wait until what still runs of"

@@ -67,7 +67,9 @@ class Following:
         if job.array is not None:
             self.windows.enter(job)
         if job.group:
-            self.groups.enter(job)
+            stopped, message = self.groups.enter(job)
+            if stopped:  # a bound lower than those of before, reached between its check and now
+                self.put_off(stopped, Drop(now, "max_fails", message))
         if job.state == "QUEUED" and (job.after or job.after_any or job.start_at is not None):
             doom = self.waiting.enter(job, now)
             if doom is not None:

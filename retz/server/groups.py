@@ -43,21 +43,27 @@ class Groups:
         self._saved = saved
         self._groups: dict[Key, _Group] = {}
 
-    def enter(self, job: Job) -> None:
-        """A job of a group is live. The smallest bound that any of its jobs names is the group's."""
+    def enter(self, job: Job) -> tuple[Sequence[int], str]:
+        """A job of a group is live. The smallest bound that any of its jobs names is the group's.
+
+        Returns:
+            If that bound has been reached already: the ids of live jobs, and the message for them.
+        """
         key = key_of(job.owner, job.group)
         group = self._groups.get(key)
         if group is None:
             saved = self._saved(key) or {"fails": 0, "limit": 0}
             group = self._groups[key] = _Group(saved["fails"], saved["limit"])
         group.live[job.id] = None
+        before = group.tripped
         if job.max_fails and not 0 < group.limit <= job.max_fails:
             group.limit = job.max_fails
+        return (list(group.live) if group.tripped and not before else ()), self._message(job.group, group)
 
-    def tripped(self, owner: str, name: str) -> bool:
-        """Whether nothing of it may start any more."""
+    def tripped(self, owner: str, name: str, max_fails: int | None = None) -> bool:
+        """Whether nothing of it may start any more; or would, if another job named this bound."""
         group = self._groups.get(key_of(owner, name))
-        return group is not None and group.tripped
+        return group is not None and (group.tripped or 0 < (max_fails or 0) <= group.fails)
 
     def ended(self, job: Job) -> tuple[dict[str, Any] | None, Sequence[int], str]:
         """A job of a group has ended.

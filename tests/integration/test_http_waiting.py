@@ -171,6 +171,15 @@ async def test_a_group_that_fails_too_often_is_ended(site: Site) -> None:
     assert site.core.db.meta.record("group ann/g") is None
 
 
+async def test_a_bound_that_is_reached_already_is_refused(site: Site) -> None:
+    first = await site.running(group="g", max_fails=3)
+    await site.running(group="g", max_fails=3)
+    site.engine.ended(f"{first}.1", 1)
+    refused = await submit(site, {"group": "g", "max_fails": 1})
+    assert refused.status == 409 and "max-fails" in refused.json["detail"]
+    assert (await submit(site, {"group": "g", "max_fails": 2, "held": True})).status == 201
+
+
 async def test_a_restart_remembers_what_waits(tmp_path: Path) -> None:
     async with running_site(tmp_path) as site:
         first = await site.running(group="g", max_fails=2)

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from retz.model.application import Application
 from retz.model.container import Container
@@ -65,7 +66,9 @@ def free_of(site: MesosSite, agent: str) -> bool:
 
 
 async def register(site: MesosSite, name: str, **fields: Any) -> None:
-    """An application of ann's."""
+    """An application of ann's, who may use the Unix user that it names."""
+    if "user" in fields:
+        await site.core.db.apply([Change("users", ANN.key, replace(ANN, unix_user=fields["user"]))])
     application = Application(name=name, owner=ANN.key, updated=1.0, **fields)
     await site.core.db.apply([Change("applications", f"{ANN.key}/{name}", application)])
 

@@ -85,7 +85,7 @@ class World(PowerLossMachine):
         if kind == "limited":
             return [JobSpec(command="x", resources=NEED, array=f"1-{2 * size}%2", max_fails=2, max_retries=1)]
         if kind == "group":
-            if self.core.dispatcher.following.groups.tripped(ANN.key, "g"):
+            if self.core.dispatcher.following.groups.tripped(ANN.key, "g", 1 + which % 2):
                 return []
             return [JobSpec(command="x", resources=NEED, group="g", max_fails=1 + which % 2, max_retries=0)] * (
                 size + 3
