@@ -254,7 +254,7 @@ def test_a_master_away_for_days(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> No
     assert set(slept) == {0.0}, "nobody sleeps where news would not wake him"
     with ScriptedMaster(port=port) as master:
         assert rig.heard.next(Subscribed).master == master.address
-    away = [message.why for message in rig.heard.all if isinstance(message, Disconnected)]
+        away = [message.why for message in list(rig.heard.all) if isinstance(message, Disconnected)]
     assert away[0] == f"cannot connect to the Mesos master at 127.0.0.1:{port}: Connection refused"
     assert len(away) <= 2, "told once, not with every attempt"
 
