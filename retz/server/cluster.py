@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from retz.config import ConfigError
 from retz.config_server import ServerConfig
+from retz.engine.mesos.address import parse_master
 from retz.engine.mesos.framework import MesosOptions
-
-DEFAULT_PORT = 5050
 
 
 def mesos_options(config: ServerConfig, uri: str) -> MesosOptions:
@@ -48,23 +46,10 @@ def _master(text: str | None) -> str:
             'retz.engine is mesos: say where its master is with retz.mesos.master = "host:5050" or '
             '"zk://host:2181,host:2181/mesos" (option --mesos-master)'
         )
-    if text.startswith("zk://"):
-        parts = urlsplit(text)
-        if not parts.netloc or not parts.path.strip("/"):
-            raise ConfigError(f"retz.mesos.master: {text!r} lacks hosts or path: zk://host:2181,host:2181/mesos")
-        return text
-    if text.startswith("https:"):
-        raise ConfigError(
-            "retz.mesos.master: pymesos speaks plain HTTP to the scheduler API; for a master that only speaks https "
-            "put a TLS tunnel (stunnel, say) on this machine and name its local port here (docs/mesos.md)"
-        )
-    address = text.removeprefix("http://").rstrip("/")
-    host, colon, port = address.rpartition(":")
-    if not colon:
-        return f"{address}:{DEFAULT_PORT}"
-    if not host or "/" in address or ":" in host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"retz.mesos.master: {text!r} is neither host:port nor zk://host:2181,host:2181/mesos")
-    return address
+    try:
+        return parse_master(text)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _secret(path: Path) -> str:

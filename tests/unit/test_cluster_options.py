@@ -25,6 +25,7 @@ def options(tmp_path: Path, **given: object) -> MesosOptions:
         ("m1:5050", "m1:5050"),
         ("m1", "m1:5050"),
         ("http://10.0.0.1:5060/", "10.0.0.1:5060"),
+        ("[::1]:5050", "[::1]:5050"),
         ("zk://a:2181,b:2181/mesos", "zk://a:2181,b:2181/mesos"),
     ],
 )
@@ -37,10 +38,10 @@ def test_masters(tmp_path: Path, text: str, master: str) -> None:
     [
         (None, "retz.mesos.master ="),
         ("https://m1:5050", "plain HTTP"),
-        ("m1:port", "neither host:port"),
-        ("m1:0", "neither host:port"),
-        ("::1:5050", "neither host:port"),
-        ("m1:5050/mesos", "neither host:port"),
+        ("m1:port", "write host:port"),
+        ("m1:0", "write host:port"),
+        ("::1:5050", "write host:port"),
+        ("m1:5050/mesos", "write host:port"),
         ("zk://a:2181", "lacks hosts or path"),
     ],
 )

@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import pytest
 
 from retz.engine.mesos import calls, detector, events, stream, subscription
+from retz.engine.mesos.address import parse_master
 from retz.engine.mesos.driver import Worker
 from retz.engine.mesos.stream import Stream
-from retz.engine.mesos.subscription import Driver, parse_master
+from retz.engine.mesos.subscription import Driver
 from retz.engine.mesos.wire import (
     ITEMS,
     Accept,

@@ -515,20 +515,6 @@ def test_a_final_update_of_our_own_is_told_until_it_is_acknowledged() -> None:
     assert bench.after(TELL_AGAIN_S).updates == []
 
 
-def test_outcomes_add_up() -> None:
-    both = Outcome(kills=[TaskRef("a")], asks=[TaskRef("b")])
-    both.merge(Outcome(kills=[TaskRef("c")], asks=[TaskRef("d")], acks=[Ack("e", "", "u")]))
-    both.merge(Outcome())
-    assert (both.kills, both.acks, list(both.asks)) == (
-        [TaskRef("a"), TaskRef("c")],
-        [Ack("e", "", "u")],
-        [TaskRef("b"), TaskRef("d")],
-    )
-    nothing = Outcome()
-    nothing.merge(Outcome())
-    assert not nothing.asks
-
-
 # -- whatever comes ---------------------------------------------------------------------------------------------------
 
 STATES = (

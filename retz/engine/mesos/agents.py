@@ -21,9 +21,9 @@ _STATES: frozenset[str] = frozenset(get_args(AgentState))
 _NOTHING = Resources()
 
 
-def slots(agent_id: str, count: int) -> tuple[str, ...]:
-    """The GPUs of an agent: ``<agent id>/gpu0`` and so on."""
-    return tuple(f"{agent_id}/gpu{number}" for number in range(count))
+def slot(agent_id: str, number: int) -> str:
+    """The name of an agent's GPU: ``<agent id>/gpu0`` and so on."""
+    return f"{agent_id}/gpu{number}"
 
 
 class AgentTable:
@@ -57,17 +57,6 @@ class AgentTable:
     def url(self, agent_id: str) -> str | None:
         """Where an agent answers, ``http://10.0.0.7:5051/slave(1)``; None if that is not known."""
         return self._urls.get(agent_id)
-
-    def slots(self, agent_id: str) -> tuple[str, ...]:
-        """The names of an agent's GPUs; none for an agent that is not known."""
-        agent = self._agents.get(agent_id)
-        return () if agent is None else tuple(gpu.uuid for gpu in agent.gpus)
-
-    def reset(self) -> None:
-        """Forget everything."""
-        for known in (self._agents, self._urls, self._heard, self._told, self._missing):
-            known.clear()
-        self._listed = None
 
     # -- news
 
@@ -172,8 +161,7 @@ class AgentTable:
         found = {} if heard is None else {gpu.index: gpu for gpu in heard.gpus}
         idle = {gpu.index: gpu.idle_since for gpu in before}
         return tuple(
-            self._gpu(uuid, index, found.get(index), note, idle.get(index))
-            for index, uuid in enumerate(slots(agent_id, count))
+            self._gpu(slot(agent_id, index), index, found.get(index), note, idle.get(index)) for index in range(count)
         )
 
     def _gpu(self, uuid: str, index: int, seen: SeenGpu | None, note: str, idle_since: float | None) -> Gpu:

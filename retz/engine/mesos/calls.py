@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from httptools import HttpParserError, HttpResponseParser
 from msgspec import Struct
 
+from .address import host_port
+
 IN_FLIGHT = 64
 """Calls sent before their answers are read: their bytes and those of the answers fit into any socket's buffers."""
 
@@ -168,12 +170,6 @@ def _shut_down(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
         return  # the other side was quicker
-
-
-def host_port(address: str) -> tuple[str, int]:
-    """Host and port of ``host:port``; an IPv6 address stands in brackets."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _text(error: Exception) -> str:

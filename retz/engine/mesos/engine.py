@@ -27,7 +27,7 @@ from retz.model.job import Usage
 from retz.model.resources import Resources
 
 from . import wire
-from .agents import AgentTable
+from .agents import AgentTable, slot
 from .compat import require_pymesos
 from .demand import Demand
 from .framework import MesosOptions, RegistrationFile, framework_info, replaced
@@ -333,7 +333,7 @@ class MesosEngine:
 
     def _slots(self, offer: Offer, wanted: int) -> tuple[str, ...]:
         held = set(self._tracker.gpus(offer.agent)).union(*self._promised.values())
-        free = (slot for n in itertools.count() if (slot := f"{offer.agent}/gpu{n}") not in held)
+        free = (name for n in itertools.count() if (name := slot(offer.agent, n)) not in held)
         slots = tuple(itertools.islice(free, wanted))
         self._promised.setdefault(offer.id, set()).update(slots)
         return slots

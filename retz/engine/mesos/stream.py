@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from . import events
-from .calls import host_port
+from .address import DEFAULT_PORT, host_port
 from .compat import load_pymesos
 from .wire import Refused
 
@@ -23,7 +23,6 @@ READ_BYTES = 256 * 1024
 CONNECT_WITHIN_S = 10.0
 ANSWER_WITHIN_S = 30.0
 HEARTBEATS_MISSED = 5
-DEFAULT_PORT = 5050
 
 
 class Stream(process.Connection):  # type: ignore[misc]  # pymesos has no types

@@ -17,8 +17,9 @@ from typing import Any
 import msgspec
 
 from . import events
-from .calls import Answer, Caller, CallFailed, host_port
-from .stream import DEFAULT_PORT, Stream
+from .address import ZOOKEEPER, parse_master
+from .calls import Answer, Caller, CallFailed
+from .stream import Stream
 from .wire import Connect, Disconnected, Malformed, Message, Refused, Subscribed
 
 from pymesos.scheduler import MesosSchedulerDriver  # isort: skip  # .stream makes this possible
@@ -32,8 +33,6 @@ PAUSE_S = 0.2
 MAX_PAUSE_S = 5.0
 SETTLED_S = 5.0
 """A subscription that lasted so long was a good one: the next attempt follows at once."""
-
-ZOOKEEPER = ("zk://", "zoo://")
 
 
 class Session:
@@ -332,27 +331,6 @@ class Driver(MesosSchedulerDriver):  # type: ignore[misc]  # pymesos has no type
         if anyway or message not in self._told:
             self._told.add(message)
             self._emit([message])
-
-
-def parse_master(text: str) -> str:
-    """``host:port`` from what the operator wrote; a ZooKeeper URI as it is.
-
-    Raises:
-        ValueError: pymesos cannot go there; the text says what would do.
-    """
-    if text.startswith(ZOOKEEPER):
-        return text
-    if text.startswith("https://"):
-        raise ValueError(
-            "pymesos speaks plain HTTP, so retz.mesos.master cannot be https: let a TLS proxy on this machine "
-            "(stunnel, say) listen for plain HTTP and connect to the master, and name the proxy's host:port"
-        )
-    plain = text.removeprefix("http://").rstrip("/")
-    address = plain if plain.rpartition(":")[2].isdigit() else f"{plain}:{DEFAULT_PORT}"
-    host, port = host_port(address)
-    if not host or "/" in host or not 0 < port < 65536:
-        raise ValueError(f"retz.mesos.master is {text!r}: write host:port or zk://host:2181,host:2181/mesos")
-    return address
 
 
 def _basic(principal: str | None, secret: str | None) -> str | None:

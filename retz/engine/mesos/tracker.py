@@ -59,14 +59,6 @@ class Outcome(Struct):
     kills: list[TaskRef] = []
     asks: Iterable[TaskRef] = ()
 
-    def merge(self, other: Outcome) -> None:
-        """Add what ``other`` wants."""
-        self.updates += other.updates
-        self.acks += other.acks
-        self.kills += other.kills
-        if other.asks:
-            self.asks = chain(self.asks, other.asks) if self.asks else other.asks
-
 
 class _Entry(Struct, gc=False):
     """A task.
