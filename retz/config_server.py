@@ -106,11 +106,6 @@ class ServerConfig:
         return self.mesos_sample_interval if self.engine == "mesos" else self.local_sample_interval
 
     @property
-    def default_unix_user(self) -> str | None:
-        """Whose rights jobs without a Unix user of their own have on the local engine; None: the server's, not root."""
-        return self.local_user or ("root" if os.geteuid() == 0 else None)
-
-    @property
     def local_total(self) -> Resources | None:
         """What this machine offers to jobs; None to offer what the engine finds."""
         if not (self.local_cpus or self.local_mem or self.local_disk):

@@ -16,4 +16,5 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
         monkeypatch.delenv(name, raising=False)
     if os.geteuid() == 0:  # a server of root's must be told
         monkeypatch.setenv("RETZ_LOCAL_USER", "root")
+        monkeypatch.setenv("RETZ_MESOS_USER", "root")
     return home

@@ -44,7 +44,7 @@ class ServerProcess:
         }
         self._module = module
         if os.geteuid() == 0:  # a server of root's must be told; most tests run jobs as themselves
-            self.environment["RETZ_LOCAL_USER"] = "root"
+            self.environment |= {"RETZ_LOCAL_USER": "root", "RETZ_MESOS_USER": "root"}
         self._settings = {"RETZ_ENGINE": engine, **(settings or {})}
         self._bind = "http://127.0.0.1:0"
         self.uri = ""

@@ -16,7 +16,7 @@ def main(binaries: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="retz-wheel-", ignore_cleanup_errors=True) as home:
         environment = {"PATH": f"{binaries}:/usr/bin:/bin", "HOME": home, "LANG": "C.UTF-8"}
         if os.geteuid() == 0:  # a server of root's must be told
-            environment["RETZ_LOCAL_USER"] = "root"
+            environment |= {"RETZ_LOCAL_USER": "root", "RETZ_MESOS_USER": "root"}
         version = subprocess.run(
             [binaries / "retz", "--version"], env=environment, capture_output=True, text=True, check=True
         )

@@ -186,7 +186,6 @@ async def _run(config: ServerConfig) -> None:
             config=config,
         )
         await _first_user(core.db, config, uri)
-        core.users.check_root()
         if sharing := core.users.sharing():
             log.warning("%s", sharing)
         await core.start()
@@ -249,7 +248,7 @@ def _engine(config: ServerConfig, uri: str) -> Engine:
             gpus=config.declared_gpus,
             port_range=config.local_ports,
             sample_interval_s=config.sample_interval_s,
-            user=config.default_unix_user,
+            user=config.local_user,
             fetching=Fetching(config.fetch_timeout, config.fetch_max_size, config.fetch_cache),
         )
     if config.engine == "mesos":

@@ -14,6 +14,12 @@ from retz.config_server import ServerConfig
 from retz.model.application import Application
 from retz.model.user import User
 
+TELL_WHOM = (
+    "root has started this server: say as which Unix user jobs run that have none of their own, with {how}. Either an "
+    "ordinary user, such as one made for it ('useradd --system --create-home retz-jobs', then {key} = \"retz-jobs\"); "
+    'or "root", in a container or on a machine of your own, where everybody who may submit may do everything'
+)
+
 
 def unix_user_of(application: Application | None, owner: User | None) -> str | None:
     """Return the Unix user of a job about to be launched; None for the engine's default.
@@ -45,7 +51,7 @@ def refusal(application: Application, owner: User | None, config: ServerConfig, 
                 "started can run jobs as others; leave the user out"
             )
         )
-    default = config.mesos_user if config.engine == "mesos" else config.default_unix_user
+    default = default_name(config)
     if asked == "root" and application.container.type == "none" and default != "root":
         return "user root is only allowed with a container"
     if asked == default or (owner is not None and (owner.admin or asked == owner.unix_user)):
@@ -57,11 +63,15 @@ def refusal(application: Application, owner: User | None, config: ServerConfig, 
 
 
 def check_configured(config: ServerConfig) -> None:
-    """See that the local engine knows whom to run jobs as, and can.
+    """See that jobs run as somebody who may be meant: never as root because nobody thought of it.
 
     Raises:
-        ConfigError: it does not; the text says what to set.
+        ConfigError: the text says what to set.
     """
+    if config.engine == "null":
+        return
+    if os.geteuid() == 0 and default_user(config) is None:
+        raise ConfigError(TELL_WHOM.format(how=_ways(config), key=f"retz.{config.engine}.user"))
     if config.engine != "local":
         return
     own = own_user()
@@ -70,8 +80,20 @@ def check_configured(config: ServerConfig) -> None:
             f"retz.local.user is {config.local_user!r}, but this server runs as {own!r} and can run jobs as nobody "
             "else: start it as root, or leave that out"
         )
-    if config.local_user is not None and not _exists(config.local_user):
-        raise ConfigError(f"retz.local.user: this machine has no Unix user {config.local_user!r}")
+    if config.local_user is not None:
+        _check_known(config.local_user)
+
+
+def default_user(config: ServerConfig) -> str | None:
+    """The Unix user of jobs that have none of their own; None if it is the server's, or the engine runs nothing."""
+    if config.engine == "local":
+        return config.local_user
+    return config.mesos_user if config.engine == "mesos" else None
+
+
+def default_name(config: ServerConfig) -> str:
+    """The same by name."""
+    return default_user(config) or own_user()
 
 
 def own_user() -> str:
@@ -82,9 +104,16 @@ def own_user() -> str:
         return str(os.geteuid())
 
 
-def _exists(name: str) -> bool:
+def _ways(config: ServerConfig) -> str:
+    if config.engine == "local":
+        return "retz.local.user (retz-server --local-user NAME, or RETZ_LOCAL_USER)"
+    return "retz.mesos.user (or RETZ_MESOS_USER)"
+
+
+def _check_known(name: str) -> None:
     try:
-        pwd.getpwnam(name)
+        uid = pwd.getpwnam(name).pw_uid
     except KeyError:
-        return False
-    return True
+        raise ConfigError(f"retz.local.user: this machine has no Unix user {name!r}") from None
+    if uid == 0 and name != "root":
+        raise ConfigError(f'retz.local.user: {name!r} has root\'s rights; write "root" if that is meant')

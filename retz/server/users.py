@@ -13,22 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from retz.config import ConfigError
 from retz.config_server import ServerConfig
 from retz.model.user import User
 from retz.store.database import Change, RecordTable, Ticket
 
 from .audit import Actor, Audit
 from .problem import Problem
+from .unix_users import default_name
 
 SECRET_BYTES = 16
 """32 hexadecimal digits, for keys and for secrets."""
-
-UNNAMED_ROOT = (
-    "this server runs as root and has several users: say as which Unix user jobs run that have none of their own, with "
-    'retz.local.user = "NAME" (retz-server --local-user NAME), or give every user one (retz admin set-user KEY '
-    '--unix-user NAME); "root" only if everybody who may submit may do everything here'
-)
 
 Apply = Callable[[Sequence[Change]], Ticket]
 
@@ -128,21 +122,6 @@ class Users:
         await self._apply([Change("users", key, user), self._audit.change(actor, "rotate-secret", [key])])
         return user
 
-    def check_root(self) -> None:
-        """See at the start that nobody's jobs but root's own run as root.
-
-        Raises:
-            ConfigError: they would; the text says what to set.
-        """
-        enabled = [user for user in self.all() if user.enabled]
-        if self._unnamed_root() and len(enabled) > 1 and not all(user.unix_user for user in enabled):
-            raise ConfigError(UNNAMED_ROOT)
-
-    def _unnamed_root(self) -> bool:
-        """Whether jobs run as root though the configuration does not say so: right for root's own jobs only."""
-        config = self._config
-        return config.engine == "local" and os.geteuid() == 0 and config.local_user is None
-
     def sharing(self) -> str | None:
         """What to tell the operator if several enabled users share a Unix user without that being allowed."""
         enabled = [user for user in self.all() if user.enabled]
@@ -151,7 +130,8 @@ class Users:
             return None
         return (
             "jobs of several users run as the same Unix user: they can read each other's files. Give each one of their "
-            "own ('retz admin set-user KEY --unix-user NAME', with a server that root starts), or set retz.shared-uid"
+            "own ('retz admin set-user KEY --unix-user NAME'; with the local engine only a server that root starts can "
+            "use it), or set retz.shared-uid"
         )
 
     # -- rules ------------------------------------------------------------------------------------------------
@@ -182,25 +162,27 @@ class Users:
         """
         rights = self._rights(user)
         others = [each for each in (*self.all(), *others) if each.enabled and each.key != user.key]
-        if others and self._unnamed_root() and not all(each.unix_user for each in (user, *others)):
-            raise Problem("conflict", UNNAMED_ROOT)
         if self._config.shared_uid or rights is None or not any(self._rights(each) == rights for each in others):
             return
         meaning = f"jobs of this user and of another would run as the same Unix user ({rights}): they could read, "
         meaning += "change and end each other's files and jobs, whatever Retz hides. "
-        if os.geteuid() == 0:
+        if self._can_choose():
             way = "Give the user one of their own (--unix-user NAME), or"
         else:
             way = "Run the server as root to keep users apart, or"
         raise Problem("conflict", f"{meaning}{way} allow it with retz.shared-uid = true (retz-server --shared-uid)")
 
     def _rights(self, user: User) -> str | None:
-        """The Unix user whose rights the jobs of a user have; None where that is no business of this server's."""
-        if self._config.engine != "local":
+        """The Unix user whose rights the jobs of a user have; None where nothing runs."""
+        if self._config.engine == "null":
             return None
-        if os.geteuid() != 0:
+        if not self._can_choose():
             return f"the server's, uid {os.geteuid()}"
-        return user.unix_user or self._config.default_unix_user
+        return user.unix_user or default_name(self._config)
+
+    def _can_choose(self) -> bool:
+        """Whether jobs can run as other Unix users than the server's."""
+        return self._config.engine == "mesos" or os.geteuid() == 0
 
     def _unix_user(self, name: str | None) -> str | None:
         """A Unix user that jobs may run as; None for none.
@@ -211,6 +193,8 @@ class Users:
         if not name:
             return None
         if self._config.engine != "local":
+            if name == "root":
+                raise Problem("unprocessable", "no user's jobs run as root")
             return name
         try:
             uid = pwd.getpwnam(name).pw_uid

@@ -144,7 +144,7 @@ async def test_a_server_of_roots_keeps_users_apart_by_their_unix_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    async with running_site(tmp_path) as site:
+    async with running_site(tmp_path, {"retz.local.user": "root"}) as site:
         await change(site, ANN, enabled=False)
         await change(site, BOB, enabled=False)
         reply = await site.ask("POST", USERS, ROOT, users=[{"info": "Carol"}])

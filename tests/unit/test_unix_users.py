@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from retz.config import ConfigError
 from retz.config_server import ServerConfig, load_server
@@ -88,7 +89,10 @@ def test_a_server_that_is_not_root_has_one_user(tmp_path: Path, monkeypatch: pyt
 
 def test_what_a_server_must_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    check_configured(config(tmp_path))  # root's own queue; a second user is refused (tests of users)
+    for engine, key in (("local", "--local-user"), ("mesos", "retz.mesos.user")):
+        with pytest.raises(ConfigError, match=rf"{key}.*useradd.*retz\.{engine}\.user = .*or \"root\""):
+            check_configured(config(tmp_path, engine=engine))
+    check_configured(load_server({"retz.engine": "mesos", "retz.mesos.user": "batch"}, environ={"HOME": str(tmp_path)}))
     with pytest.raises(ConfigError, match="no Unix user 'no-such-user'"):
         check_configured(config(tmp_path, local_user="no-such-user"))
     for name in ("root", "nobody"):
@@ -118,18 +122,39 @@ def users_of(tmp_path: Path, **given: object) -> Users:
     return Users(table, cast(Any, lambda changes: None), audit, config(tmp_path, **given), lambda: 0.0)
 
 
-def test_root_serves_itself_unasked_but_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("engine", "uid"), [("local", 0), ("mesos", 0), ("mesos", 1234)])
+def test_two_users_with_one_unix_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, uid: int) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    given = {"engine": engine, f"{engine}_user": "batch"}
+    plain, mapped = User(key="bob", secret="s"), User(key="cy", secret="s", unix_user="nobody")
+    with pytest.raises(Problem, match=r"same Unix user \(batch\).*--unix-user.*retz\.shared-uid"):
+        users_of(tmp_path, **given)._check_sharing(plain, ())
+    users_of(tmp_path, **given)._check_sharing(mapped, ())
+    with pytest.raises(Problem, match=r"\(nobody\)"):
+        users_of(tmp_path, **given)._check_sharing(mapped, [replace(mapped, key="dan")])
+    users_of(tmp_path, shared_uid=True, **given)._check_sharing(plain, ())
+    with pytest.raises(Problem, match="root"):
+        users_of(tmp_path, **given)._unix_user("root")
+
+
+def test_a_mesos_server_that_names_nobody_runs_jobs_as_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unix_users, "own_user", lambda: "retz")
+    users = users_of(tmp_path, engine="mesos")
+    with pytest.raises(Problem, match=r"\(retz\)"):
+        users._check_sharing(User(key="bob", secret="s"), ())
+    with pytest.raises(Problem, match=r"\(retz\)"):
+        users._check_sharing(User(key="bob", secret="s", unix_user="retz"), ())
+
+
+def test_where_nothing_runs_nothing_is_shared(tmp_path: Path) -> None:
+    users_of(tmp_path, engine="null")._check_sharing(User(key="bob", secret="s"), ())
+
+
+def test_root_under_another_name_is_not_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = pwd.getpwnam("root")
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: root)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    alone = users_of(tmp_path)
-    alone.check_root()
-    for shared in (False, True):
-        with pytest.raises(Problem, match=r"retz\.local\.user"):
-            users_of(tmp_path, shared_uid=shared)._check_sharing(User(key="bob", secret="s"), ())
-    mapped = User(key="bob", secret="s", unix_user="nobody")
-    with pytest.raises(Problem, match=r"retz\.local\.user"):  # it is root's own rights that nobody has named
-        alone._check_sharing(mapped, ())
-    users_of(tmp_path, local_user="root")._check_sharing(mapped, ())
-    both = users_of(tmp_path)
-    cast(Any, both)._table.records()["bob"] = User(key="bob", secret="s")
-    with pytest.raises(ConfigError, match="several users"):
-        both.check_root()
+    with pytest.raises(ConfigError, match='write "root" if that is meant'):
+        check_configured(config(tmp_path, local_user="toor"))
+    with pytest.raises(Problem, match="toor is root"):
+        users_of(tmp_path, local_user="nobody")._unix_user("toor")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import tempfile
@@ -83,13 +84,14 @@ async def exporters(agents: list[Agent], port: int) -> AsyncIterator[None]:
 
 def introduction(cluster: Cluster, exporter_port: int | None) -> str:
     """What to do with it."""
+    told = "" if os.geteuid() else "RETZ_MESOS_USER=root "
     lines = [f"Mesos master on http://{cluster.address}/, {len(cluster.agents)} agents. Ctrl-C ends them."]
     if len(cluster.addresses) > 1:
         lines.append(f"Masters that do not lead: {', '.join(cluster.addresses[1:])}.")
     lines += [
         "",
         "In another terminal:",
-        f"  retz-server --engine mesos --mesos-master {cluster.address}",
+        f"  {told}retz-server --engine mesos --mesos-master {cluster.address}",
         "and in a third one:",
         "  retz run -- sh -c 'echo hello from $MESOS_SLAVE_ID'",
     ]
