@@ -277,7 +277,38 @@ async def test_what_administrators_do_is_recorded(site: Site) -> None:
 
 async def test_what_users_do_with_their_own_is_not_recorded(site: Site) -> None:
     await site.ask("DELETE", f"/api/v2/jobs/{await site.submit()}")
+    for user in (ANN, ROOT):
+        assert (await site.get(f"/jobs/{await site.running(user=user)}/file", user)).status == 200
     assert await recorded(site) == []
+
+
+async def test_files_of_others_are_read_on_record(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [await site.running(user=ANN), await site.running(user=ANN), await site.running(user=BOB)]
+    for path in (f"/jobs/{jobs[0]}", "/jobs?user=*", f"/jobs/{jobs[0]}/why", "/usage?user=*"):
+        assert (await site.get(path, ROOT)).status == 200
+    assert await recorded(site) == []  # what is no file
+    for _ in range(3):
+        assert (await site.get(f"/jobs/{jobs[0]}/file", ROOT)).status == 200
+    for job_id in jobs:
+        assert (await site.get(f"/jobs/{job_id}/files", ROOT)).status == 200
+    assert (await site.get(f"/jobs/{jobs[0]}/file", BOB)).status == 404
+    first = [
+        ("root", "read", ["ann"], f"files of jobs {jobs[0]}, {jobs[1]}"),
+        ("root", "read", ["bob"], f"files of job {jobs[2]}"),
+    ]
+    assert await recorded(site) == first
+    now = site.core.clock() + audit.READS_S
+    monkeypatch.setattr(site.core.audit, "_clock", lambda: now)
+    assert (await site.get(f"/jobs/{jobs[0]}/file", ROOT)).status == 200
+    assert await recorded(site) == [*first, ("root", "read", ["ann"], f"files of job {jobs[0]}")]
+    assert len(site.core.audit._reads) == 1
+
+
+async def test_without_a_disk_files_are_still_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = await site.running(user=ANN)
+    monkeypatch.setattr(type(site.core), "read_only", "the disk is full")
+    assert (await site.get(f"/jobs/{job_id}/file", ROOT)).status == 200
+    assert site.core.audit._reads == {}
 
 
 async def test_records_are_in_the_journal_and_read_by_time(site: Site, tmp_path: Path) -> None:

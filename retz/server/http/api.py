@@ -101,6 +101,14 @@ class Call:
         """The job of the path, if the user may see it."""
         return self.core.visible(self.user, self.job_id())
 
+    async def job_to_read(self) -> Job:
+        """The job of the path, whose files are about to be read; that an administrator reads another's is on record."""
+        job = self.job()
+        change = None if self.core.read_only else self.core.audit.read(self.actor, job)
+        if change is not None:
+            await self.core.dispatcher.apply([change])
+        return job
+
     def _task_id(self, text: str) -> int | None:
         """The job id of ``17_3`` or ``17[3]``; None if it is not written so."""
         try:

@@ -52,7 +52,7 @@ def _never_started(job: Job) -> Problem:
 async def list_files(call: Call) -> web.StreamResponse:
     """``GET /jobs/{id}/files``."""
     params = call.params("path", "attempt")
-    job = call.job()
+    job = await call.job_to_read()
     path = _path(params, "")
     attempt = attempt_of(job, params)
     if attempt is None:
@@ -67,7 +67,7 @@ async def list_files(call: Call) -> web.StreamResponse:
 async def get_file(call: Call) -> web.StreamResponse:
     """``GET /jobs/{id}/file``."""
     params = call.params("path", "attempt", "download", "follow", "offset")
-    job = call.job()
+    job = await call.job_to_read()
     path = _path(params, "stdout")
     attempt = attempt_of(job, params)
     offset = params.integer("offset", 0, 0, MAX_OFFSET)
