@@ -14,7 +14,8 @@ from retz.model.job import Job
 from retz.store.database import Change, StoreFailed
 
 from .clearing import load, tasks_of
-from .core import SLICE, Core
+from .core import Core
+from .submitting import SLICE
 
 log = logging.getLogger("retz.housekeeping")
 
@@ -45,7 +46,7 @@ class Housekeeping:
 
     def start(self) -> None:
         """Begin. The event loop must be running."""
-        self._core.dispatcher.on_ended = self._notice
+        self._core.dispatcher.live.on_ended = self._notice
         self._notice()
         loop = asyncio.get_running_loop()
         self._tasks = [

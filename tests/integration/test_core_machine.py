@@ -30,8 +30,9 @@ from retz.model.resources import Resources, Vector, subtract
 from retz.model.submission import JobSpec, ResourcesSpec
 from retz.model.user import User
 from retz.scheduler.scheduler import Scheduler
-from retz.server.core import SLICE, Core
+from retz.server.core import Core
 from retz.server.housekeeping import Housekeeping
+from retz.server.submitting import SLICE
 from retz.store.aggregates import AggregateStore
 from retz.store.archive import Archive
 from retz.store.database import Database, StoreOptions

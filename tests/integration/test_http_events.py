@@ -254,7 +254,7 @@ async def test_the_servers_end_is_the_streams_end(tmp_path: Path) -> None:
         await stream.next()
         following = asyncio.ensure_future(site.get(f"/jobs/{job_id}/file?follow=true"))
         waiting = asyncio.ensure_future(site.get(f"/jobs/{job_id}/wait"))
-        await site.until(lambda: site.engine.open_readers and site.core.dispatcher._waiters)
+        await site.until(lambda: site.engine.open_readers and site.core.dispatcher.live._waiters)
         ended = asyncio.ensure_future(stream.ended())
         await site.shut()
         assert await ended

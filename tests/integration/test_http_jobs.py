@@ -202,7 +202,7 @@ async def test_waiting_for_the_end(site: Site) -> None:
     job_id = await site.running()
     assert (await site.get(f"/jobs/{job_id}/wait?timeout_s=0.01")).json["state"] == "STARTED"
     waiting = asyncio.ensure_future(site.get(f"/jobs/{job_id}/wait"))
-    await site.until(lambda: site.core.dispatcher._waiters)
+    await site.until(lambda: site.core.dispatcher.live._waiters)
     site.engine.ended(f"{job_id}.1")
     assert (await waiting).json["state"] == "FINISHED"
     assert (await site.get(f"/jobs/{job_id}/wait")).json["state"] == "FINISHED"

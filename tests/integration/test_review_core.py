@@ -20,10 +20,11 @@ from retz.model.submission import JobSpec, ResourcesSpec
 from retz.model.user import User
 from retz.scheduler.scheduler import Scheduler
 from retz.scheduler.work import Work
-from retz.server import dispatcher, housekeeping
-from retz.server.core import SLICE, Core
+from retz.server import housekeeping, planning
+from retz.server.core import Core
 from retz.server.housekeeping import Housekeeping
 from retz.server.problem import Problem
+from retz.server.submitting import SLICE
 from retz.store.aggregates import AggregateStore
 from retz.store.archive import Archive
 from retz.store.database import Database, StoreFailed
@@ -141,11 +142,11 @@ async def test_a_repeated_key_is_answered_while_the_queue_drains(place: Place) -
 
 
 async def test_who_waits_for_the_same_key_does_not_slip_into_a_draining_queue(place: Place) -> None:
-    place.core._submitting["ann/k"] = asyncio.get_running_loop().create_future()
+    place.core.submissions._submitting["ann/k"] = asyncio.get_running_loop().create_future()
     waiting = asyncio.ensure_future(place.submit(key="k"))
     await asyncio.sleep(0)
     await place.core.set_mode("draining")
-    place.core._submitting.pop("ann/k").set_result(None)
+    place.core.submissions._submitting.pop("ann/k").set_result(None)
     with pytest.raises(Problem, match="draining"):
         await waiting
 
@@ -179,7 +180,7 @@ def slow_planner(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         assert go.wait(10)
         return solve(self)
 
-    monkeypatch.setattr(dispatcher, "INLINE_SHAPES", 0)
+    monkeypatch.setattr(planning, "INLINE_SHAPES", 0)
     monkeypatch.setattr(Work, "solve", slow)
     return go
 
@@ -191,7 +192,7 @@ async def test_what_comes_while_a_plan_is_made_aside_is_planned_after_it(
     await place.running(resources=ResourcesSpec(cpus=2.0, mem=100))
     slow_planner.clear()
     await place.submit(resources=ResourcesSpec(cpus=4.0, mem=100))  # its pass will place nothing
-    assert place.core.dispatcher._solving is not None
+    assert place.core.dispatcher.planning._solving is not None
     (small,), _ = await place.submit(resources=ResourcesSpec(cpus=1.0, mem=100))
     slow_planner.set()
     await place.until(lambda: place.launched(small))
@@ -203,7 +204,7 @@ async def test_a_plan_made_before_the_pause_is_not_believed_after_it(
     (number,), _ = await place.submit()
     await place.core.set_mode("paused")
     slow_planner.set()
-    await place.until(lambda: place.core.dispatcher._solving is None)
+    await place.until(lambda: place.core.dispatcher.planning._solving is None)
     await place.core.settled()
     await asyncio.sleep(0)
     job = place.core.find(number)
@@ -235,7 +236,7 @@ async def test_refused_changes_leave_queue_and_ledger_as_the_records_say(place: 
     job = place.core.find(waits)
     assert job is not None
     with pytest.raises(StoreFailed):
-        place.core._act_on(ANN, "kill", [waits], None, [])
+        place.core.actions._act_on(ANN, "kill", [waits], None, [])
     assert place.core.find(waits) == job
     assert waits in place.core.scheduler
     assert place.core.running() == 1

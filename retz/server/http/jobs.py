@@ -13,7 +13,7 @@ from retz.model.job import MAX_PRIORITY, MIN_PRIORITY, RUNNING_STATES, Job, Stat
 from retz.model.submission import MAX_JOBS_PER_REQUEST
 from retz.store.query import select_ids, window
 
-from ..core import Action, ActionResult
+from ..acting import Action, ActionResult
 from ..problem import FieldError, Problem
 from . import body as bodies
 from . import selection, submission

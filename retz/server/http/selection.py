@@ -13,7 +13,7 @@ from retz.model.submission import MAX_TAGS
 from retz.store.job_query import MAX_LIMIT, SORTS, JobQuery, parse_ids, parse_states
 from retz.store.job_where import MAX_CONDITIONS, Condition, parse_condition
 
-from ..core import Action
+from ..acting import Action
 from ..problem import Problem
 from .api import Call
 from .params import MAX_IDS_TEXT, parse_time, refuse

@@ -1,0 +1,183 @@
+"""What is live now: the records' way to the store, what the scheduler sees of them, and who waits for their ends.
+
+:class:`Live` is the state that the :class:`~retz.server.dispatcher.Dispatcher` owns and that
+:class:`~retz.server.planning.Planning` changes too. Every step of a job's life passes one of four places here:
+:meth:`Live.enter` (it may start from now on), :meth:`Live.hold` (it was placed), :meth:`Live.follow` (a step's effects,
+in memory at once) and :meth:`Live.durably_ended` (its end is on disk: what others are told of an end hangs there).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from retz.engine.base import Engine
+from retz.model.job import ENDED_STATES, Job
+from retz.scheduler.scheduler import Scheduler
+from retz.store.aggregates import MinuteCollector
+from retz.store.database import Change, Database, Ticket
+
+from .counters import Counters
+from .following import Following
+from .ledger import Ledger
+from .skylines.runs import Runs
+
+Mode = Literal["open", "paused", "draining"]
+
+
+class Live:
+    """See the module's text. All methods are called on the event loop's thread.
+
+    Args:
+        clock: Seconds since the epoch.
+        runs: Told of every job that comes or ends; None where nobody wants to know.
+        archived: Looks up an ended job that is not in the store any more.
+
+    Attributes:
+        ended: Ids of ended jobs that are not in the archive yet.
+        on_ended: Called whenever ends became durable.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        scheduler: Scheduler,
+        engine: Engine,
+        *,
+        clock: Callable[[], float],
+        counters: Counters,
+        collector: MinuteCollector,
+        runs: Runs | None,
+        archived: Callable[[int], Job | None],
+    ) -> None:
+        self.db = db
+        self.scheduler = scheduler
+        self.engine = engine
+        self.clock = clock
+        self.counters = counters
+        self.collector = collector
+        self.runs = runs
+        self.following = Following(db, archived, runs)
+        self.ledger = Ledger()
+        self.mode: Mode = "open"
+        self.ended: deque[int] = deque()
+        self.on_ended: Callable[[], None] = lambda: None
+        self._waiters: dict[int, list[asyncio.Future[None]]] = {}
+        self._last: Ticket | None = None
+        self._queued_again: dict[int, float] = {}
+        """When jobs came (back) to the queue other than by being submitted."""
+
+    # -- to the store --------------------------------------------------------------------------------------
+
+    def apply(self, changes: Sequence[Change]) -> Ticket:
+        """Record changes, in memory at once; what others are told of them waits for the ticket."""
+        ended = [change.id for change in changes if change.table == "jobs" and _is_ended(change.record)]
+        ticket = self.db.apply(changes)
+        self._last = ticket
+        if ended:
+            ticket.then(lambda: self.durably_ended(ended))
+        return ticket
+
+    def barrier(self) -> Ticket:
+        """The ticket after which everything so far is durable."""
+        return self.db.apply(())
+
+    def follow_ticket(self, ticket: Ticket) -> None:
+        """A ticket made elsewhere (a bulk's) counts for :meth:`settled` too."""
+        self._last = ticket
+
+    async def settled(self) -> None:
+        """Wait until everything applied so far is durable."""
+        if self._last is not None and not self._last.durable:
+            await self._last
+
+    def durably_ended(self, job_ids: Sequence[int | str]) -> None:
+        """The ends of these jobs are on disk: whoever waits for them may know."""
+        if self._waiters:
+            for job_id in job_ids:
+                for future in self._waiters.get(int(job_id), ()):
+                    if not future.done():
+                        future.set_result(None)
+        self.on_ended()
+
+    async def wait_ended(self, job_id: int, timeout_s: float) -> None:
+        """Return when the job has durably ended, or after the time, whichever is first."""
+        future = asyncio.get_running_loop().create_future()
+        waiters = self._waiters.setdefault(job_id, [])
+        waiters.append(future)
+        try:
+            await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            return
+        finally:
+            waiters.remove(future)
+            if not waiters and self._waiters.get(job_id) is waiters:
+                del self._waiters[job_id]
+
+    # -- what the scheduler sees -----------------------------------------------------------------------------
+
+    def enter(self, job: Job) -> None:
+        """Let the scheduler see what of a queued job may start."""
+        for startable in self.following.startable(job):
+            self.scheduler.add(startable)
+
+    def enter_if_queued(self, job_id: int) -> None:
+        """The same for whoever has only the id; jobs that are gone or not queued are ignored."""
+        job = self.db.jobs.record(job_id)
+        if job is not None and job.state == "QUEUED":
+            self.enter(job)
+
+    def enter_in_time(self, job_id: int, now: float) -> None:
+        """The time that the job waited for has come: it waits for room from now on."""
+        self._queued_again[job_id] = now
+        self.enter_if_queued(job_id)
+
+    def hold(self, job: Job, now: float) -> None:
+        """The job's latest attempt holds its resources from now on."""
+        if self.ledger.start(job):
+            self.scheduler.started(job, now)
+        self._queued_again.pop(job.id, None)
+
+    def release(self, job: Job, now: float) -> None:
+        """It holds nothing any more."""
+        if self.ledger.stop(job):
+            self.scheduler.stopped(job, now)
+
+    def follow(self, job: Job, effects: Sequence[str]) -> None:
+        """What a step of the life cycle means for queue and archive, at once in memory."""
+        for effect in effects:
+            if effect == "enqueue":
+                self.enter(job)
+                if self.scheduler.patience_s:
+                    self._queued_again[job.id] = self.clock()
+            elif effect == "dequeue":
+                for job_id in self.following.unqueued(job):
+                    self.scheduler.remove(job_id)
+                self._queued_again.pop(job.id, None)
+            elif effect == "end":
+                self._ends(job)
+
+    def _ends(self, job: Job) -> None:
+        self.ended.append(job.id)
+        self.following.gone(job)
+        if job.array is None:
+            self.collector.ended(job)
+        if self.runs is not None and job.pipeline is not None:
+            self.runs.left(job)
+
+    def waiting_since(self, job_id: int) -> float:
+        """Since when a queued job has waited for room."""
+        again = self._queued_again.get(job_id)
+        if again is not None:
+            return again
+        job = self.following.find(job_id)
+        if job is None:
+            return self.clock()
+        attempt = job.attempt
+        return attempt.ended if attempt is not None and attempt.ended is not None else job.submitted
+
+
+def _is_ended(record: object) -> bool:
+    return isinstance(record, Job) and record.state in ENDED_STATES

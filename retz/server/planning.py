@@ -1,0 +1,264 @@
+"""When to plan, and what becomes of a plan: launches, offers given back, places for those who waited long.
+
+A pass is solved on the loop while it is small, else in a thread; nothing else is planned meanwhile. What it returns is
+compared with the present before anything is launched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from retz.engine.base import Assignment, Task
+from retz.lifecycle import Launch, advance
+from retz.model.agent import Agent, Offer
+from retz.model.application import Application
+from retz.model.job import Job
+from retz.model.resources import Vector, add
+from retz.scheduler.scheduler import Placement
+from retz.store.database import Change, StoreFailed
+
+from .live import Live
+from .tasks import task_of
+
+log = logging.getLogger("retz.dispatcher")
+
+PLACEMENTS_PER_PASS = 128
+"""Bounds the time of one pass on the loop (40 µs each, records included); one that was full is followed by another."""
+
+INLINE_SHAPES = 2_000
+"""A pass over more shapes than this is solved in a thread; below it takes under 5 ms on the loop."""
+
+LOOK_EVERY_S = 1.0
+"""How often places are given, and the cluster is measured."""
+
+
+class Planning:
+    """The dispatcher's part that turns offers and queue into launches.
+
+    Attributes:
+        adopted: Whether the engine knows what runs: nothing is launched before, or after the stop.
+    """
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._db = live.db
+        self._scheduler = live.scheduler
+        self._engine = live.engine
+        self._ledger = live.ledger
+        self.adopted = False
+        self._due = False
+        self._suppressed = False
+        self._placed: set[str] = set()
+        """Offers whose launch waits for the disk."""
+        self._solving: asyncio.Task[None] | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._db.on_failed(self._store_failed)
+
+    def start(self) -> None:
+        """What runs is adopted: begin to plan."""
+        self.adopted = True
+        self._look_around()
+        self.soon()
+
+    async def stop(self) -> None:
+        """Launch nothing more."""
+        self.adopted = False
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._solving is not None:
+            self._solving.cancel()
+            await asyncio.gather(self._solving, return_exceptions=True)
+
+    # -- passes ------------------------------------------------------------------------------------------
+
+    def soon(self) -> None:
+        """Plan once in this turn of the loop, after everything that is already due."""
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._if_due)
+
+    def _if_due(self) -> None:
+        if self._due:  # an offer may have come meanwhile and been planned at once
+            self.now()
+
+    def now(self) -> None:
+        """Plan in this very step, so that the launches share the fsync of what brought them about."""
+        self._due = False
+        if self._solving is not None:
+            return
+        may_launch = self._may_launch()
+        work = None
+        if may_launch:
+            work = self._scheduler.prepare(len(self._ledger.running), PLACEMENTS_PER_PASS, self._live.clock())
+        if work is None:
+            if self._engine.shared and self.adopted:
+                self._give_back(may_launch)
+            return
+        if work.size > INLINE_SHAPES:
+            self._solving = asyncio.get_running_loop().create_task(self._solve_aside(work.solve))
+            return
+        self._believe(work.solve())
+
+    def _may_launch(self) -> bool:
+        return self.adopted and self._live.mode == "open" and not self._db.failed
+
+    async def _solve_aside(self, solve: Callable[[], list[Placement]]) -> None:
+        try:
+            placements = await asyncio.to_thread(solve)
+        except Exception:
+            log.exception("a planning pass failed; the next change of queue or offers brings another one")
+            return
+        finally:
+            self._solving = None
+        if self._may_launch():  # the queue may have been paused meanwhile
+            self._believe(placements)
+        self.soon()  # for what came while nobody could plan
+
+    def _believe(self, plan: Sequence[Placement]) -> None:
+        """Launch what of a plan still holds; what of it does not, and what is left over, the next pass sees to."""
+        if plan:
+            self._place(self._scheduler.check(plan, len(self._ledger.running)))
+        if plan or self._engine.shared:
+            self.soon()
+
+    # -- launches ----------------------------------------------------------------------------------------
+
+    def _place(self, placements: Sequence[Placement]) -> None:
+        by_offer: dict[str, list[int]] = {}
+        for placement in placements:
+            by_offer.setdefault(placement.offer, []).append(placement.job)
+        now = self._live.clock()
+        changes: list[Change] = []
+        launches: list[tuple[Offer, list[Task]]] = []
+        starved: list[str] = []
+        for offer_id, job_ids in by_offer.items():
+            jobs = self._launch_on(self._scheduler.offers[offer_id], job_ids, now)
+            offer = self._scheduler.use(offer_id, [job.id for job in jobs])
+            changes += [Change("jobs", job.id, job) for job in jobs]
+            if jobs:
+                self._placed.add(offer_id)
+                launches.append((offer, [self._task_of(job) for job in jobs]))
+            else:
+                starved.append(offer_id)
+        if starved:
+            self._decline_later(starved)
+        if launches:
+            self._record(changes, launches)
+
+    def _record(self, changes: Sequence[Change], launches: Sequence[tuple[Offer, list[Task]]]) -> None:
+        """Write the launches down; the engine hears of them once that is durable."""
+        jobs = [job for change in changes if isinstance(job := change.record, Job)]
+        more, arrays = self._live.following.started(jobs)
+        try:
+            self._live.apply([*changes, *more]).then(lambda: self._launch(launches))
+        except StoreFailed:
+            log.warning("the journal failed while %d jobs were being placed: none is launched", len(changes))
+            return
+        for array_id in arrays:
+            self._live.enter_if_queued(array_id)
+
+    def _launch_on(self, offer: Offer, job_ids: Sequence[int], now: float) -> list[Job]:
+        """The records of the jobs that get their ports and GPUs from this offer; the others stay queued."""
+        live = self._live
+        launched: list[Job] = []
+        taken = Assignment()
+        for job_id in job_ids:
+            job = live.following.find(job_id)
+            if job is None or (job.group and live.following.groups.tripped(job.owner, job.group)):
+                continue
+            assignment = self._engine.assign(offer, job.resources, taken)
+            if assignment is None:
+                continue
+            taken = Assignment(gpus=taken.gpus + assignment.gpus, ports=taken.ports + assignment.ports)
+            host = "" if offer.host == offer.agent else offer.host
+            after, effects = advance(
+                job, Launch(at=now, agent=offer.agent, gpus=assignment.gpus, ports=assignment.ports, host=host)
+            )
+            if "launch" not in effects:
+                continue
+            live.hold(after, now)
+            live.counters.launched += 1
+            live.collector.launched(after, now - job.submitted)
+            launched.append(after)
+        return launched
+
+    def _task_of(self, job: Job) -> Task:
+        application: Application | None = self._db.applications.record(f"{job.owner}/{job.application}")
+        return task_of(job, application, self._db.users.record(job.owner))
+
+    def _launch(self, launches: Sequence[tuple[Offer, list[Task]]]) -> None:
+        for offer, tasks in launches:
+            self._placed.discard(offer.id)
+            self._engine.launch(offer, tasks)
+
+    # -- room that is not used -----------------------------------------------------------------------------
+
+    def _give_back(self, may_launch: bool) -> None:
+        """Leave to others what no job can use now; ask for it again when there is a job that was not tried on it."""
+        scheduler = self._scheduler
+        stuck = not may_launch or 0 < scheduler.max_running <= len(self._ledger.running)
+        unused = list(scheduler.offers) if stuck else scheduler.idle_offers()
+        if unused:
+            scheduler.rescind(unused)
+            self._engine.decline(unused)
+        if stuck or not scheduler:
+            self._suppressed = True
+            self._engine.suppress()
+        elif self._suppressed or (scheduler.hungry and not scheduler.offers):
+            self._suppressed = False
+            self._engine.revive()
+
+    def _decline_later(self, offer_ids: list[str]) -> None:
+        """Nothing could be assigned (ports taken by strangers): give the room back, but not in a hot loop."""
+        asyncio.get_running_loop().call_later(1.0, self._engine.decline, offer_ids)
+
+    def _store_failed(self, _reason: str) -> None:
+        """Nothing will be launched any more: what waited for the disk goes to others too."""
+        if self._engine.shared:
+            self._engine.decline(list(self._placed))
+            self.soon()
+
+    # -- shares and places -------------------------------------------------------------------------------
+
+    def load_shares(self) -> None:
+        """Remember what users used before the restart."""
+        saved = self._db.meta.record("shares")
+        if saved is not None and self._scheduler.shares is not None:
+            self._scheduler.shares.load(saved["used"], saved["at"])
+
+    def save_shares(self) -> None:
+        """Record what users used, so that a restart does not forget it. Called now and then."""
+        if self._scheduler.shares is not None and not self._db.failed:
+            now = self._live.clock()
+            used = self._scheduler.shares.dump(now)
+            saved = self._db.meta.record("shares")
+            if used or saved is not None:
+                self._live.apply([Change("meta", "shares", {"at": now, "used": used})])
+
+    def _look_around(self) -> None:
+        """Once a second: the size of the cluster for shares, and places for jobs that waited long."""
+        scheduler = self._scheduler
+        if scheduler.shares is None and not scheduler.patience_s:
+            return
+        self._looking = asyncio.get_running_loop().call_later(self._look_every_s, self._look_around)
+        now = self._live.clock()
+        if scheduler.shares is not None:
+            scheduler.shares.resize(_capacity(self._engine.agents()), now)
+        if scheduler.patience_s and self._solving is None and self._may_launch() and (scheduler or scheduler.places):
+            if scheduler.hold_places(self._engine.agents(), self._live.waiting_since, now) and self._engine.shared:
+                self._engine.revive()
+            self.soon()
+
+    @property
+    def _look_every_s(self) -> float:
+        patience = self._scheduler.patience_s
+        return min(LOOK_EVERY_S, patience / 2) if patience else LOOK_EVERY_S
+
+
+def _capacity(agents: Sequence[Agent]) -> Vector:
+    total: Vector = (0, 0, 0, 0, 0)
+    for agent in agents:
+        total = add(total, agent.total.vector)
+    return total
