@@ -11,7 +11,7 @@ from retz.client import RetzError
 from retz.client.types import Job, Results
 from retz.model.job import MAX_PRIORITY, MIN_PRIORITY
 
-from .columns import title_of
+from .columns import id_of, title_of
 from .dialogs import Confirm, Prompt
 from .states import look_of
 from .text import amount, count, fit, printable
@@ -65,7 +65,7 @@ async def priority(app: RetzApp, jobs: Sequence[Job]) -> None:
     if not jobs:
         return
     now = str(jobs[0].priority) if len({job.priority for job in jobs}) == 1 else ""
-    what = f"job {jobs[0].id}" if len(jobs) == 1 else f"{count(len(jobs))} jobs"
+    what = f"job {id_of(jobs[0])}" if len(jobs) == 1 else f"{count(len(jobs))} jobs"
     answer = await app.push_screen_wait(
         Prompt(f"priority of {what} ({MIN_PRIORITY} first … {MAX_PRIORITY} last)", now, wrong_priority)
     )
@@ -101,7 +101,7 @@ async def kill_matching(app: RetzApp, wanted: Filter) -> None:
 async def _change(app: RetzApp, action: str, jobs: Sequence[Job], note: str) -> None:
     if not jobs:
         return
-    what = f"job {jobs[0].id}" if len(jobs) == 1 else f"{count(len(jobs))} jobs"
+    what = f"job {id_of(jobs[0])}" if len(jobs) == 1 else f"{count(len(jobs))} jobs"
     if await app.push_screen_wait(
         Confirm(f"{action} {what}?", [*named(jobs, len(jobs)), "", note], f"{action} {what}")
     ):
@@ -114,7 +114,7 @@ def named(jobs: Sequence[Job], total: int) -> list[str]:
     for job in jobs[:SHOWN]:
         look = look_of(job)
         state, owner = fit(look.word, 8), fit(printable(job.owner), 8)
-        lines.append(f"{job.id:>7}  {look.glyph} {state}  {owner}  {fit(title_of(job), 28)}".rstrip())
+        lines.append(f"{id_of(job):>7}  {look.glyph} {state}  {owner}  {fit(title_of(job), 28)}".rstrip())
     if total > len(lines):
         lines.append(f"{'…':>7}  and {count(total - len(lines))} more")
     return lines

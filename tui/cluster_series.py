@@ -8,7 +8,7 @@ from typing import NamedTuple
 from retz.client.types import Aggregates, Event, Job, Point
 from retz.model.resources import Resources
 
-from .columns import title_of
+from .columns import id_of, title_of
 from .states import look_of, state_text
 from .text import amount, count, duration, fit, memory, printable
 from .widgets.areaplot import Layer, Stack
@@ -131,4 +131,4 @@ def told(event: Event, host: Callable[[str], str] = str) -> tuple[str, str] | No
 
 def _job_text(job: Job, host: Callable[[str], str]) -> str:
     where = f" on {printable(host(job.agent))}" if job.agent and job.state in ("STARTING", "STARTED") else ""
-    return f"{fit(state_text(job), 14)} {job.id:>8}  {fit(printable(job.owner), 10)} {title_of(job)}{where}"
+    return f"{fit(state_text(job), 14)} {id_of(job):>8}  {fit(printable(job.owner), 10)} {title_of(job)}{where}"

@@ -21,11 +21,15 @@ def command_text(job: Job) -> str:
     return printable(" ".join(text.split()) if len(text) < 500 else text[:500])
 
 
+def id_of(job: Job) -> str:
+    """The id; for a task of an array the form that says which: ``17_3``."""
+    return str(job.id) if job.array_id is None else f"{job.array_id}_{job.array_index}"
+
+
 def title_of(job: Job) -> str:
-    """Application and name, as far as they say something; else the command. Tasks of arrays with their index."""
+    """Application and name, as far as they say something; else the command."""
     parts = [job.application if job.application != "default" else "", job.name]
-    index = "" if job.array_index is None else f"[{job.array_index}]"
-    return (printable("/".join(filter(None, parts))) or command_text(job)) + index
+    return printable("/".join(filter(None, parts))) or command_text(job)
 
 
 def seconds(moment: datetime | None) -> float | None:
@@ -60,7 +64,7 @@ def columns_of(retz: RetzApp) -> list[Column[Job]]:
         return local.strftime("%H:%M:%S" if today else "%m-%d %H:%M"), "dim"
 
     return [
-        Column("id", "ID", lambda job: (str(job.id), ""), 7, right=True, sort="id"),
+        Column("id", "ID", lambda job: (id_of(job), ""), 7, right=True, most=14, sort="id"),
         Column("state", "STATE", lambda job: (state_text(job), look_of(job).style), 13, most=16, sort="state"),
         Column("user", "USER", lambda job: (printable(job.owner)[:8], "dim"), 8, drop=4, sort="user"),
         Column("name", "NAME", lambda job: (title_of(job), ""), 20, flexible=True, sort="application"),

@@ -61,6 +61,7 @@ COLUMNS = (
 @click.option("--pipeline", metavar="NAME", help="Of this pipeline.")
 @click.option("--group", metavar="NAME", help="Of this group.")
 @click.option("--array", metavar="ID", help="This array and its tasks.")
+@click.option("--tasks/--no-tasks", default=True, help="Tasks of arrays too, once they start; or only the arrays.")
 @click.option("--held/--not-held", default=None, help="Held or not.")
 @click.option("--since", metavar="TIME", help="Submitted since (ISO-8601).")
 @click.option("--until", metavar="TIME", help="Submitted until (ISO-8601).")
@@ -132,7 +133,8 @@ def _parameters(app: App, ids: tuple[list[int | str], ...], options: dict[str, A
         "tag": list(options["tags"]),
         "application": options["appname"],
         "held": options["held"],
-        "where": [f"{name}={options[name]}" for name in ("group", "array") if options[name]],
+        "where": [f"{name}={options[name]}" for name in ("group", "array") if options[name]]
+        + ([] if options["tasks"] else ["kind!=task"]),
     }
     same = ("name", "text", "pipeline", "since", "until", "at", "user", "sort")
     return {n: v for n, v in {**parameters, **{n: options[n] for n in same}}.items() if v not in (None, [])}

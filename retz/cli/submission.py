@@ -57,7 +57,7 @@ _OPTIONS = [
     click.option("--hold", is_flag=True, help="Do not start it before 'retz release'."),
     click.option(
         "--after", metavar="LIST", multiple=True,
-        help="Start when these jobs have ended well; 12:any: have ended, no matter how. Repeatable.",
+        help="Start when these jobs (12, last) have ended well; 12:any: have ended, no matter how. Repeatable.",
     ),
     click.option("--at", "start_at", type=Moment(), metavar="TIME", help="Not before: +2h, 03:00, 'tomorrow 03:00'."),
     click.option("--array", metavar="RANGE", help="Tasks 1-1000; 1-1000%20: 20 at a time; 0-99:3: every third."),
@@ -84,6 +84,8 @@ def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: 
         raise click.UsageError("--run is a run of a pipeline: name that too with --pipeline, or leave --run out")
     commands = _commands(words, options["line"], options["each_line"])
     common = _fields(options)
+    if "after" in common:
+        common["after"] = _awaited(app, common["after"])
     surroundings = _surroundings(app, options)
     environment = surroundings.pop("environment", {}) | _environment(options["env"])
     common |= surroundings
@@ -157,6 +159,15 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
         "max_fails": options["max_fails"],
     }
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
+
+
+def _awaited(app: App, after: list[str]) -> list[str]:
+    """The same, with the number of the newest job for ``last``; if that is a task, of its array."""
+    if not any(text.partition(":")[0] == "last" for text in after):
+        return after
+    job = app.call(calls.job("last"))
+    number = str(job.get("array_id") or job["id"])
+    return [number + text.removeprefix("last") if text.partition(":")[0] == "last" else text for text in after]
 
 
 def _environment(pairs: tuple[str, ...]) -> dict[str, str]:

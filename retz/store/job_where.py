@@ -140,6 +140,7 @@ _TEXTS: dict[str, Callable[[Job], tuple[str, ...]]] = {
     "tag": lambda job: job.tags,
     "group": lambda job: (job.group,),
     "array": lambda job: _array(job),
+    "kind": lambda job: ("array" if job.array is not None else "job" if job.array_id is None else "task",),
     "command": lambda job: (_command(job),),
     "text": lambda job: (job.name, _command(job)),
     "agent": lambda job: (job.attempts[-1].agent,) if job.attempts else (),

@@ -63,6 +63,23 @@ def test_waiting_arrays_and_groups(api: FakeApi) -> None:
     assert not {"after", "start_at", "array"} & grouped.keys()
 
 
+@pytest.mark.parametrize(("newest", "number"), [(job(id=12), "12"), (job(id=20, array_id=17, array_index=3), "17")])
+def test_waiting_for_the_last_job(api: FakeApi, newest: dict[str, Any], number: str) -> None:
+    api.routes |= {"GET /api/v2/jobs/last": newest}
+    sent = submitted(api, "--after", "last,7:any", "--after", "last:any", "--sandbox", "--", "true")
+    assert sent["after"] == [number, "7:any", f"{number}:any"]
+    assert len(api.asked("GET /api/v2/jobs/last")) == 1
+
+
+def test_a_list_without_tasks(api: FakeApi) -> None:
+    window = {"jobs": [], "total": 0, "counts": {}, "next": None, "as_of": "2026-11-20T06:27:17Z"}
+    api.routes |= {"GET /api/v2/jobs": window}
+    invoke("list")
+    invoke("list", "--no-tasks")
+    wheres = [request.query.get("where") for request in api.asked("GET /api/v2/jobs")]
+    assert wheres == [None, "kind!=task"]
+
+
 def test_an_array_does_not_run_in_one_terminal(api: FakeApi) -> None:
     result = invoke("run", "--array", "1-3", "--", "true", code=None)
     assert isinstance(result.exception, click.UsageError)

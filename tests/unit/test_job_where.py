@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from retz.model.array import parse_array
 from retz.model.job import Attempt, Job
 from retz.model.resources import Resources
 from retz.store.job_where import check_of, parse_condition
@@ -22,6 +23,20 @@ ENDED = Job(
     pipeline="etl",
     attempts=(Attempt(1, "n7", launched=150.0, started=160.0, ended=400.0),),
 )
+
+
+ARRAY = Job(id=3, owner="ann", command="x", resources=Resources(1, 1), submitted=1.0, array=parse_array("1-9"))
+TASK = Job(id=4, owner="ann", command="x", resources=Resources(1, 1), submitted=1.0, array_id=3, array_index=1)
+
+
+def test_arrays_and_their_tasks() -> None:
+    def chosen(text: str) -> list[int]:
+        check = check_of(parse_condition(text), 1000.0)
+        return [job.id for job in (WAITING, ARRAY, TASK) if check(job)]
+
+    assert [chosen(f"kind={kind}") for kind in ("job", "array", "task")] == [[1], [3], [4]]
+    assert chosen("kind!=task") == [1, 3]
+    assert chosen("array=3") == [3, 4]
 
 
 def fulfil(*texts: str) -> list[int]:

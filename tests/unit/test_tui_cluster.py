@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from retz.client.types import Aggregates, Event, Job, Point
 from retz.model.resources import Resources
 from tui.cluster_series import MOST_LAYERS, OTHERS, calm, rows_of, stack_of, step_of, told, users_of
+from tui.columns import id_of, title_of
 from tui.screens.cluster import moment_of
 from tui.screens.users import uses_of
 
@@ -114,3 +116,10 @@ def test_use_over_the_day_and_now() -> None:
 
 def test_calm_numbers() -> None:
     assert [calm(value) for value in (0.04, 3.14159, 99.96, 363.55)] == [0.0, 3.1, 100.0, 364.0]
+
+
+def test_a_task_of_an_array_goes_by_its_name() -> None:
+    job = Job(id=20, state="STARTED", name="sweep", submitted=NOON)
+    assert (id_of(job), title_of(job)) == ("20", "sweep")
+    task = replace(job, array_id=17, array_index=3)
+    assert (id_of(task), title_of(task)) == ("17_3", "sweep")

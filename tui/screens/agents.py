@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from retz.client.types import Agent, Agents, Job, Window
 from retz.model.resources import Resources
 
-from ..columns import columns_of, title_of
+from ..columns import columns_of, id_of, title_of
 from ..commands import Command
 from ..dialogs import Chooser, Prompt
 from ..holding import Holding, holding_at
@@ -145,7 +145,7 @@ def rewound_text(holding: Holding, admin: bool) -> str:
 def names_of(jobs: Sequence[Job], admin: bool) -> str:
     """``48201 train-vit (bo), 48190 sweep``."""
     return ", ".join(
-        f"{job.id} {title_of(job)[:30]}" + (f" ({printable(job.owner)[:OWNER]})" if admin else "") for job in jobs
+        f"{id_of(job)} {title_of(job)[:30]}" + (f" ({printable(job.owner)[:OWNER]})" if admin else "") for job in jobs
     )
 
 

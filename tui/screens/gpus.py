@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 
 from retz.client.types import Agent, Agents, Gpu, Job
 
-from ..columns import seconds, title_of
+from ..columns import id_of, seconds, title_of
 from ..holding import Holding
 from ..states import agent_state
 from ..text import duration, memory, printable
@@ -259,7 +259,7 @@ def holder_text(gpu: Gpu, job: Job | None, now: float) -> str:
         return f"held by {gpu.job}"
     begun = seconds(job.started)
     since = "" if begun is None else f" for {duration(now - begun)}"
-    return f"held by {job.id} {title_of(job)[:40]} ({printable(job.owner)[:OWNER]}){since}"
+    return f"held by {id_of(job)} {title_of(job)[:40]} ({printable(job.owner)[:OWNER]}){since}"
 
 
 def telemetry_parts(gpu: Gpu) -> list[Cell]:
@@ -319,7 +319,7 @@ def aside_of(agent: Agent, jobs: dict[int, Job]) -> list[Cell]:
     here = sorted({gpu.job for gpu in agent.gpus if gpu.job is not None})
     if len(here) == 1 and here[0] in jobs:
         job = jobs[here[0]]
-        parts.append((f"{job.id} {title_of(job)} {printable(job.owner)[:OWNER]}", "dim"))
+        parts.append((f"{id_of(job)} {title_of(job)} {printable(job.owner)[:OWNER]}", "dim"))
     elif here:
         owners = sorted({printable(jobs[job_id].owner)[:OWNER] for job_id in here if job_id in jobs})
         parts.append((f"{' '.join(map(str, here))}  {' '.join(owners)}", "dim"))

@@ -18,7 +18,7 @@ from retz.client import ApiError
 from retz.client.types import Event, FileRange, Job, Series, Why
 
 from .. import actions
-from ..columns import seconds, title_of
+from ..columns import id_of, seconds, title_of
 from ..commands import Command
 from ..dialogs import Prompt
 from ..facts import facts_of
@@ -180,7 +180,7 @@ class JobPage(Page):
 
     def title_text(self) -> str:
         """Id and name."""
-        return "job" if self.job is None else f"{self.job.id} {title_of(self.job)[:40]}"
+        return "job" if self.job is None else f"{id_of(self.job)} {title_of(self.job)[:40]}"
 
     def content(self) -> ComposeResult:
         """See the module's text."""

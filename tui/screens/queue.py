@@ -15,7 +15,7 @@ from retz.client import ApiError, RetzError
 from retz.client.types import Job, Window
 
 from .. import actions
-from ..columns import columns_of, command_text, title_of
+from ..columns import columns_of, command_text, id_of, title_of
 from ..commands import Command
 from ..dialogs import Checklist, Chooser
 from ..filters import Filter, FilterError, parse
@@ -386,8 +386,8 @@ class QueuePage(Page):
 def said(job: Job, now: float) -> str:
     """Why a job waits, or why it ended; of a running one what it runs."""
     if job.state == "STARTED" and job.kill_requested is None:
-        return f"{job.id}  {command_text(job)}"
-    return f"{job.id}  {title_of(job)}: {sentence(job, None, None, now)}"
+        return f"{id_of(job)}  {command_text(job)}"
+    return f"{id_of(job)}  {title_of(job)}: {sentence(job, None, None, now)}"
 
 
 def _filter_words() -> list[str]:
