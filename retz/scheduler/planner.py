@@ -49,6 +49,13 @@ class Fair(Priority):
     by_user = True
 
 
+class Outside(Fifo):
+    """A planner of a user's own, which runs in another process: by itself, the queue is in order of submission."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
 PLANNERS: dict[str, type[Planner]] = {"fair": Fair, "fifo": Fifo, "priority": Priority}
 
 

@@ -18,11 +18,13 @@ from types import MappingProxyType
 
 from retz.model.agent import Agent, Offer
 from retz.model.job import Job
-from retz.model.resources import Vector, fits, subtract
+from retz.model.resources import fits
 
 from . import planner as planners
+from .checking import Checker, Guard
 from .fair_work import FairWork
 from .limits import NO_HOLDING, NOTHING, Holding, UserLimits
+from .outside_work import OutsideWork
 from .places import MAX_PLACES, Place, Places, own_room
 from .queue import Queue, Shape, longest_run
 from .shares import Shares, Standings
@@ -54,6 +56,7 @@ class Scheduler:
         user_limits: What one user may hold at the same time.
         patience_s: After so long a job holds a place (see ``places.py``); 0 means never.
         shares: The accounts of users, for a planner that chooses between them.
+        outside: The planner is a user's own: passes are :class:`~.outside_work.OutsideWork`.
 
     Raises:
         ValueError: if there is no such planner; the text names those that exist.
@@ -67,13 +70,16 @@ class Scheduler:
         user_limits: UserLimits = NO_LIMITS,
         patience_s: float = 0.0,
         shares: Shares | None = None,
+        outside: bool = False,
     ) -> None:
         self.planner = planner
         self.max_running = max_running
         self.user_limits = user_limits
         self.patience_s = patience_s
-        self._queue = Queue(planners.find(planner))
-        self.shares = (shares or Shares()) if self._queue.planner.by_user else None
+        self.outside = outside
+        self._queue = Queue(planners.Outside(planner) if outside else planners.find(planner))
+        self._by_user = self._queue.planner.by_user
+        self.shares = (shares or Shares()) if self._by_user or outside else None
         self._limited = bool(user_limits)
         self._holdings: dict[str, Holding] = {}
         self._places = Places()
@@ -89,6 +95,7 @@ class Scheduler:
         self._pending: set[Shape] = set()
         self._in_work: set[Shape] = set()
         self._work: Work | None = None
+        self._now = 0.0
 
     # -- jobs --------------------------------------------------------------------------------------------
 
@@ -131,7 +138,7 @@ class Scheduler:
         if shape is None:
             return 0
         own = shape.lane.ahead(shape, job_id)
-        if self.shares is None:
+        if not self._by_user:
             return own
         score = self._score(shape.owner)
         others = (lane for lane in self._queue.lanes.values() if lane is not shape.lane)
@@ -301,7 +308,7 @@ class Scheduler:
         The longer it is held, the fewer users come before it: nobody waits for ever.
         """
         shape = self._queue.shape_of(place.job)
-        score = self._score(place.owner) - (now - place.since) if self.shares is not None else 0.0
+        score = self._score(place.owner) - (now - place.since) if self._by_user else 0.0
         return score, shape.rank if shape is not None else 0, place.job
 
     def _candidates(self) -> Iterable[Shape]:
@@ -310,18 +317,24 @@ class Scheduler:
             return  # not all was tried yet
         untried = self._pending | self._in_work if self._rooms else set()
         lanes = list(self._queue.lanes.values())
-        if self.shares is not None:
+        if self._by_user:
             lanes.sort(key=lambda lane: self._score(lane.name))
         each = max(1, MAX_CANDIDATES // max(1, len(lanes)))
         for lane in lanes[:MAX_CANDIDATES]:
             for _, _, shape in list(islice(lane.heads, each)):
-                if shape not in untried and not self._over_limit(shape):
+                if shape not in untried and not self._over_limit(shape) and not self._spurned(shape):
                     yield shape
 
     def _over_limit(self, shape: Shape) -> bool:
         if not self._limited:
             return False
         return not self.user_limits.admits(self._holdings.get(shape.owner, NO_HOLDING), shape.need)
+
+    def _spurned(self, shape: Shape) -> bool:
+        """A planner of a user's own leaves jobs waiting that have room: nothing is kept for them."""
+        if not self.outside or self._settled < self._stamp:
+            return False
+        return any(room.holds(shape.need) and shape.accepts(room.offer.attributes) for room in self._rooms.values())
 
     def _renew_places(self, agents: Sequence[Agent], now: float) -> bool:
         """Look at the places again: do they still make sense, when can their jobs start. True: some job has another."""
@@ -332,7 +345,7 @@ class Scheduler:
         for place in list(self._places.by_agent.values()):
             shape, agent = self._queue.shape_of(place.job), known.get(place.agent)
             room = own_room(agent) if agent is not None and agent.state == "active" else NOTHING
-            if shape is None or not fits(place.need, room) or self._over_limit(shape):
+            if shape is None or not fits(place.need, room) or self._over_limit(shape) or self._spurned(shape):
                 self._drop(place)
                 continue
             if room != place.room:
@@ -356,6 +369,10 @@ class Scheduler:
         self._places.drop(place)
         self._again(place.agent)
 
+    def _reckon_changed(self, now: float) -> None:
+        for agent in list(self._places.changed):
+            self._reckon(self._places.by_agent[agent], now)
+
     def _reckon(self, place: Place, now: float) -> None:
         if self._places.reckon(place, now):
             self._again(place.agent)
@@ -374,7 +391,7 @@ class Scheduler:
         return found
 
     def _score(self, user: str) -> float:
-        return self._standings.score(user) if self._standings is not None else 0.0
+        return self._standings.score(user) if self._by_user and self._standings is not None else 0.0
 
     # -- a pass ------------------------------------------------------------------------------------------
 
@@ -388,8 +405,8 @@ class Scheduler:
             limit: Place at most so many in this pass; call again if it placed them all.
             now: Seconds since the epoch.
         """
-        for agent in list(self._places.changed):
-            self._reckon(self._places.by_agent[agent], now)
+        self._now = now
+        self._reckon_changed(now)
         self._learn()
         self._give_up()
         if self.max_running:
@@ -400,6 +417,9 @@ class Scheduler:
             return None
         if self.shares is None:
             self._work = Work(self._snapshot(limit, now))
+        elif self.outside:
+            owners = dict.fromkeys(shape.owner for shape in self._queue.shapes.values())
+            self._work = OutsideWork(self._snapshot(limit, now), self.shares.look(owners, now), running)
         else:
             standings = self._standings = self.shares.settle(self._queue.lanes, now)
             self._work = FairWork(self._snapshot(limit, now), standings)
@@ -408,7 +428,7 @@ class Scheduler:
 
     def _snapshot(self, limit: int, now: float) -> Snapshot:
         queue, pending = self._queue, self._pending
-        if self._settled < self._stamp or len(pending) > PENDING_LIMIT:
+        if self._settled < self._stamp or len(pending) > PENDING_LIMIT or self.outside:
             heads, several = queue.all_heads(), queue.several
         else:
             # Shapes may have lost all their jobs while they were in work.
@@ -456,6 +476,10 @@ class Scheduler:
                 # Its placements were not used after all: what was blocked by them may fit.
                 self._put(self._offers[offer_id])
 
+    def try_again(self) -> None:
+        """Nothing is known any more to fit nowhere: somebody else plans from now on, or the time of day may matter."""
+        self._settled = 0
+
     def _park(self, shape: Shape) -> None:
         """A pass left the shape out for its user's sake. What was placed instead may not have been used after all."""
         if self._over_limit(shape):
@@ -476,29 +500,14 @@ class Scheduler:
 
         Right are: a queued job, at most once; an offer that is at hand, has the attributes the job asks for
         and room for all that is placed on it; no more running jobs than ``max_running``, and no more of anything
-        than its user may hold.
+        than its user may hold; on an agent that is kept for a job, only what does not delay that one (at the time of
+        the pass).
         """
-        limited, holdings = self._limited, dict(self._holdings)
-        left: dict[str, Vector] = {}
-        seen: set[int] = set()
-        good: list[Placement] = []
+        now = self._now
+        self._reckon_changed(now)
+        guard = None
+        if self._places.by_agent:
+            guard = Guard(self._kept(now), now, self._standings if self._by_user else None)
+        checker = Checker(self._queue, self._offers, self.user_limits if self._limited else None, self._holdings, guard)
         most = self.max_running - running if self.max_running else len(placements)
-        for placement in placements:
-            if len(good) >= most:
-                break
-            shape = self._queue.shape_of(placement.job)
-            offer = self._offers.get(placement.offer)
-            if shape is None or offer is None or placement.job in seen:
-                continue
-            room = left.get(offer.id, offer.room)
-            if limited:
-                holding = holdings.get(shape.owner, NO_HOLDING)
-                if not self.user_limits.admits(holding, shape.need):
-                    continue
-            if fits(shape.need, room) and shape.accepts(offer.attributes):
-                if limited:
-                    holdings[shape.owner] = holding.plus(shape.need)
-                left[offer.id] = subtract(room, shape.need)
-                seen.add(placement.job)
-                good.append(placement)
-        return good
+        return checker.right(placements, most)

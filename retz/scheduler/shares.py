@@ -53,11 +53,15 @@ class Standings(NamedTuple):
 
     def score(self, user: str, more: Vector = NOTHING, count: int = 0) -> float:
         """The user's score if ``count`` more jobs of this need ran."""
+        return self.used.get(user, 0.0) + self.horizon * self.share(user, more, count)
+
+    def share(self, user: str, more: Vector = NOTHING, count: int = 0) -> float:
+        """The user's dominant share if ``count`` more jobs of this need ran."""
         held, most = self.held.get(user, NOTHING), 0.0
         for index, total in self.counted:
             part = (held[index] + count * more[index]) / total
             most = max(most, part)
-        return self.used.get(user, 0.0) + self.horizon * most
+        return most
 
 
 class Shares:
@@ -137,6 +141,13 @@ class Shares:
                 for user, account in accounts.items()
             }
         self._accounts.update(accounts)
+        return self._standings(accounts)
+
+    def look(self, users: Iterable[str], now: float) -> Standings:
+        """Their accounts as they are."""
+        return self._standings({user: self._at(user, now) for user in users})
+
+    def _standings(self, accounts: Mapping[str, Account]) -> Standings:
         return Standings(
             {user: account.used for user, account in accounts.items()},
             {user: account.held for user, account in accounts.items()},

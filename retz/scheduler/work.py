@@ -333,9 +333,13 @@ class Work:
         else:
             (self._fresh if room.stamp > snapshot.settled else self._old).replace(room, smaller)
         if snapshot.user_limits is not None:
-            held = self._holdings.get(shape.owner, NO_HOLDING)
-            self._holdings[shape.owner] = held.plus(shape.need, count)
+            self._count(shape, count)
         return count
+
+    def _count(self, shape: Shape, count: int) -> None:
+        """So many more jobs of this shape count for their user's limits."""
+        held = self._holdings.get(shape.owner, NO_HOLDING)
+        self._holdings[shape.owner] = held.plus(shape.need, count)
 
     def _matches(self, constraint: Constraint, room: Room) -> bool:
         key = (constraint.text, room.labels)

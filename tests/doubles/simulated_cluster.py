@@ -15,7 +15,7 @@ from retz.model.agent import Agent, Offer
 from retz.model.job import Attempt, Job
 from retz.model.resources import Vector, add, fits, subtract
 from retz.scheduler.constraints import parse
-from retz.scheduler.scheduler import Placement, Scheduler
+from retz.scheduler.scheduler import Placement, Scheduler, Work
 
 _NOTHING: Vector = (0, 0, 0, 0, 0)
 
@@ -78,6 +78,8 @@ class SimulatedCluster:
                 return
             while self._ends and self._ends[0][0] <= self.now:
                 self._end(heappop(self._ends)[1])
+                self._passes_due = True
+            self._plan()  # as a server does: places are given when everything was tried
             if self.scheduler.patience_s and self._next_look <= self.now:
                 self.scheduler.hold_places(
                     list(self.agents.values()), lambda job_id: self.jobs[job_id][0].submitted, self.now
@@ -88,9 +90,12 @@ class SimulatedCluster:
     def _plan(self) -> None:
         while self._passes_due:
             work = self.scheduler.prepare(len(self.running), 256, self.now)
-            placements = self.scheduler.check(work.solve(), len(self.running)) if work is not None else []
+            placements = self._check(work) if work is not None else []
             self._passes_due = bool(placements)
             self._place(placements)
+
+    def _check(self, work: Work) -> list[Placement]:
+        return self.scheduler.check(work.solve(), len(self.running))
 
     def _place(self, placements: Sequence[Placement]) -> None:
         by_offer: dict[str, list[int]] = {}
