@@ -14,7 +14,8 @@ QUEUED    Hold, Release, Reprioritise QUEUED, marked
 STARTING  Started                     STARTED
 STARTING  NotStarted                  QUEUED (the claim shows that nothing ran: not a loss)
 STARTED   NotStarted                  as Lost (it did run: its claim went with a power failure)
-running   Ended                       FINISHED (exit 0), KILLED (a kill was asked), else FAILED
+running   Ended                       FINISHED (exit 0), KILLED (a kill was asked), else FAILED; but QUEUED once
+                                      more after ``oom`` under a size that past runs gave it
 running   Lost                        QUEUED, or KILLED (a kill was asked), or FAILED (too often)
 running   Kill                        unchanged, ``kill_requested``: the engine confirms later
 ========  ==========================  ========================================================
@@ -30,7 +31,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .model.job import Attempt, Job, Reason, State, Usage
+from .model.job import Attempt, Job, Reason, Sized, State, Usage
 
 IDLE_ATTEMPTS_KEPT = 20
 """So many of a job's attempts that never ran stay in its record."""
@@ -205,6 +206,9 @@ def _ended(job: Job, event: Ended) -> Outcome:
         message=event.message,
         usage=event.usage if event.usage is not None else attempt.usage,
     )
+    sized = job.sized
+    if reason == "oom" and not killed and sized is not None and sized.outgrew is None and sized.again_mem:
+        return _once_more(job, sized, _with_attempt(job, attempt))
     state: State = "KILLED" if killed else "FINISHED" if reason is None else "FAILED"
     after = replace(
         job,
@@ -217,6 +221,20 @@ def _ended(job: Job, event: Ended) -> Outcome:
         attempts=_with_attempt(job, attempt),
     )
     return after, ("end",)
+
+
+def _once_more(job: Job, sized: Sized, attempts: tuple[Attempt, ...]) -> Outcome:
+    """It needed more than past runs did. That was our mistake: no retry of its own is used up."""
+    after = replace(
+        job,
+        state="QUEUED",
+        reason="oom",
+        message=f"outgrew the {sized.mem} MiB predicted for it: once more with {sized.again_mem} MiB",
+        resources=replace(job.resources, mem=sized.again_mem),
+        sized=replace(sized, outgrew=attempts[-1].number),
+        attempts=attempts,
+    )
+    return after, ("enqueue",)
 
 
 def _lost(job: Job, event: Lost) -> Outcome:

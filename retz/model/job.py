@@ -88,6 +88,24 @@ class Attempt(Struct, frozen=True, omit_defaults=True, gc=False):
     host: str = ""
 
 
+class Sized(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What past runs said about a job that was to ask for what they say (``--predicted``).
+
+    Attributes:
+        asked: What its user asked for, or our defaults.
+        runs: Runs of its step that were known.
+        mem: MiB that were given by them; None: too little was known, and what was asked holds.
+        again_mem: MiB for one more try if ``mem`` turns out too little; 0: none would do.
+        outgrew: Number of the attempt that needed more than ``mem``.
+    """
+
+    asked: Resources
+    runs: int = 0
+    mem: int | None = None
+    again_mem: int = 0
+    outgrew: int | None = None
+
+
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One command line with what it needs and what became of it. Immutable: changes make a new record.
 
@@ -120,6 +138,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
             killed; 0 means never.
         array: This record stands for many tasks; it is QUEUED until the last of them has ended.
         array_id, array_index: This job is a task of that array.
+        sized: What past runs said, for a job that was to ask for that.
     """
 
     id: int
@@ -159,6 +178,15 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     array: Array | None = None
     array_id: int | None = None
     array_index: int | None = None
+    sized: Sized | None = None
+
+    def given(self, attempt: Attempt) -> Resources:
+        """What this one of its attempts was given: one that outgrew its size was given less than the next."""
+        sized = self.sized
+        if sized is None or sized.outgrew is None or sized.mem is None or attempt.number > sized.outgrew:
+            return self.resources
+        need = self.resources
+        return Resources(need.cpus, sized.mem, need.disk, need.gpus, need.ports)
 
     @property
     def attempt(self) -> Attempt | None:

@@ -75,9 +75,8 @@ def numbers_of(jobs: Iterable[Job], count: int) -> Numbers:
     numbers = Numbers([], [])
     most = max(LEAST_POINTS, MAX_POINTS // max(1, count))
     for job in jobs:
-        amounts = _amounts(job.resources)
         for attempt in job.attempts:
-            _add(numbers, attempt, amounts, most)
+            _add(numbers, attempt, _amounts(job.given(attempt)), most)
     return numbers
 
 

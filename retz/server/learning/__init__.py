@@ -1,0 +1,1 @@
+"""What the queue learns from the jobs that ended: the book of past runs, and the sizes that follow from it."""
