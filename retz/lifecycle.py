@@ -9,7 +9,7 @@ state     event                       next
 ========  ==========================  ========================================================
 QUEUED    Launch                      STARTING, a new attempt
 QUEUED    Kill                        KILLED
-QUEUED    Drop                        FAILED (dependency) or KILLED (max_fails), never started
+QUEUED    Drop                        FAILED (dependency, start) or KILLED (max_fails), never started
 QUEUED    Hold, Release, Reprioritise QUEUED, marked
 STARTING  Started                     STARTED
 STARTING  NotStarted                  QUEUED (the claim shows that nothing ran: not a loss)
@@ -114,7 +114,7 @@ class Reprioritise(Struct, frozen=True):
 
 
 class Drop(Struct, frozen=True):
-    """It will never start, for the sake of others: ``dependency`` or ``max_fails``."""
+    """It will never start: for the sake of others (``dependency``, ``max_fails``), or it may not (``start``)."""
 
     at: float
     reason: Reason
@@ -274,7 +274,7 @@ def _kill_queued(job: Job, event: Kill) -> Outcome:
 
 
 def _drop_queued(job: Job, event: Drop) -> Outcome:
-    state: State = "FAILED" if event.reason == "dependency" else "KILLED"
+    state: State = "KILLED" if event.reason == "max_fails" else "FAILED"
     after = replace(job, state=state, reason=event.reason, message=event.message, ended=event.at, held=False)
     return after, ("dequeue", "end")
 

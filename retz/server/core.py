@@ -84,6 +84,7 @@ class Core:
             on_agents_changed=self.admission.agents_changed,
             runs=self.skylines.runs if config.estimator_enabled else None,
             archived=archive.get,
+            refusal=self._refusal,
         )
         self.audit = Audit(db.audit, clock)
         self.users = Users(db.users, self.dispatcher.apply, self.audit, config, clock)
@@ -123,6 +124,12 @@ class Core:
     def engine_failure(self) -> str | None:
         """What the engine complains about, if it does."""
         return self.dispatcher.engine_failure
+
+    def _refusal(self, job: Job) -> str | None:
+        """Why a job that is about to start must not; None if it may."""
+        application = self.db.applications.record(f"{job.owner}/{job.application}")
+        owner = self.db.users.record(job.owner)
+        return unix_users.refusal(application, owner, self.config, "user" in self.engine.honours)
 
     async def settled(self) -> None:
         """Wait until everything that a read could show now is durable."""

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from retz.engine.base import Engine, KnownTask, Update
-from retz.lifecycle import Event, advance
+from retz.lifecycle import Drop, Event, advance
 from retz.model.agent import Offer
 from retz.model.job import ENDED_STATES, RUNNING_STATES, Job, parse_task_id
 from retz.scheduler.scheduler import Scheduler
@@ -45,6 +45,7 @@ class Dispatcher:
         on_agents_changed: Called when the engine's agents changed.
         runs: Told of every job that comes or ends; None where nobody wants to know.
         archived: Looks up an ended job that is not in the store any more.
+        refusal: Says why a job that is about to start must not; None if it may.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Dispatcher:
         on_agents_changed: Callable[[], None] = lambda: None,
         runs: Runs | None = None,
         archived: Callable[[int], Job | None] = lambda job_id: None,
+        refusal: Callable[[Job], str | None] = lambda job: None,
     ) -> None:
         self.live = Live(
             db,
@@ -70,7 +72,7 @@ class Dispatcher:
             runs=runs,
             archived=archived,
         )
-        self.planning = Planning(self.live)
+        self.planning = Planning(self.live, refusal, self._refuse)
         self.following = self.live.following
         self.ledger = self.live.ledger
         self.ended = self.live.ended
@@ -266,6 +268,12 @@ class Dispatcher:
             self._engine.kill(task_id, grace_s)
 
     # -- what is done later --------------------------------------------------------------------------------
+
+    def _refuse(self, refused: Mapping[int, str]) -> None:
+        """Jobs that were about to start and must not, each with the reason, fail in a later turn."""
+        for job_id, message in refused.items():
+            self.following.put_off((job_id,), Drop(self._clock(), "start", f"{message}; it was not started"))
+        self._catch_up_soon()
 
     def _catch_up_soon(self) -> None:
         if self.following.backlog:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from retz.engine.base import Assignment, Task
 from retz.lifecycle import Launch, advance
@@ -37,12 +37,20 @@ LOOK_EVERY_S = 1.0
 class Planning:
     """The dispatcher's part that turns offers and queue into launches.
 
+    Args:
+        refusal: Says why a job that is about to start must not; None if it may.
+        refuse: Told of the jobs that must not start, with the reasons; the scheduler has forgotten them.
+
     Attributes:
         adopted: Whether the engine knows what runs: nothing is launched before, or after the stop.
     """
 
-    def __init__(self, live: Live) -> None:
+    def __init__(
+        self, live: Live, refusal: Callable[[Job], str | None], refuse: Callable[[Mapping[int, str]], None]
+    ) -> None:
         self._live = live
+        self._refusal = refusal
+        self._refuse = refuse
         self._db = live.db
         self._scheduler = live.scheduler
         self._engine = live.engine
@@ -127,7 +135,7 @@ class Planning:
 
     def _place(self, placements: Sequence[Placement]) -> None:
         by_offer: dict[str, list[int]] = {}
-        for placement in placements:
+        for placement in self._allowed(placements):
             by_offer.setdefault(placement.offer, []).append(placement.job)
         now = self._live.clock()
         changes: list[Change] = []
@@ -146,6 +154,21 @@ class Planning:
             self._decline_later(starved)
         if launches:
             self._record(changes, launches)
+
+    def _allowed(self, placements: Sequence[Placement]) -> Sequence[Placement]:
+        """Those whose jobs may start now. The right to a Unix user may have gone since the submit, for instance."""
+        refused: dict[int, str] = {}
+        for placement in placements:
+            job = self._live.following.find(placement.job)
+            why = None if job is None else self._refusal(job)
+            if why is not None:
+                refused[placement.job] = why
+        if not refused:
+            return placements
+        for job_id in refused:
+            self._scheduler.remove(job_id)
+        self._refuse(refused)
+        return [placement for placement in placements if placement.job not in refused]
 
     def _record(self, changes: Sequence[Change], launches: Sequence[tuple[Offer, list[Task]]]) -> None:
         """Write the launches down; the engine hears of them once that is durable."""

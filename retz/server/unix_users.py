@@ -22,37 +22,35 @@ TELL_WHOM = (
 
 
 def unix_user_of(application: Application | None, owner: User | None) -> str | None:
-    """Return the Unix user of a job about to be launched; None for the engine's default.
-
-    What an application names counts only as long as its owner may name it.
-    """
-    mapped = None if owner is None else owner.unix_user
-    if application is None or application.user is None:
-        return mapped
-    return application.user if owner is not None and owner.admin else mapped
+    """Return the Unix user of a job about to be launched, which :func:`refusal` allows; None for the default one."""
+    if application is not None and application.user is not None:
+        return application.user
+    return None if owner is None else owner.unix_user
 
 
-def refusal(application: Application, owner: User | None, config: ServerConfig, can_choose: bool) -> str | None:
-    """Return why jobs cannot run as the application's Unix user; None if they can.
+def refusal(application: Application | None, owner: User | None, config: ServerConfig, can_choose: bool) -> str | None:
+    """Return why jobs cannot run as the Unix user that they would have; None if they can.
+
+    It is asked at the submit and again before each start: what an application names counts only as long as its owner
+    may name it, and a job that would have run as somebody else than it was written for had better not run.
 
     Args:
         can_choose: Whether the engine can run jobs as other users than the server's.
     """
-    asked = application.user
+    asked = unix_user_of(application, owner)
     if asked is None:
         return None
     if not can_choose:
         own = own_user()
+        if application is None or application.user in (None, own):
+            return None
         return (
-            None
-            if asked == own
-            else (
-                f"jobs cannot run as Unix user {asked!r}: this server runs as {own!r}, and only a server that root has "
-                "started can run jobs as others; leave the user out"
-            )
+            f"jobs cannot run as Unix user {asked!r}: this server runs as {own!r}, and only a server that root has "
+            "started can run jobs as others; leave the user out"
         )
     default = default_name(config)
-    if asked == "root" and application.container.type == "none" and default != "root":
+    contained = application is not None and application.container.type != "none"
+    if asked == "root" and not contained and default != "root":
         return "user root is only allowed with a container"
     if asked == default or (owner is not None and (owner.admin or asked == owner.unix_user)):
         return None

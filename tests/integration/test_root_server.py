@@ -71,10 +71,33 @@ def test_a_lost_right_is_not_used(server: ServerProcess) -> None:
             held = it.submit("id -un", application="mine", held=True)
             admin.change_user(user.key, unix_user="")
             it.release(held)
-            assert it.wait(held).state == "FINISHED"
-            assert it.read_file(held, "stdout") == b"nobody\n"
+            job = it.wait(held)
+            assert (job.state, job.reason, job.attempts) == ("FAILED", "start", ())
+            assert "'daemon' is not yours to use" in (job.message or "") and "not started" in (job.message or "")
+            assert words(it, "id -un") == "nobody\n"
             with pytest.raises(ApiError, match="'daemon' is not yours to use"):
                 it.submit("id -un", application="mine")
+
+
+def test_an_administrator_who_is_none_any_more(server: ServerProcess) -> None:
+    """What they could have anybody's jobs run as, they cannot any longer; the jobs behind it go on."""
+    with client(server) as admin:
+        user = admin.create_user("was one", admin=True)
+        assert user.secret is not None
+        with client(server, user.key, user.secret) as it:
+            it.put_application("theirs", user="daemon")
+            queued = [it.submit("id -un", application="theirs", held=True) for _ in range(3)]
+            array = it.submit("id -un", application="theirs", array="1-300", held=True)
+            after = it.submit("id -un", after=[f"{array}:any"])
+            admin.change_user(user.key, admin=False)
+        with client(server, user.key, user.secret) as it:
+            for job_id in (*queued, array):
+                it.release(job_id)
+            assert {(it.wait(job_id).state, it.job(job_id).reason) for job_id in queued} == {("FAILED", "start")}
+            assert it.wait(after).state == "FINISHED"
+            assert it.read_file(after, "stdout") == b"nobody\n"
+            ended = it.job(array)
+            assert (ended.state, ended.reason) == ("FAILED", "tasks")
 
 
 def test_the_data_directory_keeps_its_secrets(server: ServerProcess) -> None:

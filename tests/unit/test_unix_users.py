@@ -12,6 +12,8 @@ from msgspec.structs import replace
 
 from retz.config import ConfigError
 from retz.config_server import ServerConfig, load_server
+from retz.engine.local import prepare
+from retz.engine.local.spawn import StartError
 from retz.model.application import Application
 from retz.model.container import Container
 from retz.model.user import User
@@ -44,10 +46,9 @@ def config(tmp_path: Path, **options: object) -> ServerConfig:
         (None, MAPPED, "alice"),
         (Application(name="x", owner="m"), MAPPED, "alice"),
         (ALICE, MAPPED, "alice"),
-        (BATCH, MAPPED, "alice"),  # it was theirs once, or never
-        (BATCH, PLAIN, None),
+        (BATCH, MAPPED, "batch"),
         (BATCH, ADMIN, "batch"),
-        (BATCH, None, None),
+        (None, None, None),
     ],
 )
 def test_the_user_of_a_job(application: Application | None, owner: User | None, user: str | None) -> None:
@@ -63,11 +64,16 @@ def test_the_user_of_a_job(application: Application | None, owner: User | None, 
         (BATCH, PLAIN, None),  # they would get it anyway
         (ALICE, PLAIN, "'alice' is not yours"),
         (ALICE, None, "'alice' is not yours"),
+        (None, PLAIN, None),
+        (None, MAPPED, None),
+        (None, User(key="r", secret="s", unix_user="root"), "root is only allowed with a container"),
         (ROOT, ADMIN, "root is only allowed with a container"),
         (ROOT, User(key="r", secret="s", unix_user="root"), "root is only allowed with a container"),
     ],
 )
-def test_who_may_name_whom(tmp_path: Path, application: Application, owner: User | None, words: str | None) -> None:
+def test_who_may_name_whom(
+    tmp_path: Path, application: Application | None, owner: User | None, words: str | None
+) -> None:
     told = refusal(application, owner, config(tmp_path, local_user="batch"), can_choose=True)
     assert (told is None) == (words is None)
     assert words is None or words in str(told)
@@ -158,3 +164,6 @@ def test_root_under_another_name_is_not_meant(tmp_path: Path, monkeypatch: pytes
         check_configured(config(tmp_path, local_user="toor"))
     with pytest.raises(Problem, match="toor is root"):
         users_of(tmp_path, local_user="nobody")._unix_user("toor")
+    for name in ("toor", "root"):  # whatever a record says, before the start itself
+        with pytest.raises(StartError, match="has root's rights"):
+            prepare._look_up(name)
