@@ -43,7 +43,7 @@ def task_at(job: Job, place: int) -> Job:
     array = array_of(job)
     task = replace(
         job, id=id_at(job, place), array=None, array_id=job.id, array_index=array.index_of(place),
-        after=(), after_any=(), start_at=None, max_fails=0,
+        after=(), after_any=(), start_at=None, max_fails=0, on_end=None,
     )  # fmt: skip
     if place < array.end:
         return task

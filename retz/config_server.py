@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -55,6 +55,7 @@ class ServerConfig:
     max_user_mem: int
     max_user_gpus: int
     planner_name: str
+    planner_budget: float
     planner_fair_resources: str
     planner_half_life: float
     planner_patience: float
@@ -86,6 +87,8 @@ class ServerConfig:
     mesos_poll: float
     mesos_sample_interval: float
     gpu_exporter: str | None
+    notify_allow: str | None
+    notify_command: str | None
     estimator_enabled: bool
     estimator_solver: str
     estimator_alpha: float
@@ -124,6 +127,16 @@ class ServerConfig:
             return None
         names = [str(n) for n in range(int(text))] if text.isdecimal() else text.split(",")
         return tuple(Gpu(uuid=name.strip(), index=index) for index, name in enumerate(names))
+
+    @property
+    def notify_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Where ``--on-end`` may call although it is not public.
+
+        Raises:
+            ValueError: naming what is no network.
+        """
+        parts = (part.strip() for part in (self.notify_allow or "").split(","))
+        return tuple(ip_network(part, strict=False) for part in parts if part)
 
     def store_options(self) -> StoreOptions:
         """How the store keeps its journals."""
@@ -177,8 +190,14 @@ def _check(config: ServerConfig) -> None:
             f"retz.authentication is off and retz.bind is {config.bind}: whoever reaches it could run "
             "commands as you; bind 127.0.0.1 or leave authentication on"
         )
+    if config.planner_budget <= 0:
+        raise ConfigError("retz.planner.budget must be more than 0: the time for one plan of a planner of your own")
     if config.planner_half_life <= 0:
         raise ConfigError("retz.planner.half-life must be more than 0; as much as 3650d never forgets, near enough")
+    try:
+        _ = config.notify_networks
+    except ValueError as error:
+        raise ConfigError(f"retz.notify.allow: {error}; write networks with commas between: 10.0.0.0/8") from None
     if config.estimator_keep_runs < 1:
         raise ConfigError("retz.estimator.keep-runs must be at least 1; retz.estimator.enabled = false keeps none")
     if (config.access_secret is None) != (config.access_key is None):

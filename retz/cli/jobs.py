@@ -97,6 +97,7 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("gpus", ",".join(gpu.rpartition("/")[2] for gpu in job["gpus"])),
         ("ports", ",".join(map(str, job["ports"]))),
         ("losses", f"{job['losses']} (--retries {job['max_retries']})" if job["losses"] else ""),
+        ("on end", _news(job, now)),
         ("repeats", f"job {job['resubmit_of']}" if job["resubmit_of"] else ""),
         # Values stay out: they are where people keep secrets. --json has what the server gives.
         ("environment", ", ".join(n + " <masked>" * (v == "<masked>") for n, v in sorted(job["environment"].items()))),
@@ -115,6 +116,17 @@ def _bonds(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("group", job.get("group") or ""),
         ("max fails", str(job.get("max_fails") or "")),
     ]
+
+
+def _news(job: dict[str, Any], now: float) -> str:
+    """Who is told of its end, and how that stands."""
+    told = [
+        f"{n['state']}{', ' + _when(n['done'], now) if n['done'] else ''}"
+        + (f", {n['tries']} call{'s' * (n['tries'] != 1)}" if n["tries"] else "")
+        + (f", the last: {n['error']}" if n["error"] else "")
+        for n in job.get("news") or ()
+    ]
+    return ": ".join(filter(None, (job.get("on_end") or "", "; ".join(told))))
 
 
 def _when(text: str | None, now: float) -> str:

@@ -66,6 +66,7 @@ _OPTIONS = [
         "--max-fails", type=click.IntRange(1), metavar="N",
         help="After N failures in the array or group, start no more of it.",
     ),
+    click.option("--on-end", metavar="URL", help="Told by POST of its end (of an array: once, at the end of all)."),
     click.option("--pipeline", metavar="NAME", help="The recurring work that it is part of: see 'retz predict'."),
     click.option("--run", metavar="ID", help="Which run of the pipeline, a date for instance [default: a fresh one]."),
     click.option("-w", "--directory", metavar="DIR", help="Working directory on the machine that runs it."),
@@ -157,6 +158,7 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
         "array": options["array"],
         "group": options["group"],
         "max_fails": options["max_fails"],
+        "on_end": options["on_end"],
     }
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
 

@@ -57,6 +57,17 @@ class Array(Struct, frozen=True, kw_only=True):
     killed: int = 0
 
 
+class News(Struct, frozen=True, kw_only=True):
+    """How it stands with telling ``on_end``: waiting, delivered or given-up."""
+
+    event: str
+    state: str
+    at: datetime | None = None
+    done: datetime | None = None
+    tries: int = 0
+    error: str | None = None
+
+
 class Job(Struct, frozen=True, kw_only=True):
     """A job as the server shows it; docs/api.md explains the fields."""
 
@@ -102,6 +113,8 @@ class Job(Struct, frozen=True, kw_only=True):
     array: Array | None = None
     array_id: int | None = None
     array_index: int | None = None
+    on_end: str | None = None
+    news: tuple[News, ...] | None = None
 
     @property
     def over(self) -> bool:

@@ -138,6 +138,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
             killed; 0 means never.
         array: This record stands for many tasks; it is QUEUED until the last of them has ended.
         array_id, array_index: This job is a task of that array.
+        on_end: URL that is told of its end; of an array's, not of its tasks'. It may hold a secret: never shown whole.
         sized: What past runs said, for a job that was to ask for that.
     """
 
@@ -178,6 +179,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     array: Array | None = None
     array_id: int | None = None
     array_index: int | None = None
+    on_end: str | None = None
     sized: Sized | None = None
 
     def given(self, attempt: Attempt) -> Resources:

@@ -168,6 +168,7 @@ def spec_of(job: Job) -> JobSpec:
         pipeline=job.pipeline,
         array=None if job.array is None else job.array.text,
         max_fails=None if job.array is None else job.max_fails or None,
+        on_end=job.on_end,
     )
 
 

@@ -23,6 +23,7 @@ from retz.scheduler import constraints
 from retz.scheduler.limits import UserLimits
 
 from . import unix_users
+from .notify.targets import target_of
 from .problem import FieldError, Problem
 
 DEFAULT_APPLICATION = "default"
@@ -66,6 +67,7 @@ class Admission:
         self._application = application
         self._honours = honours
         self._user = user
+        self._callable = config.notify_networks
         self._sized: dict[tuple[object, ...], tuple[Resources, bool]] = {}
 
     def agents_changed(self) -> None:
@@ -140,7 +142,16 @@ class Admission:
             group=spec.group or "",
             max_fails=spec.max_fails or 0,
             array=array,
+            on_end=self._checked_target(spec.on_end),
         )
+
+    def _checked_target(self, text: str | None) -> str | None:
+        if text is not None:
+            try:
+                target_of(text, self._callable)
+            except ValueError as error:
+                raise _Invalid("on_end", str(error)) from None
+        return text
 
     def _checked_application(self, name: str | None, owner: str) -> Application | None:
         found = self._application(f"{owner}/{name or DEFAULT_APPLICATION}")

@@ -34,6 +34,7 @@ from .audit import Actor, Audit
 from .counters import Counters
 from .dispatcher import Dispatcher
 from .live import Mode
+from .notify.outbox import Outbox
 from .problem import Problem
 from .shares import Sums, shares, sums
 from .skylines.recorder import Skylines
@@ -86,6 +87,8 @@ class Core:
             archived=archive.get,
             refusal=self._refusal,
         )
+        self.outbox = Outbox(db, clock)
+        self.dispatcher.live.following.news = lambda job: self.outbox.change(job, "ended")
         self.audit = Audit(db.audit, clock)
         self.users = Users(db.users, self.dispatcher.apply, self.audit, config, clock)
         self.metering = asyncio.Lock()

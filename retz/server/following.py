@@ -43,6 +43,9 @@ class Following:
     Args:
         archived: Looks up an ended job that is not in the store any more.
         runs: Told of tasks that get a record.
+
+    Attributes:
+        news: What must be recorded with the end of a job so that others are told of it.
     """
 
     def __init__(self, db: Database, archived: Callable[[int], Job | None], runs: Runs | None) -> None:
@@ -53,6 +56,7 @@ class Following:
         self.groups = Groups(lambda key: db.meta.record(key))
         self.windows = Windows(db.jobs.record)
         self.backlog: deque[Todo] = deque()
+        self.news: Callable[[Job], Change | None] = lambda job: None
 
     def load(self, jobs: Iterable[Job], now: float) -> None:
         """Take the live jobs that are there at the start, and what a crash left undone."""
@@ -151,6 +155,7 @@ class Batch:
         self.arrays: dict[int, None] = {}
         self._changed: dict[int, Job] = {}
         self._meta: dict[str, dict[str, Any] | None] = {}
+        self._news: list[Change] = []
         self._ended: deque[Job] = deque()
         self._left = MOST
 
@@ -184,7 +189,7 @@ class Batch:
             while self._ended:
                 self._after_end(self._ended.popleft())
         jobs = [Change("jobs", job.id, job) for job in self._changed.values()]
-        return jobs + [Change("meta", key, record) for key, record in self._meta.items()]
+        return [*jobs, *(Change("meta", key, record) for key, record in self._meta.items()), *self._news]
 
     def catch_up(self) -> None:
         """Do some of what earlier batches put off."""
@@ -273,6 +278,8 @@ class Batch:
     # -- ends ----------------------------------------------------------------------------------------------
 
     def _after_end(self, job: Job) -> None:
+        if job.on_end is not None and (news := self._following.news(job)) is not None:
+            self._news.append(news)
         if job.array_id is not None:
             self._task_ended(job, job.array_id)
         waiting = self._following.waiting

@@ -156,6 +156,7 @@ async def _run(config: ServerConfig) -> None:
     from .housekeeping import Housekeeping
     from .http import build_runner
     from .http.connections import harden
+    from .notify.notifier import Notifier
     from .scheduling import scheduler_of
     from .skylines.recorder import estimator_config
     from .unix_users import check_configured
@@ -192,6 +193,8 @@ async def _run(config: ServerConfig) -> None:
         housekeeping = Housekeeping(core)
         housekeeping.start()
         core.skylines.start()
+        notifier = Notifier(core)
+        await notifier.start()
         # Everything alive now stays alive: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()
@@ -208,6 +211,7 @@ async def _run(config: ServerConfig) -> None:
         await stop.wait()
         log.info("stopping; running jobs go on and are taken up again at the next start")
         await runner.cleanup()
+        await notifier.stop()
         await housekeeping.stop()
         await core.skylines.stop()
         await core.stop()

@@ -65,7 +65,7 @@ class Database(TinyDB):
     """Open with :meth:`open`.
 
     Attributes:
-        jobs, applications, users, submissions, meta, audit: The tables. Any other TinyDB table works too.
+        jobs, applications, users, submissions, meta, audit, notices: The tables. Any other TinyDB table works too.
         seq: Number of the last change made in memory.
         recovery: What opening found.
         compaction_error: Why the last compaction failed; None if it did not.
@@ -103,7 +103,7 @@ class Database(TinyDB):
         self.recovery = loaded.recovery
         self._events = EventLog(store, files, loaded.seq, options.ring)
         self.jobs = cast(JobTable, self.table("jobs"))
-        self.applications, self.users, self.submissions, self.meta, self.audit = (
+        self.applications, self.users, self.submissions, self.meta, self.audit, self.notices = (
             cast(RecordTable, self.table(name)) for name in STRING_IDS
         )
         for name, records in loaded.tables.items():

@@ -12,6 +12,7 @@ from msgspec.structs import force_setattr
 from retz.model.application import Application
 from retz.model.audit import AuditRecord
 from retz.model.job import Job
+from retz.model.notice import Notice
 from retz.model.submission import Submission
 from retz.model.user import User
 
@@ -31,8 +32,9 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "users": User,
     "submissions": Submission,
     "audit": AuditRecord,
+    "notices": Notice,
 }
-STRING_IDS = ("applications", "users", "submissions", "meta", "audit")
+STRING_IDS = ("applications", "users", "submissions", "meta", "audit", "notices")
 """Tables whose ids are texts; all others count from 1."""
 
 NULL = b"null"
@@ -116,6 +118,8 @@ class Interner:
         force_setattr(job, "environment", shared)
         if job.directory is not None:
             force_setattr(job, "directory", share(job.directory, job.directory))
+        if job.on_end is not None:
+            force_setattr(job, "on_end", share(job.on_end, job.on_end))
         if job.pipeline is not None:
             force_setattr(job, "pipeline", share(job.pipeline, job.pipeline))
         for attempt in job.attempts:

@@ -162,7 +162,7 @@ class JournalTable(Table):
 
 
 class RecordTable(JournalTable):
-    """Records under texts: applications, users, submissions, meta, audit."""
+    """Records under texts: applications, users, submissions, meta, audit, notices."""
 
 
 class JobTable(JournalTable):

@@ -220,7 +220,7 @@ async def _act_on_one(call: Call, action: Action, job_id: int, **options: Any) -
 
 
 async def _shown(call: Call, job: Job, status: int = 200) -> web.StreamResponse:
-    body = encode(job_of(job, Reasons(call).line(job)))
+    body = encode(job_of(job, Reasons(call).line(job), call.core.outbox.of_job(job.id)))
     await call.core.settled()
     return json_bytes(body, status)
 

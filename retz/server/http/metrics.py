@@ -48,6 +48,7 @@ async def render(api: Api, journal_bytes: int) -> str:
         _store(api),
         (journals,),
         _skylines(api),
+        _notifications(api),
         _http(api),
         _process(api),
     )
@@ -148,6 +149,18 @@ def _skylines(api: Api) -> Iterable[Metric]:
     yield _one("retz_skylines_waiting", "gauge", "Runs of pipelines to be written.", skylines.runs.waiting)
     yield _one("retz_skylines_recorded_total", "counter", "Runs written to a history.", skylines.recorded)
     yield _one("retz_skylines_failures_total", "counter", "Tries to write one that failed.", skylines.failures)
+
+
+def _notifications(api: Api) -> Iterable[Metric]:
+    outbox = api.core.outbox
+    tally = outbox.tally
+    yield _one("retz_notifications_waiting", "gauge", "Webhooks to be called.", len(outbox.waiting))
+    over = {"delivered": tally.delivered, "given-up": tally.given_up, "dropped": tally.dropped}
+    samples: list[Sample] = [("", {"result": result}, float(count)) for result, count in over.items()]
+    yield Metric("retz_notifications_total", "counter", "Notifications, by what became of them.", samples)
+    yield _one("retz_notification_failures_total", "counter", "Calls of webhooks that failed.", tally.failed_calls)
+    runs: list[Sample] = [("", {"result": r}, float(tally.commands[r])) for r in ("ok", "failed", "timeout", "dropped")]
+    yield Metric("retz_notify_command_total", "counter", "Runs of retz.notify.command, by result.", runs)
 
 
 def _http(api: Api) -> Iterable[Metric]:

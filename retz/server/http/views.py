@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+from yarl import URL
 
 from retz.engine.base import FileEntry
 from retz.model.agent import Agent, AgentState, Gpu
 from retz.model.application import Application, Container
 from retz.model.array import Array
 from retz.model.job import Attempt, Job, Reason, State, Usage
+from retz.model.notice import EventKind, Notice, NoticeState
 from retz.model.resources import Resources
 
 MASK = "<masked>"
@@ -76,8 +78,22 @@ class ArrayView(Struct, gc=False):
     killed: int
 
 
+class NewsView(Struct, gc=False):
+    """How it stands with telling somebody outside. ``error``: what was wrong with the last call."""
+
+    event: EventKind
+    state: NoticeState
+    at: Time
+    done: Time | None
+    tries: int
+    error: str | None
+
+
 class JobView(Struct, gc=False):
-    """A job. ``agent``, ``host``, ``gpus``, ``ports``, ``usage`` and ``started`` are those of the latest attempt."""
+    """A job. ``agent``, ``host``, ``gpus``, ``ports``, ``usage`` and ``started`` are those of the latest attempt.
+
+    ``on_end`` is masked; ``news``, what was told to it, is null in lists and events.
+    """
 
     id: int
     state: State
@@ -121,6 +137,8 @@ class JobView(Struct, gc=False):
     array: ArrayView | None
     array_id: int | None
     array_index: int | None
+    on_end: str | None
+    news: list[NewsView] | None
 
 
 def time_of(seconds: float) -> str:
@@ -174,11 +192,12 @@ def _attempt(job_id: int, a: Attempt) -> AttemptView:
     )
 
 
-def job_of(job: Job, why: str | None = None) -> JobView:
+def job_of(job: Job, why: str | None = None, news: Sequence[Notice] | None = None) -> JobView:
     """The view of a job.
 
     Args:
         why: One line, for queued jobs.
+        news: How it stands with what others are told of it.
     """
     attempts = [_attempt(job.id, attempt) for attempt in job.attempts]
     last = attempts[-1] if attempts else None
@@ -225,7 +244,19 @@ def job_of(job: Job, why: str | None = None) -> JobView:
         array=array_view_of(job.array) if job.array is not None else None,
         array_id=job.array_id,
         array_index=job.array_index,
+        on_end=None if job.on_end is None else masked_url(job.on_end),
+        news=None if news is None else [_news(notice) for notice in news],
     )
+
+
+@lru_cache(maxsize=1024)
+def masked_url(text: str) -> str:
+    """A URL as it may be shown: paths, queries and user names are where secrets are."""
+    return f"{URL(text).origin()}/{MASK}"
+
+
+def _news(notice: Notice) -> NewsView:
+    return NewsView(notice.event, notice.state, time_of(notice.at), _optional(notice.done), notice.tries, notice.error)
 
 
 def array_view_of(array: Array) -> ArrayView:

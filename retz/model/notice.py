@@ -1,0 +1,48 @@
+"""News of a job that somebody outside is told, and what became of telling it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+EventKind = Literal["ended"]
+"""What there is to tell of a job."""
+EVENT_KINDS: tuple[EventKind, ...] = ("ended",)
+
+NoticeState = Literal["waiting", "delivered", "given-up"]
+
+
+class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One piece of news for one URL. The URL itself is in the job's record: it may hold a secret.
+
+    Attributes:
+        id: ``<job>/<event>``. Never used again: by it a receiver knows what it was told before.
+        event: What it tells of the job.
+        owner: Access key of the job's user.
+        receiver: Scheme, host and port of the URL.
+        at: When there was something to tell.
+        done: When it was delivered or given up.
+        tries: Calls that it took, or that failed; counted from the server's last start.
+        error: What was wrong with the last call, None if nothing.
+    """
+
+    id: str
+    event: EventKind = "ended"
+    owner: str
+    receiver: str
+    at: float
+    state: NoticeState = "waiting"
+    done: float | None = None
+    tries: int = 0
+    error: str | None = None
+
+    @property
+    def job(self) -> int:
+        """Which job it is about."""
+        return int(self.id.partition("/")[0])
+
+
+def notice_id(job_id: int, event: EventKind) -> str:
+    """The id of this news of this job."""
+    return f"{job_id}/{event}"
