@@ -1,7 +1,7 @@
 """Request signatures, ``Retz-auth-v1``: made by clients, checked by the server. Standard library only.
 
 The scheme is the one of docs/api.md: an HMAC over method, Content-MD5, Date and resource. SHA-256 is what we
-sign with; SHA-1 is accepted because Retz's documents promise it.
+sign with, as Retz's code does; SHA-1 over a text without the last line's end is what Retz's documents describe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NO_OP_SIGNATURE = "all-okay"
 """What a client sends in place of a signature when authentication is switched off on both sides."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ALGORITHM_BY_LENGTH = {43: "sha256", 27: "sha1"}
+_FORMS_BY_LENGTH = {43: (("sha256", "\n"),), 27: (("sha1", ""), ("sha1", "\n"))}
 _DUMMY_SECRET = "no such user, but the time it takes must not tell"
 _BAD_HEADER = f"the Authorization header must be '{SCHEME} <access-key>:<signature>'"
 _WRONG = "the signature does not match: check retz.access.key and retz.access.secret"
@@ -50,7 +50,9 @@ def resource_of(target: str) -> str:
     return (unquote(path) if "%" in path else path) + mark + query
 
 
-def sign(secret: str, method: str, content_md5: str, date: str, resource: str, algorithm: str = "sha256") -> str:
+def sign(
+    secret: str, method: str, content_md5: str, date: str, resource: str, algorithm: str = "sha256", end: str = "\n"
+) -> str:
     """Return the signature: unpadded base64 of the HMAC.
 
     Args:
@@ -58,8 +60,9 @@ def sign(secret: str, method: str, content_md5: str, date: str, resource: str, a
         date: The raw Date header.
         resource: See :func:`resource_of`.
         algorithm: ``sha256`` or ``sha1``.
+        end: What follows the resource: a newline, but in the form that Retz's documents describe nothing.
     """
-    text = f"{method}\n{content_md5}\n{date}\n{resource}\n"
+    text = f"{method}\n{content_md5}\n{date}\n{resource}{end}"
     # surrogateescape: a server hands over undecodable header bytes that way; they must fail, not crash.
     return _unpadded(hmac.digest(secret.encode(), text.encode("utf-8", "surrogateescape"), algorithm))
 
@@ -167,10 +170,11 @@ class Verifier:
         self, user: tuple[str, bool] | None, signature: str, signed: tuple[str, str, str, str]
     ) -> None:
         secret = _DUMMY_SECRET if user is None else user[0]
-        algorithm = _ALGORITHM_BY_LENGTH.get(len(signature), "sha256")
-        expected = sign(secret, *signed, algorithm)
-        same = hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogateescape"))
-        if not same or user is None:
+        given = signature.encode("utf-8", "surrogateescape")
+        forms = _FORMS_BY_LENGTH.get(len(signature), _FORMS_BY_LENGTH[43])
+        # A list: all are compared, whichever is right.
+        same = [hmac.compare_digest(sign(secret, *signed, *form).encode(), given) for form in forms]
+        if not any(same) or user is None:
             raise AuthError(401, _WRONG)
 
 

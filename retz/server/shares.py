@@ -38,10 +38,11 @@ def shares(agent: Agent, held: Vector = _NOTHING) -> Shares:
 
 
 class Sums(NamedTuple):
-    """Of all machines: ``total``, what our jobs use of it, and the largest machine."""
+    """Of all machines: ``total``, what our jobs and what others use of it, and the largest machine."""
 
     total: Resources
     used: Resources
+    others: Resources
     largest: Resources
 
 
@@ -56,6 +57,7 @@ def sums(agents: Sequence[Agent], held: Mapping[str, Vector]) -> Sums:
     return Sums(
         _sum((total.vector, count) for total, count in totals.items()),
         _sum((least(mine, total.vector), count) for (mine, total), count in parts.items() if mine != _NOTHING),
+        _sum((amount.vector, count) for amount, count in Counter(agent.others for agent in agents).items()),
         max(totals, key=lambda total: total.vector, default=_NOBODY),
     )
 

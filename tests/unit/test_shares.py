@@ -26,4 +26,4 @@ def test_sums_are_those_of_the_machines(totals: list[Vector], held: dict[int, Ve
 
 
 def test_of_no_machine() -> None:
-    assert sums([], {}) == (Resources(), Resources(), Resources())
+    assert sums([], {}) == (Resources(), Resources(), Resources(), Resources())

@@ -18,6 +18,7 @@ from .connections import Gate, Runner, most_connections, most_per_user
 from .guard import RequestHandler, guarded
 from .hub import Hub
 from .mounted import mount
+from .protocol import table as protocol
 from .responses import encode, problem_of
 from .routes import Route
 from .submission import MAX_BODY
@@ -42,7 +43,7 @@ def build_app(core: Core, gate: Gate | None = None) -> web.Application:
     api = Api(core, hub, verifier, encode(openapi.build(ROUTES)), most_per_user(most_connections()))
     middlewares = [] if gate is None else [gate.heard]
     app = web.Application(client_max_size=MAX_BODY, logger=quiet_logger(), middlewares=middlewares)
-    _register(app, api, ROUTES)
+    _register(app, api, ROUTES + protocol.ROUTES)
     mount(app, api)
     # Last, because it matches everything.
     app.router.add_route("*", r"/{rest:[\s\S]*}", _nothing_here(api))

@@ -101,7 +101,15 @@ async def delete_application(call: Call) -> web.StreamResponse:
 
 
 def _name(call: Call) -> str:
-    name = call.request.match_info["name"]
+    return check_name(call.request.match_info["name"])
+
+
+def check_name(name: str) -> str:
+    """Return the name of an application if it may be one.
+
+    Raises:
+        Problem: ``bad-request``.
+    """
     if len(name) > MAX_NAME or not _NAME.fullmatch(name):
         refuse("name", f"must be 1 to {MAX_NAME} letters, digits or any of . _ - + @ and inner spaces")
     return name

@@ -164,12 +164,13 @@ async def _send(
     response.content_length = stop - start
 
     async def produce(response: web.StreamResponse) -> None:
-        await _copy(call, reader, response, start, stop)
+        await copy(call, reader, response, start, stop)
 
     return await streaming.run(call.request, response, "GET file", produce)
 
 
-async def _copy(call: Call, reader: FileReader, response: web.StreamResponse, start: int, stop: int) -> None:
+async def copy(call: Call, reader: FileReader, response: web.StreamResponse, start: int, stop: int) -> None:
+    """Write bytes ``start`` to before ``stop`` of a file, as long as the user is welcome."""
     while start < stop:
         if not call.api.welcome(call.user):
             raise ConnectionAbortedError("the user was disabled meanwhile")

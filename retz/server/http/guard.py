@@ -17,7 +17,6 @@ from retz.store.errors import StoreFailed
 from ..problem import Problem
 from . import body as bodies
 from .api import Api, Call
-from .responses import problem_of
 from .routes import Route
 from .streaming import gone
 
@@ -35,35 +34,36 @@ def guarded(api: Api, route: Route) -> RequestHandler:
     """Return aiohttp's handler for a route."""
     label, requests = route.path, api.requests
     answer = _public if route.access == "public" else _signed
+    refuse = route.refuse
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             response = await answer(api, route, request)
         except Problem as problem:
-            response = problem_of(problem)
+            response = refuse(request, problem)
         except AuthError as error:
-            response = problem_of(_refused(error))
+            response = refuse(request, _refused(error))
         except web.RequestPayloadError:
-            response = problem_of(Problem("bad-request", "the body's transfer encoding is damaged"))
+            response = refuse(request, Problem("bad-request", "the body's transfer encoding is damaged"))
         except StoreFailed as error:
-            response = problem_of(Problem("unavailable", f"nothing was promised: a write failed ({error})"))
+            response = refuse(request, Problem("unavailable", f"nothing was promised: a write failed ({error})"))
         except Exception as error:  # noqa: BLE001 (logged there: nothing may escape to aiohttp's own answers)
-            response = _broken(request, label, error)
+            response = _broken(request, route, error)
         requests[request.method, label, response.status] += 1
         return response
 
     return handle
 
 
-def _broken(request: web.Request, label: str, error: Exception) -> web.Response:
+def _broken(request: web.Request, route: Route, error: Exception) -> web.Response:
     """The answer after an exception that is nobody's refusal."""
     if isinstance(error, ConnectionError) and gone(request):
         # It hung up in the middle of its body, say: nobody reads this answer, only the metrics show it.
         return web.Response(status=CLIENT_GONE)
     # The route, not the request's own path: what a client sends does not go into logs.
-    log.error("%s %s failed", request.method, label, exc_info=error)
+    log.error("%s %s failed", request.method, route.path, exc_info=error)
     detail = "the server met an unexpected error; its log tells more. The request may be repeated"
-    return problem_of(Problem("internal", detail))
+    return route.refuse(request, Problem("internal", detail))
 
 
 async def _public(api: Api, route: Route, request: web.Request) -> web.StreamResponse:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from .api import Call
 from .metrics import render, size_of_journals
-from .responses import json_bytes, json_of, text
+from .responses import json_of, text
 
 _ROOT = """Retz {version}: a batch-job queue.
 
@@ -30,24 +30,9 @@ class Health(Struct, omit_defaults=True):
     reason: str | None = None
 
 
-class PublicStatus(Struct):
-    """The server in a few numbers."""
-
-    version: str
-    mode: Literal["open", "paused", "draining"]
-    queued: int
-    running: int
-    agents: int
-
-
 async def root(call: Call) -> web.StreamResponse:
     """``GET /``."""
     return text(_ROOT.format(version=call.core.version), "text/plain; charset=utf-8")
-
-
-async def ping(call: Call) -> web.StreamResponse:
-    """``GET /ping``."""
-    return json_bytes(b'"OK"')
 
 
 async def healthz(call: Call) -> web.StreamResponse:
@@ -58,13 +43,6 @@ async def healthz(call: Call) -> web.StreamResponse:
     if core.engine_failure is not None:
         return json_of(Health("engine-failure", "the engine cannot go on; 'retz status' and the log say why"), 503)
     return json_of(Health("ok"))
-
-
-async def status(call: Call) -> web.StreamResponse:
-    """``GET /status``."""
-    core = call.core
-    queued = core.db.jobs.count("state", "QUEUED")
-    return json_of(PublicStatus(core.version, core.mode, queued, core.running(), len(core.engine.agents())))
 
 
 async def metrics(call: Call) -> web.StreamResponse:

@@ -10,9 +10,13 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
+from retz import __version__
+
 from ..problem import FieldError, Problem
 
-_COMMON = {"Server": "retz", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+SERVER = f"retz-server-0.5.0 ({__version__})"
+"""Old clients compare the first x.y.z with their own version and refuse to work without one; Retz ended with 0.5.0."""
+_COMMON = {"Server": SERVER, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _JSON = CIMultiDict({**_COMMON, "Content-Type": "application/json"})
 _PROBLEM = CIMultiDict({**_COMMON, "Content-Type": "application/problem+json"})
 _SHOWN = 1000
@@ -79,7 +83,7 @@ def problem_of(problem: Problem, headers: dict[str, str] | None = None) -> web.R
         type=f"urn:retz:{problem.code}",
         title=problem.title,
         status=problem.status,
-        detail=_shown(problem.detail),
+        detail=shown(problem.detail),
         errors=[_field(error) for error in problem.errors] or None,
     )
     response = web.Response(body=encode(view), status=problem.status, headers=_PROBLEM)
@@ -91,10 +95,11 @@ def problem_of(problem: Problem, headers: dict[str, str] | None = None) -> web.R
 
 
 def _field(error: FieldError) -> FieldErrorView:
-    return FieldErrorView(_shown(error.field), _shown(error.message))
+    return FieldErrorView(shown(error.field), shown(error.message))
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A text of a request as it may be repeated in a refusal: not too long, and encodable."""
     if len(text) > _SHOWN:
         text = text[:_SHOWN] + "…"
     # A lone surrogate (undecodable bytes of a header or a file name) has no place in JSON.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from aiohttp import web
+
+from ..problem import Problem
 from .api import Handler
 from .body import MIB
+from .responses import problem_of
 
 Access = Literal["public", "user", "admin"]
 
@@ -31,6 +36,10 @@ class Answer:
     media: str = "application/json"
 
 
+def _native(_request: web.Request, problem: Problem) -> web.Response:
+    return problem_of(problem)
+
+
 @dataclass(frozen=True)
 class Route:
     """One method of one path.
@@ -42,6 +51,7 @@ class Route:
         answers: By status; the refusals that any signed request may meet need not be listed.
         refusals: Statuses of the further refusals there are.
         max_body: Bytes.
+        refuse: Makes the answer of a problem.
     """
 
     method: str
@@ -54,6 +64,7 @@ class Route:
     answers: dict[int, Answer] = field(default_factory=dict)
     refusals: tuple[int, ...] = ()
     max_body: int = MIB
+    refuse: Callable[[web.Request, Problem], web.Response] = _native
 
     @property
     def query(self) -> tuple[Parameter, ...]:

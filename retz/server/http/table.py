@@ -25,6 +25,8 @@ from . import (
 )
 from .body import MIB
 from .params import MAX_ID, MAX_IDS_TEXT, MAX_TEXT
+from .protocol import status as old_status
+from .protocol.messages import StatusAnswer
 from .routes import Answer, Parameter, Route
 from .views import ApplicationView, JobView
 
@@ -103,7 +105,7 @@ def _act(action: str, handler: Any, summary: str) -> Route:
 
 PUBLIC = (
     Route("GET", "/", health.root, "What this is.", "public", answers={200: Answer("Text.", str, "text/plain")}),
-    Route("GET", "/ping", health.ping, "Answers OK.", "public", answers=_answer("OK.", str)),
+    Route("GET", "/ping", old_status.ping, "Answers OK.", "public", answers=_answer("OK.", str)),
     Route(
         "GET",
         "/healthz",
@@ -112,7 +114,14 @@ PUBLIC = (
         "public",
         answers={200: Answer("It can.", health.Health), 503: Answer("It cannot.", health.Health)},
     ),
-    Route("GET", "/status", health.status, "A few numbers.", "public", answers=_answer("They.", health.PublicStatus)),
+    Route(
+        "GET",
+        "/status",
+        old_status.status,
+        "A few numbers.",
+        "public",
+        answers=_answer("They.", StatusAnswer),
+    ),
     Route(
         "GET",
         "/metrics",
