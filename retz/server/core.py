@@ -16,6 +16,7 @@ from retz import __version__
 from retz.array_life import id_at
 from retz.config_server import ServerConfig
 from retz.engine.base import Engine
+from retz.engine.local.uris import unfetchable
 from retz.model.agent import Agent
 from retz.model.application import Application
 from retz.model.job import ENDED_STATES, LIVE_STATES, Job
@@ -35,7 +36,7 @@ from .counters import Counters
 from .dispatcher import Dispatcher
 from .live import Mode
 from .notify.outbox import Outbox
-from .problem import Problem
+from .problem import FieldError, Problem
 from .shares import Sums, shares, sums
 from .skylines.recorder import Skylines
 from .submitting import Submissions
@@ -240,6 +241,8 @@ class Core:
         refused = unix_users.refusal(record, user, self.config, "user" in self.engine.honours)
         if refused is not None:
             raise Problem("unprocessable", refused)
+        if self.config.engine == "local":
+            _check_fetchable(record)
         await self.dispatcher.apply([Change("applications", record.key, record)])
 
     async def delete_application(self, user: User, name: str) -> None:
@@ -269,3 +272,17 @@ class Core:
         """Raise ``unavailable`` once a write has failed: nothing could be promised any more."""
         if self.db.failed is not None:
             raise Problem("unavailable", f"the server is read-only: {self.db.failed}")
+
+
+def _check_fetchable(application: Application) -> None:
+    """Refuse files that no job could get.
+
+    Raises:
+        Problem: ``unprocessable``.
+    """
+    for field, uris in (("files", application.files), ("large_files", application.large_files)):
+        for number, uri in enumerate(uris):
+            why = unfetchable(uri)
+            if why is not None:
+                name = f"{field}[{number}]"
+                raise Problem("unprocessable", f"{name}: {uri!r} cannot be fetched: {why}", [FieldError(name, why)])

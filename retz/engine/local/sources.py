@@ -12,6 +12,7 @@ from http.client import HTTPResponse
 from urllib.parse import unquote, urlsplit
 
 from .unpack import CHUNK, FetchError
+from .uris import unfetchable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,16 +52,13 @@ def open_uri(uri: str, known: Marks | None = None) -> Source | None:
         FetchError: what it names cannot be fetched.
         OSError: it cannot be opened.
     """
+    why = unfetchable(uri)
+    if why is not None:
+        raise FetchError(why)
     if uri.startswith("/"):
         return _open_path(uri, known)
     parts = urlsplit(uri)
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost"):
-            raise FetchError(f"file:// takes a path of this machine, not of {parts.netloc!r}: file:///path")
-        return _open_path(unquote(parts.path), known)
-    if parts.scheme in ("http", "https"):
-        return _open_web(uri, known)
-    raise FetchError("this server fetches http://, https://, file:// and absolute paths")
+    return _open_path(unquote(parts.path), known) if parts.scheme == "file" else _open_web(uri, known)
 
 
 def save(source: Source, file: IO[bytes], most: int) -> int:
