@@ -1,0 +1,260 @@
+"""Possible futures against the simulated cluster, which runs the same scheduler over durations known exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retz.model.agent import Agent
+from retz.model.job import Job
+from retz.model.resources import Resources, Vector, add, fits, from_vector
+from retz.scheduler.forecast import Foreseen, forecast, futures, outlook
+from retz.scheduler.future import Future, scheduler_of
+from retz.scheduler.limits import UserLimits
+from retz.scheduler.situation import Kind, Machine, Row, Rules, Runner, Situation, Waiter
+from retz.scheduler.spread import GUESS, Spread, limited, recurring, similar
+from tests.doubles.simulated_cluster import SimulatedCluster
+
+NOW = 1000.0
+KINDS = [
+    Kind("ann", (1000, 100, 0, 0, 0)),
+    Kind("ann", (3000, 100, 0, 0, 0), priority=-5),
+    Kind("bob", (1000, 400, 0, 0, 0)),
+    Kind("bob", (2000, 50, 0, 1, 0), attributes="ssd"),
+    Kind("eve", (500, 700, 0, 0, 0), priority=7),
+]
+MACHINES = [
+    Machine("a1", "h1", (3000, 800, 0, 0, 0)),
+    Machine("a2", "h2", (2000, 2000, 0, 1, 0), {"ssd": True}),
+    Machine("a3", "h3", (4000, 800, 0, 0, 0)),
+]
+CAPACITY: Vector = (9000, 3600, 0, 1, 0)
+
+rules = st.builds(
+    Rules,
+    planner=st.sampled_from(["fifo", "priority", "fair"]),
+    max_running=st.sampled_from([0, 0, 3]),
+    user_limits=st.sampled_from([UserLimits(), UserLimits(running=2), UserLimits(cpus=3)]),
+)
+works = st.lists(st.tuples(st.sampled_from([0, 1, 2, 3, 4]), st.integers(1, 60)), min_size=1, max_size=40)
+
+
+def situation(asked: list[int], **fields: Any) -> Situation:
+    waiters = [Waiter(number, kind, 0, NOW) for number, kind in enumerate(asked, 1)]
+    known: dict[str, Any] = {
+        "now": NOW,
+        "rules": Rules(),
+        "kinds": KINDS,
+        "spreads": [limited(10.0)],
+        "machines": MACHINES,
+        "waiters": waiters,
+        "runners": [],
+        "capacity": CAPACITY,
+    }
+    return Situation(**known | fields)
+
+
+def seen(asked: Situation, seed: int = 0, count: int = 8) -> dict[int, Foreseen]:
+    return forecast(asked, list(futures(asked, count, seed))).jobs
+
+
+def by_simulation(asked: Situation, lasts: dict[int, float]) -> SimulatedCluster:
+    agents = [Agent(id=m.id, host=m.host, total=from_vector(m.room), attributes=m.attributes) for m in asked.machines]
+    cluster = SimulatedCluster(scheduler_of(asked.rules), agents)
+    for waiter in asked.waiters:
+        kind = asked.kinds[waiter.kind]
+        job = Job(
+            id=waiter.id,
+            owner=kind.owner,
+            command="true",
+            resources=from_vector(kind.need),
+            submitted=0.0,
+            priority=kind.priority,
+            attributes=kind.attributes,
+        )
+        cluster.submit(job, lasts[waiter.id])
+    cluster.run(until=1e6)
+    return cluster
+
+
+@given(rules, works)
+@settings(max_examples=60, deadline=None)
+def test_with_durations_known_it_is_what_the_scheduler_does(rules: Rules, works: list[tuple[int, int]]) -> None:
+    asked = situation([kind for kind, _ in works], rules=rules)
+    lasts = {number: float(seconds) for number, (_, seconds) in enumerate(works, 1)}
+    future = Future(asked, lambda job_id, spread, elapsed: lasts[job_id], step=0.0)
+    future.run()
+    cluster = by_simulation(asked, lasts)
+    assert future.started == {job_id: NOW + at for job_id, at in cluster.started.items()}
+    assert future.ended == {job_id: NOW + at for job_id, at in cluster.ended.items()}
+
+
+@given(rules, works, st.integers(0, 99), st.sampled_from([0.0, 5.0]))
+@settings(max_examples=60, deadline=None)
+def test_no_agent_is_given_more_than_it_has(
+    rules: Rules, works: list[tuple[int, int]], seed: int, patience_s: float
+) -> None:
+    rules = Rules(rules.planner, rules.max_running, rules.user_limits, patience_s)
+    spreads = [Spread("pipeline", (float(seconds), 2.0 * seconds)) for _, seconds in works]
+    waiters = [Waiter(number, kind, number - 1, NOW) for number, (kind, _) in enumerate(works, 1)]
+    asked = situation([], rules=rules, spreads=spreads, waiters=waiters)
+    for future in futures(asked, 2, seed):
+        assert set(future.started) == {waiter.id for waiter in waiters}
+        spans = [(future.started[each.id], future.ended[each.id], KINDS[each.kind].need) for each in waiters]
+        for moment, _, _ in spans:
+            held: Vector = (0, 0, 0, 0, 0)
+            for start, end, need in spans:
+                if start <= moment < end:
+                    held = add(held, need)
+            assert fits(held, CAPACITY)
+
+
+@given(works, st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_the_same_seed_says_the_same_and_half_is_before_most(works: list[tuple[int, int]], seed: int) -> None:
+    spreads = [Spread("similar", (1.0, seconds * 1.0 + 1, 3.0 * seconds + 2)) for _, seconds in works]
+    waiters = [Waiter(number, kind, number - 1, NOW) for number, (kind, _) in enumerate(works, 1)]
+    asked = situation([], spreads=spreads, waiters=waiters)
+    one = seen(asked, seed)
+    assert one == seen(asked, seed)
+    for each in one.values():
+        assert each.start is not None and each.end is not None
+        assert NOW <= each.start.half <= each.start.most
+        assert each.start.half <= each.end.half <= each.end.most
+        assert each.start.most <= each.end.most
+
+
+def test_a_job_that_no_agent_can_take_never_starts() -> None:
+    kinds = [*KINDS, Kind("ann", (64000, 1, 0, 0, 0)), Kind("ann", (1, 1, 0, 0, 0), attributes="moon")]
+    found = seen(situation([0, 5, 6], kinds=kinds))
+    assert found[1].start is not None
+    assert (found[2].word, found[3].word) == ("never", "never")
+    assert found[2].start is None and found[2].end is None
+
+
+def test_what_waits_for_what_is_not_foreseen_is_not_foreseen() -> None:
+    waiters = [Waiter(1, 0, 0, NOW, after=(99,)), Waiter(2, 0, 0, NOW, after=(1,)), Waiter(3, 0, 0, NOW)]
+    found = seen(situation([], waiters=waiters))
+    assert [found[number].word for number in (1, 2, 3)] == ["unknown", "unknown", ""]
+
+
+def test_dependencies_and_times_are_waited_for() -> None:
+    waiters = [
+        Waiter(1, 0, 0, NOW),
+        Waiter(2, 0, 0, NOW, after=(1,)),
+        Waiter(3, 0, 0, NOW, start_at=NOW + 500),
+        Waiter(4, 0, 0, NOW, after=(2, 3)),
+    ]
+    future = next(futures(situation([], waiters=waiters), 1))
+    assert future.started[2] >= future.ended[1]
+    assert future.started[3] == NOW + 500
+    assert future.started[4] >= future.ended[3]
+
+
+def test_of_an_array_as_many_run_as_may_and_it_ends_with_its_last_task() -> None:
+    waiters = [Waiter(11 + place, 0, 0, NOW, array=10) for place in range(5)]
+    runner = Runner(9, 0, 0, "a1", NOW - 4, array=10)
+    waiters.append(Waiter(20, 0, 0, NOW, after=(10,)))
+    asked = situation([], waiters=waiters, runners=[runner], rows=[Row(10, limit=2)])
+    future = next(futures(asked, 1))
+    spans = [(future.started[each.id], future.ended[each.id]) for each in waiters if each.array]
+    spans.append((NOW - 4, future.ended[9]))
+    for moment, _ in spans:
+        assert sum(start <= moment < end for start, end in spans) <= 2
+    assert future.ended[10] == max(end for _, end in spans)
+    assert future.started[20] >= future.ended[10]
+    found = forecast(asked, [future]).jobs[10]
+    assert found.start is not None and found.end is not None
+    assert found.end.half == future.ended[10]
+
+
+def test_an_array_that_is_known_in_part_only_has_no_end() -> None:
+    waiters = [Waiter(11, 0, 0, NOW, array=10)]
+    found = seen(situation([], waiters=waiters, rows=[Row(10, untold=7)]))
+    assert found[10].start is not None
+    assert found[10].end is None
+
+
+def test_while_nothing_is_started_only_what_runs_ends() -> None:
+    found = seen(situation([0], runners=[Runner(9, 0, 0, "a1", NOW - 4)], open=False))
+    assert found[1].word == "paused"
+    assert found[9].end is not None
+    assert found[9].end.half == pytest.approx(NOW + 6)
+
+
+def test_a_running_job_of_an_agent_that_is_gone_still_ends() -> None:
+    found = seen(situation([0], runners=[Runner(9, 0, 0, "gone", NOW - 4)]))
+    assert found[9].end is not None and found[1].start is not None
+
+
+def test_a_clock_that_was_set_back_does_not_hurt() -> None:
+    found = seen(situation([0], runners=[Runner(9, 0, 0, "a1", NOW + 9999)]))
+    assert found[9].end is not None and found[9].end.half >= NOW
+
+
+def test_an_agent_that_holds_more_than_it_has_gets_nothing_until_it_has_room() -> None:
+    runners = [Runner(100 + number, 1, 0, "a1", NOW) for number in range(2)]
+    future = next(futures(situation([0], runners=runners, machines=MACHINES[:1]), 1))
+    assert future.started[1] >= max(future.ended[100], future.ended[101])
+
+
+def test_the_probe_is_told_who_is_ahead_and_where() -> None:
+    asked = situation([1, 1, 1, 1], machines=MACHINES[:1], probe=4)
+    found = outlook(asked, list(futures(asked)))
+    assert (found.agents, found.ahead, found.ahead_needs, found.agent) == (1, 3, (9000, 300, 0, 0, 0), "a1")
+    assert found.foreseen.start is not None
+    # Steps of a hundredth: three runs of ten seconds, a little late.
+    assert NOW + 30 <= found.foreseen.start.half <= NOW + 31
+    hopeless = situation([3], machines=MACHINES[:1], probe=1)
+    assert outlook(hopeless, list(futures(hopeless))).foreseen.word == "never"
+
+
+def test_the_real_planner_is_used() -> None:
+    asked = situation([0, 0, 4, 0], machines=[Machine("a", "h", (1000, 900, 0, 0, 0))])
+    fifo = next(futures(asked, 1)).started
+    fair = next(futures(situation([0, 0, 4, 0], machines=asked.machines, rules=Rules("fair")), 1)).started
+    assert fifo[3] > fifo[2]
+    assert fair[3] < fair[2]
+
+
+# -- durations -----------------------------------------------------------------------------------------------------
+
+pasts = st.lists(st.one_of(st.floats(0, 1e8), st.just(0.0)), min_size=1, max_size=60)
+
+
+@given(pasts, st.floats(0, 0.999), st.floats(0, 0.999), st.floats(0, 1e8))
+def test_durations_are_durations(past: list[float], a: float, b: float, elapsed: float) -> None:
+    for spread in (recurring(past), similar(past), limited(past[0]), GUESS):
+        low, high = sorted((a, b))
+        assert 0 < spread.at(low) <= spread.at(high) < 1e9
+        assert list(spread.values) == sorted(spread.values)
+        assert elapsed <= spread.beyond(elapsed, low) <= spread.beyond(elapsed, high)
+
+
+def test_a_trend_is_followed() -> None:
+    growing = [100.0 * 1.1**number for number in range(12)]
+    assert recurring(growing).at(0.5) == pytest.approx(100 * 1.1**12, rel=0.05)
+
+
+def test_one_outlier_is_not_believed() -> None:
+    past = [100.0, 101.0, 99.0, 100.0, 102.0, 98.0, 100.0, 5000.0]
+    assert 90 < recurring(past).at(0.5) < 110
+
+
+def test_two_similar_runs_are_believed_in_the_middle_only() -> None:
+    spread = similar([80.0, 120.0])
+    assert spread.at(0.5) == pytest.approx(100)
+    assert spread.at(0.9) > 150
+
+
+def test_what_ran_longer_than_ever_is_not_over_at_once() -> None:
+    spread = recurring([10.0, 11.0, 12.0, 10.0, 11.0])
+    assert spread.beyond(1000.0, 0.5) == pytest.approx(1189, rel=0.01)
+    assert spread.beyond(10.5, 0.5) > 10.5
+
+
+def test_resources_of_a_kind_are_kept() -> None:
+    assert from_vector(KINDS[3].need) == Resources(cpus=2.0, mem=50, gpus=1)
