@@ -145,7 +145,8 @@ class Page(Screen[None]):
                 continue
             pause = await self._load_once()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._urgent.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._urgent.wait()
 
     async def _load_once(self) -> float:
         """Load, and say how long to wait before the next time."""

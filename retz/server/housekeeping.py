@@ -72,7 +72,9 @@ class Housekeeping:
         while True:
             await self._some_ended.wait()
             try:
-                await asyncio.wait_for(self._batch_full.wait(), ARCHIVE_AFTER_S)
+                # Not wait_for: it may swallow a cancellation (Python 3.11), and stop() would wait for ever.
+                async with asyncio.timeout(ARCHIVE_AFTER_S):
+                    await self._batch_full.wait()
             except TimeoutError:
                 log.debug("archiving a part batch")
             self._some_ended.clear()

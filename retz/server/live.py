@@ -108,7 +108,8 @@ class Live:
         waiters = self._waiters.setdefault(job_id, [])
         waiters.append(future)
         try:
-            await asyncio.wait_for(future, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await future
         except TimeoutError:
             return
         finally:

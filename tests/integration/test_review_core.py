@@ -286,6 +286,21 @@ async def test_background_work_outlives_what_nobody_expected(
     assert "surprise" in caplog.text
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_background_work_stops_also_while_a_full_batch_is_told(place: Place, turns: int) -> None:
+    """A cancellation that comes in the same turns of the loop as the end of a wait must not get lost."""
+    work = Housekeeping(place.core)
+    work.start()
+    work._some_ended.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    work._batch_full.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await work.stop()
+
+
 async def test_a_turn_that_fails_is_followed_by_another(caplog: pytest.LogCaptureFixture) -> None:
     turns: list[int] = []
     done = asyncio.Event()

@@ -133,7 +133,8 @@ class LogView(Painted, can_focus=True):
                 lost, pause = True, LONGEST_PAUSE_S  # the top of the screen tells that there is no connection
             if self._need is None or pause == LONGEST_PAUSE_S:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause if self.live or lost else None)
+                    async with asyncio.timeout(pause if self.live or lost else None):
+                        await self._wake.wait()
 
     async def _feed(self, read: Read) -> bool:
         """Fetch what is needed, or else what is new; whether that was anything."""

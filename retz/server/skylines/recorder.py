@@ -216,7 +216,8 @@ class Skylines:
             if delay is not None and delay <= 0:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
 
     async def _safely(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Whether the work was done; after a failure wait a while."""
