@@ -51,6 +51,8 @@ def _lines(status: dict[str, Any], uri: str) -> list[tuple[str, str]]:
         lines.append(("READ-ONLY", status["read_only"]))
     if status["engine_failure"]:
         lines.append(("ENGINE", status["engine_failure"]))
+    if status.get("planner_failure"):
+        lines.append(("PLANNER", status["planner_failure"]))
     if status.get("estimator_failure"):
         lines.append(("ESTIMATOR", status["estimator_failure"]))
     return [*lines, ("you", status["user"]["key"] + (" (administrator)" if status["user"]["admin"] else ""))]

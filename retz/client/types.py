@@ -372,6 +372,7 @@ class Status(Struct, frozen=True, kw_only=True):
     read_only: str | None = None
     engine_failure: str | None = None
     estimator_failure: str | None = None
+    planner_failure: str | None = None
     user: WhoAmI = WhoAmI(key="")
     host: str = ""
     same_host_token: str = ""

@@ -67,5 +67,8 @@ def find(name: str) -> Planner:
     """
     kind = PLANNERS.get(name)
     if kind is None:
-        raise ValueError(f"unknown planner {name!r}; choose one of: {', '.join(sorted(PLANNERS))}")
+        raise ValueError(
+            f"unknown planner {name!r}; choose one of: {', '.join(sorted(PLANNERS))}; or one of your own, as "
+            "package.module.Class or by the name of an entry point in group retz.planners"
+        )
     return kind()

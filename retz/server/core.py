@@ -37,6 +37,7 @@ from .dispatcher import Dispatcher
 from .live import Mode
 from .notify.outbox import Outbox
 from .problem import FieldError, Problem
+from .scheduling import outside_planner_of
 from .shares import Sums, shares, sums
 from .skylines.recorder import Skylines
 from .submitting import Submissions
@@ -90,6 +91,7 @@ class Core:
         )
         self.outbox = Outbox(db, clock)
         self.dispatcher.live.following.news = lambda job: self.outbox.change(job, "ended")
+        self.outside_planner = self.dispatcher.planning.outside = outside_planner_of(config, self.dispatcher.live)
         self.audit = Audit(db.audit, clock)
         self.users = Users(db.users, self.dispatcher.apply, self.audit, config, clock)
         self.metering = asyncio.Lock()
@@ -106,6 +108,8 @@ class Core:
         taken = self.db.meta.record("ids")
         if taken is not None:
             self.db.reserve_above(taken["jobs"])
+        if self.outside_planner is not None:
+            await self.outside_planner.start()
         await self.dispatcher.start()
 
     async def stop(self) -> None:
@@ -128,6 +132,11 @@ class Core:
     def engine_failure(self) -> str | None:
         """What the engine complains about, if it does."""
         return self.dispatcher.engine_failure
+
+    @property
+    def planner_failure(self) -> str | None:
+        """What went wrong lately with a planner of a user's own, if there is one."""
+        return self.outside_planner.failure if self.outside_planner is not None else None
 
     def _refusal(self, job: Job) -> str | None:
         """Why a job that is about to start must not; None if it may."""

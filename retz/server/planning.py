@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from retz.engine.base import Assignment, Task
 from retz.lifecycle import Launch, advance
@@ -16,10 +16,12 @@ from retz.model.agent import Agent, Offer
 from retz.model.application import Application
 from retz.model.job import Job
 from retz.model.resources import Vector, add
+from retz.scheduler.outside_work import OutsideWork
 from retz.scheduler.scheduler import Placement
 from retz.store.database import Change, StoreFailed
 
 from .live import Live
+from .planners.outside import OutsidePlanner
 from .tasks import task_of
 
 log = logging.getLogger("retz.dispatcher")
@@ -43,6 +45,7 @@ class Planning:
 
     Attributes:
         adopted: Whether the engine knows what runs: nothing is launched before, or after the stop.
+        outside: A planner of a user's own, if there is one.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Planning:
         self._engine = live.engine
         self._ledger = live.ledger
         self.adopted = False
+        self.outside: OutsidePlanner | None = None
         self._due = False
         self._suppressed = False
         self._placed: set[str] = set()
@@ -78,6 +82,8 @@ class Planning:
         if self._solving is not None:
             self._solving.cancel()
             await asyncio.gather(self._solving, return_exceptions=True)
+        if self.outside is not None:
+            await self.outside.stop()
 
     # -- passes ------------------------------------------------------------------------------------------
 
@@ -104,17 +110,23 @@ class Planning:
             if self._engine.shared and self.adopted:
                 self._give_back(may_launch)
             return
-        if work.size > INLINE_SHAPES:
-            self._solving = asyncio.get_running_loop().create_task(self._solve_aside(work.solve))
-            return
-        self._believe(work.solve())
+        if isinstance(work, OutsideWork) and self.outside is not None and self.outside.due:
+            planner, turn = self.outside, work
+            self._start_aside(lambda: planner.solve(turn))
+        elif work.size > INLINE_SHAPES:
+            self._start_aside(lambda: asyncio.to_thread(work.solve))
+        else:
+            self._believe(work.solve())
+
+    def _start_aside(self, solve: Callable[[], Awaitable[list[Placement]]]) -> None:
+        self._solving = asyncio.get_running_loop().create_task(self._solve_aside(solve))
 
     def _may_launch(self) -> bool:
         return self.adopted and self._live.mode == "open" and not self._db.failed
 
-    async def _solve_aside(self, solve: Callable[[], list[Placement]]) -> None:
+    async def _solve_aside(self, solve: Callable[[], Awaitable[list[Placement]]]) -> None:
         try:
-            placements = await asyncio.to_thread(solve)
+            placements = await solve()
         except Exception:
             log.exception("a planning pass failed; the next change of queue or offers brings another one")
             return
@@ -269,6 +281,8 @@ class Planning:
         now = self._live.clock()
         if scheduler.shares is not None:
             scheduler.shares.resize(_capacity(self._engine.agents()), now)
+        if self.outside is not None and self._solving is None and scheduler and self.outside.asks_again():
+            self.soon()
         if scheduler.patience_s and self._solving is None and self._may_launch() and (scheduler or scheduler.places):
             if scheduler.hold_places(self._engine.agents(), self._live.waiting_since, now) and self._engine.shared:
                 self._engine.revive()

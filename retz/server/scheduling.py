@@ -1,12 +1,17 @@
-"""From the server's configuration to its scheduler."""
+"""From the server's configuration to its scheduler, and to the planner beside it."""
 
 from __future__ import annotations
 
+from retz import planner_loading
 from retz.config import ConfigError
 from retz.config_server import ServerConfig
 from retz.scheduler.limits import UserLimits
+from retz.scheduler.planner import PLANNERS
 from retz.scheduler.scheduler import Scheduler
 from retz.scheduler.shares import Shares
+
+from .live import Live
+from .planners.outside import OutsidePlanner
 
 
 def scheduler_of(config: ServerConfig) -> Scheduler:
@@ -27,7 +32,19 @@ def scheduler_of(config: ServerConfig) -> Scheduler:
             user_limits=limits,
             patience_s=config.planner_patience,
             shares=shares,
+            outside=_is_outside(config.planner_name),
         )
     except ValueError as error:
         origin = config.settings.values[key].origin
         raise ConfigError(f"{origin.place or origin.kind}: {key}: {error}") from None
+
+
+def _is_outside(name: str) -> bool:
+    return name not in PLANNERS and planner_loading.is_own(name)
+
+
+def outside_planner_of(config: ServerConfig, live: Live) -> OutsidePlanner | None:
+    """The planner of a user's own, if the configuration names one."""
+    if not live.scheduler.outside:
+        return None
+    return OutsidePlanner(config.planner_name, config.planner_budget, live.waiting_since, live.scheduler.try_again)

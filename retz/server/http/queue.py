@@ -63,6 +63,7 @@ class Status(Struct):
     same_host_token: str
     local: bool
     limits: Limits
+    planner_failure: str | None = None
 
 
 class QueueRequest(Struct, forbid_unknown_fields=True):
@@ -129,6 +130,7 @@ async def status(call: Call) -> web.StreamResponse:
             same_host_token=_host_token(),
             local=core.engine.name == "local",
             limits=Limits(resources_of(sums.largest), MAX_JOBS_PER_REQUEST, MAX_COMMAND_BYTES),
+            planner_failure=core.planner_failure if call.user.admin else None,
         )
     )
 
