@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -14,7 +14,7 @@ from retz.client import calls
 from retz.model.units import parse_duration
 
 from .app import App
-from .output import Column, plural, print_json, print_table, to_seconds
+from .output import Column, is_terminal, note, plural, print_json, print_table, to_seconds
 from .parameters import Duration, json_option
 
 FIELDS = (
@@ -22,6 +22,8 @@ FIELDS = (
     "gpu_hours", "gpu_hours_used", "mem_gib_hours", "mem_gib_hours_used",
 )  # fmt: skip
 _SUMMED = FIELDS[3:]
+_COUNTED = ("FINISHED", "FAILED", "KILLED", "RUNNING")
+"""On a narrow terminal the last of them goes first: who and how many hours stay."""
 _SPAN = re.compile(r"\d+(\.\d+)?[a-z]+")
 
 
@@ -86,22 +88,28 @@ def _print_report(report: dict[str, Any]) -> None:
     print(f"{to_seconds(report['since'])} to {to_seconds(report['until'])}")
     columns = [
         Column("USER", flexible=True, least=8),
-        Column("INFO", flexible=True, optional=True, least=8, drop=1),
-        Column("APPLICATION", flexible=True, least=8, varied=True, drop=2),
-        *(Column(title, right=True) for title in ("FINISHED", "FAILED", "KILLED", "RUNNING")),
+        Column("INFO", flexible=True, optional=True, least=12),
+        Column("APPLICATION", flexible=True, least=8, varied=True),
+        *(Column(title, right=True, drop=4 - place) for place, title in enumerate(_COUNTED)),
         *(Column(title, right=True) for title in ("CPU-H", "USED")),
         *(Column(title, right=True, optional=True) for title in ("GPU-H", "USED")),
         *(Column(title, right=True) for title in ("GiB-H", "USED")),
     ]
     rows = report["rows"]
+    if not rows and is_terminal(sys.stdout):
+        note("no job held anything in that time")
+        return
     lines = [_cells(row) for row in rows]
     if len(rows) > 1:
         lines.append(_cells({"user": "TOTAL", "info": "", "application": "", **_total(rows)}))
     print_table(columns, lines)
 
 
-def _total(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    return {name: sum(row[name] or 0 for row in rows) for name in _SUMMED}
+def _total(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    total = {name: sum(row[name] or 0 for row in rows) for name in _SUMMED}
+    if all(row["gpu_hours_used"] is None for row in rows if row["gpu_hours"]):
+        total["gpu_hours_used"] = None  # nobody measured
+    return total
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -111,7 +119,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["user"],
         row["info"],
         row["application"],
-        *(str(row[name]) for name in ("finished", "failed", "killed", "running")),
+        *(str(row[name.lower()]) for name in _COUNTED),
         _hours(row["cpu_hours"]),
         _hours(row["cpu_hours_used"]),
         _hours(row["gpu_hours"]) if gpus else "",

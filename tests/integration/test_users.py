@@ -410,6 +410,21 @@ async def test_usage_adds_up_live_and_archived_jobs(site: Site) -> None:
     assert (await site.get(f"{target}&user=ann", ROOT)).json["rows"] == [mine, rows["ann", "a"]]
 
 
+async def test_usage_begins_with_who_held_most_in_all(site: Site) -> None:
+    """Bob has the largest row; ann, with two applications, held more."""
+    hour = 3600.0
+    held = [("ann", "a", 3), ("bob", "b", 4), ("ann", "b", 2), ("bob", "a", 0.5)]
+    jobs = [
+        ended(number, owner, 100 * hour, (100 + hours) * hour, application=application)
+        for number, (owner, application, hours) in enumerate(held, 1)
+    ]
+    site.core.archive.append(jobs)
+    rows = (await site.get(f"/usage?since={day(4)}&until={day(5)}&user=*", ROOT)).json["rows"]
+    assert [(row["user"], row["application"]) for row in rows] == [
+        ("ann", "a"), ("ann", "b"), ("bob", "b"), ("bob", "a"),
+    ]  # fmt: skip
+
+
 async def test_usage_counts_what_runs_now(site: Site) -> None:
     await site.running(user=ANN)
     await site.submit(user=ANN, resources={"cpus": 4})

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -418,6 +418,36 @@ def test_usage_as_a_table_has_a_total(api: FakeApi, capsys: pytest.CaptureFixtur
     assert lines[2] == "k =1+1 default 3 1 0 2 12.50 3.25 2.00 1.50 200 20.00"
     assert lines[3] == "l b 0 0 1 0 0.50 0.25 1.00 ? 1.00 0.50"
     assert lines[4] == "TOTAL 3 1 1 2 13.00 3.50 3.00 1.50 201 20.50"
+
+
+@pytest.mark.parametrize(
+    ("width", "gone"), [(130, []), (100, ["RUNNING"]), (80, ["RUNNING", "KILLED", "FAILED", "FINISHED"])]
+)
+def test_usage_on_a_terminal_says_who(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int, gone: list[str]
+) -> None:
+    first, second = cast(list[dict[str, Any]], USAGE["rows"])
+    ann = {**first, "user": "6513270e269e0d37f2a74de452e6b438", "info": "Ann, physics"}
+    api.routes["GET /api/v2/usage"] = {**USAGE, "rows": [ann, {**ann, "application": "train"}, second]}
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert guarded(_cli(), ["admin", "usage"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= width for line in lines)
+    assert sum("Ann, physics" in line for line in lines) == 2
+    assert any("train" in line for line in lines)
+    assert [name for name in ("FINISHED", "FAILED", "KILLED", "RUNNING") if name not in lines[1]] == gone[::-1]
+
+
+def test_usage_of_nobody_is_said_in_words(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.routes["GET /api/v2/usage"] = {**USAGE, "rows": []}
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True)
+    assert guarded(_cli(), ["admin", "usage"]) == 0
+    said = capsys.readouterr()
+    assert (len(said.out.splitlines()), said.err) == (1, "no job held anything in that time\n")
 
 
 def test_usage_as_csv_is_no_formula(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from msgspec import Struct
 
-from retz.store.usage import UsageSum
+from retz.store.usage import Sums, UsageSum
 
 from ..usage import usage_between
 from .api import Call
@@ -61,9 +61,16 @@ async def report(call: Call) -> web.StreamResponse:
     if since > until:
         refuse("since", "is later than until, or than now")
     sums = await usage_between(call.core, since, until, owner)
-    ordered = sorted(sums.items(), key=lambda item: (-item[1].cpu_s, item[0]))
-    rows = [_row(call, user, application, total) for (user, application), total in ordered]
+    rows = [_row(call, user, application, total) for (user, application), total in _ordered(sums)]
     return json_of(UsageReport(time_of(max(0.0, since)), time_of(until), rows))
+
+
+def _ordered(sums: Sums) -> list[tuple[tuple[str, str], UsageSum]]:
+    """Who held the most cpu-hours first, with all their applications together, those in the same order."""
+    of_user: dict[str, float] = {}
+    for (user, _), total in sums.items():
+        of_user[user] = of_user.get(user, 0.0) + total.cpu_s
+    return sorted(sums.items(), key=lambda item: (-of_user[item[0][0]], item[0][0], -item[1].cpu_s, item[0][1]))
 
 
 def _row(call: Call, user: str, application: str, total: UsageSum) -> UsageRow:
