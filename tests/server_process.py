@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -132,10 +133,20 @@ class ServerProcess:
                 found.append(int(entry.name))
         return found
 
+    def job_pids(self) -> list[int]:
+        """Processes of this server's jobs: their environment names its directory."""
+        needle = f"RETZ_SANDBOX={self.data}/".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):  # it ended while we looked, or is another user's
+                if entry.name.isdigit() and needle in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+        return found
+
     def destroy(self) -> None:
-        """Kill server and launcher, whatever state they are in."""
+        """Kill server, launcher and jobs, whatever state they are in."""
         self.kill()
-        for pid in self.launcher_pids():
+        for pid in [*self.launcher_pids(), *self.job_pids()]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

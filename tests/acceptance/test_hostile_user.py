@@ -1,7 +1,9 @@
 """Two people on one server, one of whom means harm: nothing of the other is seen, touched, or even known to exist.
 
 Whatever the victim gives to the server contains the word ``hushed``. So an answer that holds it, or the victim's key,
-is a leak, whatever way it was asked for. Connections that are silent, slow or very many: test_http_connections.py.
+is a leak, whatever way it was asked for. Elsewhere: connections that are silent, slow or half-open
+(test_http_connections.py), streams after being disabled (test_users.py), processes, environments and hard links of
+other Unix users (test_root_server.py, test_local_users.py), a user who fills the queue (test_fair_queue.py).
 """
 
 from __future__ import annotations
@@ -9,9 +11,12 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import resource
 import socket
+import struct
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -222,12 +227,58 @@ def test_waiting_for_a_job_of_somebody_else(scene: Scene, after: str) -> None:
     assert [status for status, _ in answers] == [422]
 
 
+def test_a_group_of_the_same_name_is_another_group(scene: Scene) -> None:
+    group = {"group": "same-name", "max_fails": 1}
+    theirs = scene.victim.submit(command="true", held=True, **group)
+    mine = scene.hostile.submit(command="exit 1", **group)
+    assert scene.hostile.ended(mine)["state"] == "FAILED"
+    assert scene.victim.get(f"/jobs/{theirs}").json["state"] == "QUEUED"
+    after = scene.victim.submit(command="true", **group)
+    assert scene.victim.ended(after)["state"] == "FINISHED"
+    scene.victim.ask("DELETE", f"{API}/jobs/{theirs}")
+
+
+# -- by the protocol of old clients ----------------------------------------------------------------------------------
+
+OLD_LOOKS = ("", "/file?path=stdout&offset=0&length=-1", "/download?path=stdout", "/dir?path=hushed-file")
+
+
+def old_blind(reply: Reply, job_id: int) -> tuple[int, bytes]:
+    """The same; the version in every answer is no id."""
+    return blind(reply._replace(body=re.sub(rb'"version":"[^"]*"', b"", reply.body)), job_id)
+
+
+@pytest.mark.parametrize("path", OLD_LOOKS)
+def test_old_routes_tell_no_more(scene: Scene, path: str) -> None:
+    missing = old_blind(scene.hostile.ask("GET", f"/job/{NEVER}{path}"), NEVER)
+    for job_id in scene.ids:
+        reply = scene.hostile.ask("GET", f"/job/{job_id}{path}")
+        assert old_blind(reply, job_id) == missing
+        assert not leaks(scene, Reply(0, {}, reply.body.replace(b"hushed-file", b"")))
+
+
+def test_old_routes_change_and_list_nothing_of_others(scene: Scene) -> None:
+    missing = old_blind(scene.hostile.ask("DELETE", f"/job/{NEVER}"), NEVER)
+    for job_id in scene.ids:
+        assert old_blind(scene.hostile.ask("DELETE", f"/job/{job_id}"), job_id) == missing
+    assert scene.victim.get(f"/jobs/{scene.running}").json["state"] == "STARTED"
+    for state in ("QUEUED", "STARTED", "FINISHED"):
+        assert not leaks(scene, scene.hostile.ask("POST", "/jobs", {"state": state, "command": "list"}))
+    assert not leaks(scene, scene.hostile.ask("GET", "/apps"))
+    found = [scene.hostile.ask("GET", f"/app/{name}") for name in ("hushed-app", "unknown-app")]
+    assert found[0].body.replace(b"hushed-app", b"unknown-app") == found[1].body
+    gone = [scene.hostile.ask("DELETE", f"/app/{name}") for name in ("hushed-app", "unknown-app")]
+    assert gone[0][0::2] == gone[1][0::2]
+    assert scene.victim.get("/applications/hushed-app").json["enabled"] is True
+
+
 # -- by lists -------------------------------------------------------------------------------------------------
 
 QUERIES = (
     "", "state=ALL", "state=ENDED", "ids=1-9999&state=ALL", "tag=hushed-tag", "tag=hushed-tag&state=ALL",
     "name=hushed-name&state=ALL", "application=hushed-app&state=ALL", "pipeline=hushed-pipe&state=ALL",
     "text=hushed&state=ALL", "held=true", "where=mem%3E0&state=ALL", "where=user!%3Dx&state=ALL",
+    "where=kind%3Darray&state=ALL", "where=tag%3Dhushed-tag&state=ALL", "where=!group%3Dx&state=ALL",
     "since=2001-01-01&state=ALL", "until=2999-01-01&state=ALL", "offset=1&state=ALL", "limit=1000&state=ALL",
     *(f"sort={quote(name)}&state=ALL" for name in selection.SORT_NAMES),
 )  # fmt: skip
@@ -252,7 +303,7 @@ def test_lists_of_the_past_agents_and_cursors_of_others(scene: Scene) -> None:
     for query in (f"at={now}", f"agent={agent}&state=ALL", f"cursor={quote(cursor)}&state=ALL&limit=1"):
         reply = scene.hostile.get(f"/jobs?{query}")
         assert not leaks(scene, reply), query
-        assert reply.status == 400 or reply.json["jobs"] == [], query
+        assert reply.status == 400 or {job["owner"] for job in reply.json["jobs"]} <= {scene.hostile.key}, query
 
 
 @pytest.mark.parametrize("path", ["/jobs", "/events", "/usage", "/pipelines"])
@@ -454,6 +505,31 @@ def test_odd_requests_are_refused_and_not_logged(scene: Scene, data: bytes) -> N
     assert scene.hostile.get("/jobs").status == 200
     log = (scene.server.home / "server.log").read_bytes()
     assert b"EVIL" not in log and b"\x1b" not in log
+
+
+def test_ten_thousand_connections_keep_nobody_out(scene: Scene, record_property: Callable[[str, object], None]) -> None:
+    """Silent ones, half of them within a request. The limit of open files may allow fewer: the report says how many."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    number = min(10_000, soft - 500)
+    record_property("connections", number)
+    if number < 10_000:
+        warnings.warn(f"only {number} connections: no more than {soft} open files are allowed here", stacklevel=1)
+    host, _, port = scene.server.uri.removeprefix("http://").partition(":")
+    opened: list[socket.socket] = []
+    try:
+        for count in range(number):
+            opened.append(socket.create_connection((host, int(port)), PATIENCE_S))
+            # Ports are used again at once.
+            opened[-1].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if count % 2:
+                opened[-1].sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\nX-")
+        assert scene.victim.get("/jobs").status == 200
+        job_id = scene.victim.submit(command="true")
+        assert scene.victim.ended(job_id)["state"] == "FINISHED"
+    finally:
+        for each in opened:
+            each.close()
+    assert scene.hostile.get("/jobs").status == 200
 
 
 @pytest.mark.parametrize("line", ["a\r\n2026-11-20 06:00:00 INFO retz: EVIL", "\x1b[31mEVIL", "\u2028EVIL"])

@@ -38,6 +38,20 @@ async def test_the_second_users_job_is_next_although_the_first_has_filled_the_qu
         assert launched(site)[4] == f"{theirs}.1"
 
 
+async def test_a_hundred_thousand_jobs_of_the_first_do_not_delay_the_second(tmp_path: Path) -> None:
+    """Counted in placements: none of the first user's comes between the second's submit and their start."""
+    async with running_site(tmp_path, {"retz.planner.name": "fair"}) as site:
+        body = [{"command": "true", "resources": {"cpus": 1, "mem": 100 + number % 50}} for number in range(100_000)]
+        assert (await site.ask("POST", "/api/v2/jobs", jobs=body)).status == 201
+        await site.submit(array="1-1000000", **ONE_CPU)
+        assert len(launched(site)) == 4
+        theirs = [await site.submit(user=BOB, **ONE_CPU) for _ in range(2)]
+        for number in range(2):
+            site.engine.ended(launched(site)[number])
+            await site.until(lambda: len(launched(site)) > 4 + number)  # noqa: B023 (awaited here)
+        assert launched(site)[4:] == [f"{job_id}.1" for job_id in theirs]
+
+
 async def test_what_was_used_survives_a_restart(tmp_path: Path) -> None:
     options: dict[str, object] = {"retz.planner.name": "fair"}
     async with running_site(tmp_path, options) as site:

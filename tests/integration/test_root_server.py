@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,57 @@ def test_an_administrator_who_is_none_any_more(server: ServerProcess) -> None:
             assert it.read_file(after, "stdout") == b"nobody\n"
             ended = it.job(array)
             assert (ended.state, ended.reason) == ("FAILED", "tasks")
+
+
+def test_two_users_cannot_harm_or_see_each_other(server: ServerProcess) -> None:
+    """Each with a Unix user: processes, environment, files, sockets, links. Command lines are open, as everywhere."""
+    with client(server) as admin:
+        victim, hostile = admin.create_user("victim", unix_user="daemon"), admin.create_user("hostile")
+    assert victim.secret is not None and hostile.secret is not None
+    with client(server, victim.key, victim.secret) as it:
+        running = it.submit(
+            "echo hushed >kept; echo $$ >pid; echo hushed; exec sleep 600", environment={"TOKEN": "hushed"}
+        )
+        wait_for(lambda: it.job(running).state == "STARTED" and it.read_file(running, "stdout") == b"hushed\n")
+    box = server.data / "local/sandboxes/0" / f"{running}.1"
+    pid = int((box / "pid").read_text())
+    proc, local = f"/proc/{pid}", server.data / "local"
+    tries = (
+        f"cat {proc}/environ", f"cat {proc}/mem", f"ls {proc}/fd/", f"ls {proc}/cwd/", f"cat {proc}/cwd/kept",
+        f"cat {box}/stdout", f"cat {box}/kept", f"ls {box}", f"ln {box}/kept hard", f"touch {box}/mine",
+        f"rm -r {box}", f"kill -9 {pid}", f"kill -9 {server.process.pid if server.process else 0}",
+        f"ls {local}", f"ls {box.parent}", f"cat {local}/records", f"mkdir {box.parent}/{running}.2",
+        f"echo >{local}/launcher.sock", f"ls {local}/cache/1",
+    )  # fmt: skip
+    with client(server, hostile.key, hostile.secret) as it:
+        for attempt in tries:
+            job = it.run(attempt)
+            assert job.state == "FAILED", attempt
+            assert b"hushed" not in it.read_file(job.id, "stdout"), attempt
+        seen = words(it, "cat /proc/[0-9]*/environ /proc/[0-9]*/cwd/kept 2>&-; true", environment={"MINE": "1"})
+        assert "MINE=1" in seen and "hushed" not in seen
+        assert "sleep" in words(it, f"tr '\\0' ' ' <{proc}/cmdline")
+        waiting = it.submit("while [ ! -e go ]; do sleep 0.02; done")
+        wait_for(lambda: it.job(waiting).state == "STARTED")
+        mine = server.data / "local/sandboxes/0" / f"{waiting}.1"
+        os.link(box / "kept", mine / "hard")  # where the kernel does not protect hard links, a job could do this itself
+        os.link(server.home / "server.log", mine / "log")
+        for path in ("hard", "log"):
+            with pytest.raises(ApiError, match="another Unix user than the sandbox") as refused:
+                it.read_file(waiting, path)
+            assert refused.value.status == 403
+        it.kill(waiting)
+    with client(server, victim.key, victim.secret) as it:
+        assert it.job(running).state == "STARTED"
+        assert it.read_file(running, "kept") == b"hushed\n"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Ask until it holds."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.02)
 
 
 def test_the_data_directory_keeps_its_secrets(server: ServerProcess) -> None:
