@@ -124,6 +124,7 @@ KEYS: tuple[Key, ...] = (
     Key("retz.estimator.min-runs", "int", 2, "fewer runs of a pipeline get no prediction"),
     Key("retz.estimator.keep-runs", "int", 200, "runs remembered per pipeline; the oldest go"),
     Key("retz.estimator.idle", "duration", "60s", "the estimator's processes end after so long without work"),
+    Key("retz.predicted.floor", "size", "32m", "least memory of a job that asks for what its past runs say"),
     Key("retz.tui.keys", "table", {}, "other keys for retz-tui, by the names in its help: 'queue.kill' = 'x'",
         "client"),
     Key("retz.log.level", "text", "info", "debug is for finding a fault: it is long", "server",

@@ -97,6 +97,7 @@ class ServerConfig:
     estimator_min_runs: int
     estimator_keep_runs: int
     estimator_idle: float
+    predicted_floor: int
     log_level: str
     store_journal_size: int
     store_keep: float

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from .container import Container as Container
 from .container import Volume as Volume
+
+Predict = Literal["off", "auto"]
 
 
 class Application(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -19,6 +23,8 @@ class Application(Struct, frozen=True, kw_only=True, omit_defaults=True):
         user: Unix user to run as; None means the engine's default.
         grace_period_s: Seconds between SIGTERM and SIGKILL for jobs that do not say; None means the server's.
         enabled: Jobs of a disabled application are refused; those queued already still run.
+        predict: ``auto``: jobs of pipelines ask for what their past runs say, unless they say otherwise.
+        predict_floor: MiB that a job whose memory past runs decide gets at least.
     """
 
     name: str
@@ -29,6 +35,8 @@ class Application(Struct, frozen=True, kw_only=True, omit_defaults=True):
     grace_period_s: float | None = None
     container: Container = Container()
     enabled: bool = True
+    predict: Predict = "off"
+    predict_floor: int = 0
     updated: float = 0.0
 
     @property

@@ -52,6 +52,7 @@ class JobSpec(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     group: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     max_fails: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     array: Annotated[str, Meta(max_length=60)] | None = None
+    predicted: bool | None = None
     on_end: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
 
 

@@ -150,7 +150,7 @@ class Actions:
 
 def spec_of(job: Job) -> JobSpec:
     """The request that would make this job again: as part of a fresh run of its pipeline, if it has one."""
-    need = job.resources
+    need = job.resources if job.sized is None else job.sized.asked
     mem = None if job.mem_default else need.mem
     return JobSpec(
         command=job.command,
@@ -166,6 +166,7 @@ def spec_of(job: Job) -> JobSpec:
         kill_grace_s=job.kill_grace_s,
         max_retries=job.max_retries,
         pipeline=job.pipeline,
+        predicted=None if job.sized is None else True,
         array=None if job.array is None else job.array.text,
         max_fails=None if job.array is None else job.max_fails or None,
         on_end=job.on_end,

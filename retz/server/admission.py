@@ -14,7 +14,7 @@ from retz.config_server import ServerConfig
 from retz.model.agent import Agent
 from retz.model.application import Application, Container
 from retz.model.array import Array, parse_array
-from retz.model.job import Job
+from retz.model.job import Job, Sized
 from retz.model.resources import RESOURCE_NAMES, Resources, fits
 from retz.model.submission import MAX_COMMAND_BYTES, MAX_ENVIRONMENT_BYTES, JobSpec, ResourcesSpec
 from retz.model.units import format_size, parse_size
@@ -35,6 +35,11 @@ _NO_NAMES = ("*", ".", "..")
 _NO_ENVIRONMENT: dict[str, str] = {}
 
 
+_UNBOUNDED = 64
+"""Where nobody knows how large the agents are, past runs give at most so many times what was asked for."""
+Past = Callable[[str, JobSpec, Resources, Application | None, Resources], tuple[Resources, Sized]]
+
+
 class _Invalid(ValueError):
     """A field is to blame; becomes a FieldError with the job's index in front."""
 
@@ -52,6 +57,8 @@ class Admission:
         application: Looks up ``owner/name``.
         honours: Names of application features that the engine can honour (``files``, ``user``, ``container``).
         user: Looks up a user.
+        past: What a job gets that asks for what its past runs say: given its owner, the spec, what it asks for, its
+            application and the most that there is.
     """
 
     def __init__(
@@ -61,12 +68,14 @@ class Admission:
         application: Callable[[str], Application | None],
         honours: frozenset[str] = frozenset(),
         user: Callable[[str], User | None] = lambda key: None,
+        past: Past = lambda owner, spec, asked, application, most: (asked, Sized(asked=asked)),
     ) -> None:
         self._config = config
         self._agents = agents
         self._application = application
         self._honours = honours
         self._user = user
+        self._past = past
         self._callable = config.notify_networks
         self._sized: dict[tuple[object, ...], tuple[Resources, bool]] = {}
 
@@ -105,6 +114,9 @@ class Admission:
         resources, mem_default = self._resources(spec.resources)
         _check_text("name", spec.name)
         _check_run(spec)
+        sized: Sized | None = None
+        if _is_predicted(spec, application):
+            resources, sized = self._by_past(spec, owner, application, resources)
         for number, tag in enumerate(spec.tags or ()):
             _check_text(f"tags[{number}]", tag)
         if spec.attributes:
@@ -142,6 +154,7 @@ class Admission:
             group=spec.group or "",
             max_fails=spec.max_fails or 0,
             array=array,
+            sized=sized,
             on_end=self._checked_target(spec.on_end),
         )
 
@@ -152,6 +165,29 @@ class Admission:
             except ValueError as error:
                 raise _Invalid("on_end", str(error)) from None
         return text
+
+    def _by_past(
+        self, spec: JobSpec, owner: str, application: Application | None, asked: Resources
+    ) -> tuple[Resources, Sized]:
+        given, sized = self._past(owner, spec, asked, application, self._most(asked))
+        try:
+            self._check_limits(given, self._agents())
+        except _Invalid:  # more cpus and memory, and no agent has both
+            return asked, Sized(asked=asked, runs=sized.runs)
+        return given, sized
+
+    def _most(self, asked: Resources) -> Resources:
+        """The most memory and cpus, each by itself, that a job that asks for ``asked`` could have."""
+        config, agents = self._config, self._agents()
+        mems, cpus = [config.max_mem, config.max_user_mem], [config.max_cpus, config.max_user_cpus]
+        if agents and not any(agent.guessed for agent in agents):
+            mems.append(max(agent.total.mem for agent in agents))
+            cpus.append(max(agent.total.cpus for agent in agents))
+        most_mem, most_cpus = min(filter(None, mems), default=None), min(filter(None, cpus), default=None)
+        return Resources(
+            cpus=asked.cpus * _UNBOUNDED if most_cpus is None else most_cpus,
+            mem=asked.mem * _UNBOUNDED if most_mem is None else most_mem,
+        )
 
     def _checked_application(self, name: str | None, owner: str) -> Application | None:
         found = self._application(f"{owner}/{name or DEFAULT_APPLICATION}")
@@ -296,6 +332,14 @@ def _check_run(spec: JobSpec) -> None:
         _check_text(field, text)
         if text is not None and (not text.strip() or text in _NO_NAMES):
             raise _Invalid(field, f"must be a name, not {text!r}")
+
+
+def _is_predicted(spec: JobSpec, application: Application | None) -> bool:
+    if spec.predicted and spec.pipeline is None:
+        raise _Invalid("predicted", "past runs are those of a pipeline: name it too (--pipeline NAME), or leave it out")
+    if spec.predicted is None:
+        return spec.pipeline is not None and application is not None and application.predict == "auto"
+    return spec.predicted
 
 
 def _array(spec: JobSpec) -> Array | None:

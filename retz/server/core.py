@@ -35,6 +35,7 @@ from .audit import Actor, Audit
 from .counters import Counters
 from .dispatcher import Dispatcher
 from .live import Mode
+from .learning.learner import Learner
 from .notify.outbox import Outbox
 from .problem import FieldError, Problem
 from .scheduling import outside_planner_of
@@ -75,6 +76,7 @@ class Core:
             lambda key: db.applications.record(key),
             engine.honours,
             lambda key: db.users.record(key),
+            lambda *question: self.learner.sized(*question),
         )
         self.skylines = Skylines(self)
         self.dispatcher = Dispatcher(
@@ -89,6 +91,8 @@ class Core:
             archived=archive.get,
             refusal=self._refusal,
         )
+        self.learner = Learner(self)
+        self.dispatcher.live.learn = self.learner.ended
         self.outbox = Outbox(db, clock)
         self.dispatcher.live.following.news = lambda job: self.outbox.change(job, "ended")
         self.outside_planner = self.dispatcher.planning.outside = outside_planner_of(config, self.dispatcher.live)
@@ -111,9 +115,11 @@ class Core:
         if self.outside_planner is not None:
             await self.outside_planner.start()
         await self.dispatcher.start()
+        self.learner.start()
 
     async def stop(self) -> None:
         """Start nothing more; jobs keep running; everything applied becomes durable."""
+        await self.learner.stop()
         await self.dispatcher.stop()
         if self.read_only is None:
             await self.dispatcher.settled()

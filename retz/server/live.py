@@ -38,6 +38,7 @@ class Live:
     Attributes:
         ended: Ids of ended jobs that are not in the archive yet.
         on_ended: Called whenever ends became durable.
+        learn: Called with every job that ends, in memory: it must not raise.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Live:
         self.mode: Mode = "open"
         self.ended: deque[int] = deque()
         self.on_ended: Callable[[], None] = lambda: None
+        self.learn: Callable[[Job], None] = lambda job: None
         self._waiters: dict[int, list[asyncio.Future[None]]] = {}
         self._last: Ticket | None = None
         self._queued_again: dict[int, float] = {}
@@ -74,10 +76,14 @@ class Live:
     def apply(self, changes: Sequence[Change]) -> Ticket:
         """Record changes, in memory at once; what others are told of them waits for the ticket."""
         ended = [change.id for change in changes if change.table == "jobs" and _is_ended(change.record)]
-        ticket = self.db.apply(changes)
-        self._last = ticket
+        ticket = self.apply_lives(changes)
         if ended:
             ticket.then(lambda: self.durably_ended(ended))
+        return ticket
+
+    def apply_lives(self, changes: Sequence[Change]) -> Ticket:
+        """The same for changes none of which ends a job: they need not be looked through."""
+        ticket = self._last = self.db.apply(changes)
         return ticket
 
     def barrier(self) -> Ticket:
@@ -167,6 +173,7 @@ class Live:
             self.collector.ended(job)
         if self.runs is not None and job.pipeline is not None:
             self.runs.left(job)
+        self.learn(job)
 
     def waiting_since(self, job_id: int) -> float:
         """Since when a queued job has waited for room."""

@@ -159,6 +159,10 @@ class Past:
         self._of: dict[tuple[str, str], dict[str, None]] = {}
         self._similar: OrderedDict[tuple[str, str, str], tuple[float, ...]] = OrderedDict()
 
+    def become(self, other: Past) -> None:
+        """Hold what another book holds, which is not to be used any more."""
+        self._steps, self._of, self._similar = other._steps, other._of, other._similar
+
     def __len__(self) -> int:
         """Number of steps."""
         return len(self._steps)
