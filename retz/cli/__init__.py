@@ -29,6 +29,7 @@ COMMANDS = {
     "list-files": ("files", "List the files of a job."),
     "predict": ("predict", "Say what the next run of a pipeline will need."),
     "pipelines": ("predict", "List your pipelines, or the runs of one."),
+    "planner": ("planner", "Try a planner of your own: docs/planners.md says how to write one."),
     "load-app": ("apps", "Register an application: an environment that jobs run in."),
     "get-app": ("apps", "Show an application."),
     "list-app": ("apps", "List your applications."),

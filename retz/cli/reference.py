@@ -35,7 +35,7 @@ def help_of(words: list[str]) -> str:
 
 def reference() -> str:
     """Return the part between the markers."""
-    lines = [[name] for name in COMMANDS] + [["admin", name] for name in ADMIN_COMMANDS]
+    lines = [[name] for name in COMMANDS] + [["admin", name] for name in ADMIN_COMMANDS] + [["planner", "test"]]
     sections = [f"### retz {' '.join(words)}\n\n```text\n{help_of(words)}\n```\n" for words in lines]
     return f"{BEGIN}\n\n```text\n{help_of([])}\n```\n\n" + "\n".join(sections) + f"\n{END}"
 

@@ -187,7 +187,10 @@ def problems(situation: Situation, choices: Sequence[Choice]) -> list[Problem]:
         elif not offer.accepts(shape):
             found.append(Problem("attributes", f"shape {key} asks for {shape.attributes!r}: not on offer {name}"))
         elif rooms[name].times(shape.need) < count:
-            text = f"{count} x {_text(shape.need)} (shape {key}) on offer {name}, where {_text(rooms[name])} is left"
+            left_over = _text(rooms[name], shape.need)
+            text = (
+                f"{count} x {_text(shape.need, shape.need)} (shape {key}) on offer {name}, where {left_over} are left"
+            )
             found.append(Problem("over-commit", text))
         else:
             left[key] -= count
@@ -195,7 +198,8 @@ def problems(situation: Situation, choices: Sequence[Choice]) -> list[Problem]:
     return found
 
 
-def _text(amounts: Amounts) -> str:
-    parts = [f"{amounts.cpus / 1000:g} cpus", f"{amounts.mem} MiB"]
-    parts += [f"{amount} {name}" for name, amount in zip(("disk", "gpus", "ports"), amounts[2:], strict=True) if amount]
-    return ", ".join(parts)
+def _text(amounts: Amounts, of: Amounts) -> str:
+    """The amounts of what ``of`` has any of."""
+    units = ("{:g} cpus", "{} MiB", "{} MiB of disk", "{} gpus", "{} ports")
+    values = (amounts.cpus / 1000, *amounts[1:])
+    return ", ".join(unit.format(value) for unit, value, some in zip(units, values, of, strict=True) if some)

@@ -202,6 +202,18 @@ async def test_a_planner_that_fails_costs_its_turns_and_no_more(
         assert any("works again" in record.message for record in caplog.records)
 
 
+async def test_the_example_of_the_docs_plans_for_a_server(tmp_path: Path, planners: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/planners.md").read_text()
+    (planners / "shortest.py").write_text(text.split("```python\n")[1].split("```")[0])
+    async with running_site(tmp_path, {"retz.planner.name": "shortest.ShortestFirst"}) as site:
+        first = await site.running(**FOUR_CPUS)
+        long, short = [await site.submit(**FOUR_CPUS, timeout_s=seconds) for seconds in (3600, 60)]
+        for job_id in (short, long):
+            site.engine.ended(f"{launched(site)[-1]}.1")
+            await site.until(lambda: launched(site)[-1] == job_id)  # noqa: B023
+        assert launched(site) == [first, short, long]
+
+
 async def test_one_bad_turn_does_not_replace_a_planner(tmp_path: Path, planners: Path) -> None:
     async with running_site(tmp_path, options("Dies")) as site:
         (planners / "bad").unlink()

@@ -114,7 +114,13 @@ def shape(value: Any) -> Any:
     return type(value).__name__
 
 
+FINDING = {"kind": "str", "count": "int", "seed": "int", "text": "str"}
+
 GOLDEN: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "planner test": (
+        [f"{__name__}.DoesNothing", "--rounds", "5"],
+        {"name": "str", "seed": "int", "rounds": "int", "found": [FINDING], "slowest_s": "float", "large_s": "float"},
+    ),
     "run": (["--", "x"], {"ids": ["int"], "jobs": [shape(JOB)], "exit_code": "int"}),
     "schedule": (["--", "x"], {"ids": ["int"]}),
     "list": ([], {"jobs": [shape(JOB)], "total": "int", "counts": {"QUEUED": "int"}, "as_of": "int"}),
@@ -169,7 +175,7 @@ def test_json_documents_keep_their_shape(api: FakeApi, capsys: pytest.CaptureFix
         assert code == 3
         expected = {**expected, "jobs": [failed]}
     else:
-        assert code == 0
+        assert code == (1 if name == "planner test" else 0)
     assert shape(document) == expected
 
 
@@ -179,12 +185,19 @@ def _cli() -> Any:
     return cli
 
 
+class DoesNothing:
+    """A planner with which no job ever starts."""
+
+    def plan(self, situation: object) -> list[tuple[int, str, int]]:
+        return []
+
+
 def test_all_documented_kinds_are_tested() -> None:
     from retz.cli import COMMANDS
     from retz.cli.admin import ADMIN_COMMANDS
 
     names = {f"admin {name}" for name in ADMIN_COMMANDS}
-    assert set(GOLDEN) == (set(COMMANDS) | names) - {"completion", "admin"}
+    assert set(GOLDEN) == (set(COMMANDS) | names) - {"completion", "admin", "planner"} | {"planner test"}
     text = (ROOT / "docs/cli.md").read_text()
     section = text.split("## `--json`")[1].split("##")[0]
     assert all(f"`{name}`" in section for name in GOLDEN)
