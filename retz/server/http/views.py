@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
-from yarl import URL
 
 from retz.engine.base import FileEntry
 from retz.model.agent import Agent, AgentState, Gpu
@@ -18,6 +17,8 @@ from retz.model.array import Array
 from retz.model.job import Attempt, Job, Reason, State, Usage
 from retz.model.notice import EventKind, Notice, NoticeState
 from retz.model.resources import Resources
+
+from ..notify.targets import receiver_of
 
 MASK = "<masked>"
 LAST_TIME = 253402300799.0
@@ -76,6 +77,18 @@ class ArrayView(Struct, gc=False):
     finished: int
     failed: int
     killed: int
+
+
+class SizedView(Struct, gc=False):
+    """What past runs said about a job that asks for that. ``mem`` is null while too little is known.
+
+    ``outgrew`` is the number of the attempt that needed more than ``mem``: the next got ``resources``.
+    """
+
+    asked: ResourcesView
+    runs: int
+    mem: int | None
+    outgrew: int | None
 
 
 class NewsView(Struct, gc=False):
@@ -138,6 +151,7 @@ class JobView(Struct, gc=False):
     array_id: int | None
     array_index: int | None
     on_end: str | None
+    sized: SizedView | None
     news: list[NewsView] | None
 
 
@@ -244,15 +258,14 @@ def job_of(job: Job, why: str | None = None, news: Sequence[Notice] | None = Non
         array=array_view_of(job.array) if job.array is not None else None,
         array_id=job.array_id,
         array_index=job.array_index,
-        on_end=None if job.on_end is None else masked_url(job.on_end),
+        on_end=None if job.on_end is None else f"{receiver_of(job.on_end)}/{MASK}",
+        sized=None if job.sized is None else _sized(job.sized),
         news=None if news is None else [_news(notice) for notice in news],
     )
 
 
-@lru_cache(maxsize=1024)
-def masked_url(text: str) -> str:
-    """A URL as it may be shown: paths, queries and user names are where secrets are."""
-    return f"{URL(text).origin()}/{MASK}"
+def _sized(sized: Sized) -> SizedView:
+    return SizedView(resources_of(sized.asked), sized.runs, sized.mem, sized.outgrew)
 
 
 def _news(notice: Notice) -> NewsView:

@@ -40,6 +40,7 @@ class Command:
         self._timeout_s = timeout_s
         self._waiting: deque[Work] = deque()
         self._runs: set[asyncio.Task[None]] = set()
+        self._running = 0
 
     def offer(self, work: Work) -> None:
         """Run it for this soon; dropped if too many wait."""
@@ -49,7 +50,8 @@ class Command:
                 log.warning("retz.notify.command is too slow: %d jobs wait for it, more are dropped", MOST_WAITING)
             return
         self._waiting.append(work)
-        if len(self._runs) < AT_ONCE:
+        if self._running < AT_ONCE:
+            self._running += 1
             run = asyncio.get_running_loop().create_task(self._run())
             self._runs.add(run)
             run.add_done_callback(self._runs.discard)
@@ -69,6 +71,7 @@ class Command:
             except Exception:
                 log.exception("retz.notify.command could not be run for job %d", work.job_id)
                 self._counts["failed"] += 1
+        self._running -= 1
 
     async def _run_one(self, work: Work) -> str:
         process = await asyncio.create_subprocess_exec(

@@ -11,7 +11,6 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from msgspec.structs import replace
-from yarl import URL
 
 from retz.model.job import Job
 from retz.model.notice import EVENT_KINDS, EventKind, Notice, NoticeState, notice_id
@@ -93,7 +92,7 @@ class Outbox:
             id=notice_id(job.id, event),
             event=event,
             owner=job.owner,
-            receiver=receiver_of(URL(job.on_end)),
+            receiver=receiver_of(job.on_end),
             at=self._clock(),
         )
         self._add(notice)

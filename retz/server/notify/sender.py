@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from .targets import Network, permitted, refusal, target_of
+from .targets import NOT_PUBLIC, Network, permitted, target_of
 
 CALL_TIMEOUT_S = 15.0
 CONNECT_TIMEOUT_S = 5.0
@@ -57,7 +58,7 @@ class CheckedResolver(AbstractResolver):
         for info in found:
             address = ip_address(info[4][0])
             if not permitted(address, self._allowed):
-                raise Refused(f"{host} is at {refusal(address)}")
+                raise Refused(f"{host} {NOT_PUBLIC}")  # which it is, is no business of the user's
         return [
             ResolveResult(
                 hostname=host,
@@ -154,10 +155,14 @@ class Sender:
         except aiohttp.ClientConnectorCertificateError:
             raise Down("its certificate is not trusted") from None
         except aiohttp.ClientConnectorError as error:
-            raise Down(f"no connection: {error.os_error.strerror or type(error.os_error).__name__}") from None
+            raise Down(f"no connection: {_reason(error.os_error)}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Down(f"no proper answer ({type(error).__name__})") from None
         _judge(status)
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
 def _judge(status: int) -> None:

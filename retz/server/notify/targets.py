@@ -8,11 +8,13 @@ private one is caught by that.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from yarl import URL
 
 MAX_URL = 2000
+NOT_PUBLIC = "is no public address; an administrator may allow it with retz.notify.allow"
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -32,7 +34,8 @@ def target_of(text: str, allowed: tuple[Network, ...]) -> URL:
     if any(c <= " " or c == "\x7f" for c in text):
         raise ValueError("must not contain spaces or control characters: write them as %20 and so on")
     try:
-        url = URL(text)
+        # As it is written: a signature in a query may cover every character.
+        url = URL(text, encoded=text.isascii())
         port = url.port
     except ValueError:
         raise ValueError("is no URL: write https://HOST/PATH") from None
@@ -40,7 +43,7 @@ def target_of(text: str, allowed: tuple[Network, ...]) -> URL:
         raise ValueError("must be https://HOST/PATH or http://HOST/PATH")
     address = literal(url.host)
     if address is not None and not permitted(address, allowed):
-        raise ValueError(refusal(address))
+        raise ValueError(f"{address} {NOT_PUBLIC}")
     return url
 
 
@@ -70,14 +73,10 @@ def permitted(address: Address, allowed: tuple[Network, ...]) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-def refusal(address: Address) -> str:
-    """Why not, for the user."""
-    return f"{address} is no public address; an administrator may allow it with retz.notify.allow"
-
-
-def receiver_of(url: URL) -> str:
+@lru_cache(maxsize=4096)
+def receiver_of(text: str) -> str:
     """Scheme, host and port: what may be shown of a URL."""
-    return str(url.origin())
+    return str(URL(text).origin())
 
 
 def _embedded(address: Address) -> IPv4Address | None:
