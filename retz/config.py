@@ -119,13 +119,21 @@ def _working_directory() -> Path | None:
 
 
 class Source(NamedTuple):
-    """A configuration file that was read: its values by key name, already of their types."""
+    """A configuration file that was read: its values by key name, already of their types.
+
+    ``lines``: where keys stand in a file that is not TOML.
+    """
 
     kind: Literal["project", "user", "file"]
     path: Path
     text: str
     values: dict[str, Any]
     notes: tuple[str, ...] = ()
+    lines: Mapping[str, int] = {}
+
+    def line(self, name: str) -> int:
+        """The line where a key is set."""
+        return self.lines.get(name) or line_of(self.text, name)
 
 
 def sources(environ: Mapping[str, str], cwd: Path | None, file: Path | None = None) -> list[Source]:
@@ -163,29 +171,54 @@ def find_project_file(environ: Mapping[str, str], cwd: Path) -> Path | None:
 
 
 def read_file(path: Path, kind: Literal["project", "user", "file"], environ: Mapping[str, str]) -> Source:
-    """Read and check one file. A project file that belongs to another user is ignored, with a note.
+    """Read and check one file, TOML or the ``retz.properties`` of the Java Retz.
+
+    A project file that belongs to another user is ignored, with a note.
 
     Raises:
         ConfigError: not readable, not TOML, an unknown key, a wrong value; with file, line and key.
     """
-    import tomllib
-
     try:
         owner = path.stat()
         if kind == "project" and owner.st_uid not in (os.geteuid(), 0):
             return Source(kind, path, "", {}, (f"{path} is ignored: it belongs to another user",))
-        text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text)
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    read = _read_properties if path.suffix == ".properties" else _read_toml
+    source = read(path, kind, data, environ)
+    exposed = owner.st_mode & 0o077 and "retz.access.secret" in source.values
+    if not exposed:
+        return source
+    return source._replace(notes=(*source.notes, f"{path} holds your secret and others may read it: chmod 600 {path}"))
+
+
+def _read_toml(path: Path, kind: Literal["project", "user", "file"], data: bytes, environ: Mapping[str, str]) -> Source:
+    import tomllib
+
+    try:
+        text = data.decode("utf-8")
+        document = tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     values = {name: _from_file(name, raw, path, text, environ) for name, raw in _flatten(document)}
-    exposed = owner.st_mode & 0o077 and "retz.access.secret" in values
-    notes = (f"{path} holds your secret and others may read it: chmod 600 {path}",) if exposed else ()
-    return Source(kind, path, text, values, notes)
+    return Source(kind, path, text, values)
+
+
+def _read_properties(
+    path: Path, kind: Literal["project", "user", "file"], data: bytes, environ: Mapping[str, str]
+) -> Source:
+    from . import config_properties
+
+    text = data.decode("latin-1")  # as Java reads such files
+    found = config_properties.convert(text)
+    values = {
+        name: _converted(BY_NAME[name], raw, f"{path}:{found.lines[name]}", path.parent, environ)
+        for name, raw in found.values.items()
+    }
+    return Source(kind, path, text, values, tuple(f"{path}: {note}" for note in found.notes), found.lines)
 
 
 def resolve(options: Mapping[str, object], environ: Mapping[str, str], files: list[Source]) -> Settings:
@@ -212,7 +245,7 @@ def _choose(key: Key, options: Mapping[str, object], environ: Mapping[str, str],
         return Setting(key, value, Origin("environment", key.environment))
     for source in files:
         if key.name in source.values:
-            place = f"{source.path}:{line_of(source.text, key.name)}"
+            place = f"{source.path}:{source.line(key.name)}"
             return Setting(key, source.values[key.name], Origin(source.kind, place))
     default = None if key.default is None else convert(key, key.default, Path("/"), environ)
     return Setting(key, default, Origin("default"))

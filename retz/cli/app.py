@@ -24,10 +24,21 @@ class App:
         self._file = Path(config_file) if config_file else None
         self._options = {"retz.server.uri": server}
 
+    @property
+    def old_file(self) -> bool:
+        """Whether the configuration is a file of the Java Retz."""
+        return self._file is not None and self._file.suffix == ".properties"
+
     @cached_property
     def config(self) -> ClientConfig:
-        """The configuration."""
-        return load_client(self._options, file=self._file)
+        """The configuration. What of an old file means nothing here is told."""
+        config = load_client(self._options, file=self._file)
+        if self.old_file:
+            from .output import note
+
+            for remark in config.notes:
+                note(f"retz: {remark}")
+        return config
 
     @cached_property
     def transport(self) -> Transport:

@@ -35,7 +35,7 @@ def config_command(app: App, /, origin: bool, everything: bool, as_json: bool) -
         *([Column("ORIGIN")] if origin else []),
     ]
     print_table(columns, [[s.key.name, _text(s.key.kind, s.shown), *([_origin(s)] if origin else [])] for s in shown])
-    for remark in settings.notes:
+    for remark in () if app.old_file else settings.notes:
         note(f"retz: {remark}")
 
 
