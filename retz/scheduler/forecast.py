@@ -7,7 +7,7 @@ in an order of its own that depends on nothing but the seed and its id.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
@@ -23,8 +23,9 @@ FUTURES = 8
 
 NEVER = math.inf
 
-Word = Literal["", "never", "paused", "unknown"]
-"""Why there is no answer: no agent can take it; nothing is started now; what it waits for is not foreseen itself."""
+Word = Literal["", "never", "paused", "unknown", "later"]
+"""Why there is no answer: no agent can take it; nothing is started now; what it waits for is not foreseen itself; it
+starts later than was looked."""
 
 _MASK = (1 << 64) - 1
 
@@ -58,12 +59,14 @@ class Forecast(Struct, frozen=True):
         at: The moment it starts from.
         jobs: By id; arrays too.
         rate: Jobs started per second, as far as it was looked.
+        until: What starts later was not looked at; None if there is nothing more.
         futures: How many there are.
     """
 
     at: float
     jobs: dict[int, Foreseen]
     rate: float
+    until: float | None
     futures: int
 
 
@@ -148,7 +151,20 @@ def forecast(situation: Situation, runs: Sequence[Future]) -> Forecast:
         known = jobs.get(row.id, Foreseen())
         ends = [run.ended.get(row.id, NEVER) for run in runs]
         jobs[row.id] = _foreseen(starts.get(row.id), ends, known.source, known.word)
-    return Forecast(situation.now, jobs, _rate(situation, runs), len(runs))
+    until = _until(situation, jobs)
+    if until is not None:
+        for job_id, known in jobs.items():
+            if known.start is not None and known.start.half > until:
+                jobs[job_id] = Foreseen(None, None, known.source, "later")
+    return Forecast(situation.now, jobs, _rate(situation, runs), until, len(runs))
+
+
+def _until(situation: Situation, jobs: Mapping[int, Foreseen]) -> float | None:
+    """When the first of the users of whom not all jobs were told runs out of them."""
+    if not situation.cut:
+        return None
+    starts = (jobs[job_id].start for job_id in situation.cut)
+    return min((start.half for start in starts if start is not None), default=situation.now)
 
 
 def _word(situation: Situation, waiter: Waiter, never: set[int]) -> Word:
@@ -178,11 +194,11 @@ def moment(times: list[float]) -> Moment | None:
 
 
 def _rate(situation: Situation, runs: Sequence[Future]) -> float:
-    """Jobs started per second, in the slowest of the futures."""
+    """Jobs started per second, in the fastest of the futures."""
     rates = [
         len(run.started) / max(1.0, max(run.started.values(), default=situation.now) - situation.now) for run in runs
     ]
-    return min(rates, default=0.0)
+    return max(rates, default=0.0)
 
 
 def takers(kind: Kind, situation: Situation) -> int:
@@ -202,6 +218,9 @@ def outlook(situation: Situation, runs: Sequence[Future]) -> Outlook:
     starts = [run.started.get(waiter.id, NEVER) for run in runs]
     ends = [run.ended.get(waiter.id, NEVER) for run in runs]
     word: Word = "never" if not count else "unknown" if situation.open else "paused"
+    gone = [min((run.started.get(last, NEVER) for last in situation.cut), default=NEVER) for run in runs]
+    if word == "unknown" and any(start > last for start, last in zip(starts, gone, strict=True)):
+        starts, word = [NEVER] * len(runs), "later"
     foreseen = _foreseen(starts, ends, situation.spreads[waiter.spread].source, word)
     kinds = {each.id: each.kind for each in situation.waiters}
     before = [[job_id for job_id in run.started if job_id != waiter.id] for run in runs]

@@ -104,7 +104,7 @@ class Future:
             self._left[row.id] = row.untold
         for runner in situation.runners:
             self._runs(runner.id, runner.kind, runner.agent, runner.since, runner.array)
-            lasts = self._durations(runner.id, runner.spread, max(0.0, self.now - runner.since))
+            lasts = self._lasts(runner.id, runner.spread, runner.kind, max(0.0, self.now - runner.since))
             self._ends.append((max(self.now, runner.since + lasts), runner.id))
         heapify(self._ends)
         for waiter in situation.waiters:
@@ -131,6 +131,11 @@ class Future:
             self._left[array] = self._left.get(array, 0) + 1
             if array in self._lines:
                 self._lines[array].active.add(job_id)
+
+    def _lasts(self, job_id: int, spread: int, kind: int, elapsed: float) -> float:
+        limit = self._situation.kinds[kind].timeout_s
+        lasts = self._durations(job_id, spread, elapsed)
+        return lasts if limit is None else min(lasts, limit)
 
     def _job(self, job_id: int, kind: int, attempts: tuple[Attempt, ...] = ()) -> Job:
         asked = self._situation.kinds[kind]
@@ -258,7 +263,7 @@ class Future:
             waiter = self._waiters[job_id]
             job = self._job(job_id, waiter.kind, (Attempt(1, agent, self.now),))
             free = subtract(free, job.resources.vector)
-            lasts = self._durations(job_id, waiter.spread, 0.0)
+            lasts = self._lasts(job_id, waiter.spread, waiter.kind, 0.0)
             self._running[job_id] = job
             self._scheduler.started(job, self.now)
             self.started[job_id] = self.now

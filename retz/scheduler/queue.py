@@ -134,6 +134,13 @@ class Lane:
             found = self.lines[rank] = Ids()
         return found
 
+    def first(self, count: int) -> list[int]:
+        """The ids of its first jobs, in order."""
+        found: list[int] = []
+        for rank in sorted(self.lines):
+            found += self.lines[rank].first(count - len(found))
+        return found
+
     def ahead(self, shape: Shape, job_id: int) -> int:
         """How many of its jobs come before this one."""
         lower = sum(len(ids) for rank, ids in self.lines.items() if rank < shape.rank)

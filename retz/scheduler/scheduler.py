@@ -149,6 +149,20 @@ class Scheduler:
         shape = self._queue.shape_of(job_id)
         return [] if shape is None else shape.lane.ahead_ids(shape, job_id, limit)
 
+    def first_ids(self, limit: int) -> list[tuple[list[int], bool]]:
+        """The first queued jobs in the planner's order, ``limit`` in all: some of each lane, and whether it has more.
+
+        Where the planner chooses between users, each has a lane, and those who have few jobs are told of whole.
+        """
+        lanes = sorted(self._queue.lanes.values(), key=len)
+        found = []
+        for number, lane in enumerate(lanes):
+            count, share = len(lane), limit // (len(lanes) - number)
+            taken = lane.first(min(count, share))
+            limit -= len(taken)
+            found.append((taken, len(taken) < count))
+        return found
+
     # -- offers ------------------------------------------------------------------------------------------
 
     @property

@@ -92,6 +92,7 @@ class Situation(Struct, frozen=True):
         open: Whether jobs are started.
         capacity: Of all agents, for shares.
         used: What each user used so far; see ``shares.py``.
+        cut: The last waiters told of where there are more behind them: what starts later than these is not foreseen.
         probe: Id of a waiter who only asks what would be: nothing after its start matters.
     """
 
@@ -106,4 +107,5 @@ class Situation(Struct, frozen=True):
     capacity: Vector = (0, 0, 0, 0, 0)
     used: dict[str, float] = {}
     open: bool = True
+    cut: tuple[int, ...] = ()
     probe: int = 0

@@ -77,6 +77,15 @@ GUESS = Spread("guess", tuple(600.0 * math.exp(1.5 * each) for each in _NORMAL))
 """Nothing is known: ten minutes, give or take a factor of five."""
 
 
+def cooked(past: Spread) -> Spread:
+    """What durations of the past (oldest first, told as a spread), or a time limit, say of the next run."""
+    if not past.values:
+        return GUESS
+    if past.source == "pipeline":
+        return recurring(past.values)
+    return similar(past.values) if past.source == "similar" else limited(past.values[-1])
+
+
 def limited(limit_s: float) -> Spread:
     """Only a time limit is known."""
     return Spread("limit", (max(LEAST_S, limit_s),))

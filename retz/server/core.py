@@ -34,6 +34,7 @@ from .admission import Admission
 from .audit import Actor, Audit
 from .counters import Counters
 from .dispatcher import Dispatcher
+from .forecasting.forecasts import Forecasts
 from .live import Mode
 from .learning.learner import Learner
 from .notify.outbox import Outbox
@@ -99,6 +100,7 @@ class Core:
         self.audit = Audit(db.audit, clock)
         self.users = Users(db.users, self.dispatcher.apply, self.audit, config, clock)
         self.metering = asyncio.Lock()
+        self.forecasts = Forecasts(self.dispatcher.live, config, self.learner.past, lambda: db.seq)
         self.submissions = Submissions(self)
         self.actions = Actions(self)
 
@@ -119,6 +121,7 @@ class Core:
 
     async def stop(self) -> None:
         """Start nothing more; jobs keep running; everything applied becomes durable."""
+        await self.forecasts.stop()
         await self.learner.stop()
         await self.dispatcher.stop()
         if self.read_only is None:

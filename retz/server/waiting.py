@@ -54,6 +54,10 @@ class Waiting:
         """Whether this job waits for something."""
         return job_id in self._pending or job_id in self._timed
 
+    def ids(self) -> list[int]:
+        """All jobs that wait for something."""
+        return sorted(self._pending.keys() | self._timed.keys())
+
     def awaited(self, job_id: int) -> list[int]:
         """The jobs it waits for."""
         return sorted(self._pending.get(job_id, ()))

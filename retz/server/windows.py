@@ -56,6 +56,10 @@ class Windows:
         self._ends[job.id] = array.next
         return [id_at(job, place) for place in range(array.next, end) if place not in array.apart]
 
+    def ids(self) -> list[int]:
+        """All live arrays."""
+        return list(self._ends)
+
     def find(self, task_id: int) -> Job | None:
         """A task of a live array that has no record of its own, as if it had; None for any other id."""
         place_in_order = self._ends.bisect_left(task_id)

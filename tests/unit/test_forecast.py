@@ -258,3 +258,18 @@ def test_what_ran_longer_than_ever_is_not_over_at_once() -> None:
 
 def test_resources_of_a_kind_are_kept() -> None:
     assert from_vector(KINDS[3].need) == Resources(cpus=2.0, mem=50, gpus=1)
+
+
+def test_what_starts_after_the_last_that_was_told_is_later() -> None:
+    asked = situation([1, 1, 0, 0], machines=[Machine("a", "h", (3000, 900, 0, 0, 0))], cut=(2,))
+    runs = list(futures(asked))
+    found = forecast(asked, runs)
+    assert found.until is not None and found.until >= NOW + 10
+    assert [found.jobs[number].word for number in (1, 2, 3, 4)] == ["", "", "later", "later"]
+    assert found.rate > 0
+
+
+def test_nobody_runs_longer_than_the_time_limit() -> None:
+    kinds = [Kind("ann", (1000, 100, 0, 0, 0), timeout_s=3.0)]
+    found = seen(situation([0], kinds=kinds))
+    assert found[1].end is not None and found[1].end.most == pytest.approx(NOW + 3)

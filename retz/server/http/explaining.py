@@ -29,7 +29,7 @@ class Reasons:
         if waits is not None:
             return waits[1]
         if self._explainer is None:
-            self._explainer = _explainer(self._call)
+            self._explainer = explainer_of(self._call)
         if job.array is None:
             return self._explainer.line(job)
         task = _next_task(self._call, job)
@@ -49,13 +49,13 @@ def why_of(call: Call, job: Job) -> Why:
 def _explained(call: Call, job: Job) -> Why:
     waits = _waits(call, job) if job.state == "QUEUED" else None
     if waits is not None:
-        return replace(_explainer(call).why(job), blocked_by=waits[0], summary=waits[1])
+        return replace(explainer_of(call).why(job), blocked_by=waits[0], summary=waits[1])
     if job.array is None or job.state != "QUEUED":
-        return _explainer(call).why(job)
+        return explainer_of(call).why(job)
     task = _next_task(call, job)
     if task is None:
-        return replace(_explainer(call).why(job), blocked_by=None, summary=_joined(job, None))
-    why = _explainer(call).why(task)
+        return replace(explainer_of(call).why(job), blocked_by=None, summary=_joined(job, None))
+    why = explainer_of(call).why(task)
     if job.array.limit and job.array.active >= job.array.limit:
         return replace(why, id=job.id, blocked_by="array", summary=_joined(job, f"at most {job.array.limit} at a time"))
     return replace(why, id=job.id, summary=_joined(job, why.summary))
@@ -91,7 +91,8 @@ def _waits(call: Call, job: Job) -> tuple[BlockedBy, str] | None:
     return "time", f"not before {time_of(waiting.until(job.id) or 0.0)}"
 
 
-def _explainer(call: Call) -> Explainer:
+def explainer_of(call: Call) -> Explainer:
+    """Explains jobs against the present moment."""
     core = call.core
     return Explainer(
         core.scheduler,

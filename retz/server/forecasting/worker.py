@@ -1,0 +1,68 @@
+"""The process that looks ahead: ``python -m retz.server.forecasting.worker``.
+
+Reads requests from its standard input and writes answers to its standard output, one at a time, at the lowest
+priority. It ends when its input does, and so with the server.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from typing import BinaryIO
+
+from msgspec.structs import replace
+
+from retz.scheduler.forecast import forecast, futures, outlook
+from retz.scheduler.situation import Situation
+from retz.scheduler.spread import cooked
+
+from .wire import HEADER, PORTION, End, Portion, Request, decode_request, frame
+
+
+def main() -> None:
+    """Answer until nobody asks any more."""
+    os.nice(19)
+    gc.disable()  # a future has few cycles; what there are go after each answer
+    reading, writing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints does not disturb the answers
+    while (body := _read(reading)) is not None:
+        _answer(decode_request(body), writing)
+        writing.flush()
+        del body
+        gc.collect()
+
+
+def _read(reading: BinaryIO) -> bytes | None:
+    header = reading.read(HEADER)
+    if len(header) < HEADER:
+        return None
+    size = int.from_bytes(header, "big")
+    body = reading.read(size)
+    return body if len(body) == size else None
+
+
+def _answer(request: Request, writing: BinaryIO) -> None:
+    began = time.monotonic()
+    raw = request.situation
+    situation: Situation = replace(raw, spreads=[cooked(past) for past in raw.spreads])
+    runs = []
+    for future in futures(situation, request.futures):
+        runs.append(future)
+        if time.monotonic() - began > request.seconds:
+            break
+    if situation.probe:
+        took = time.monotonic() - began
+        writing.write(frame(End(futures=len(runs), outlook=outlook(situation, runs), took_s=took)))
+        return
+    found = forecast(situation, runs)
+    jobs = list(found.jobs.items())
+    for start in range(0, len(jobs), PORTION):
+        writing.write(frame(Portion(jobs[start : start + PORTION])))
+    took = time.monotonic() - began
+    writing.write(frame(End(rate=found.rate, until=found.until, futures=found.futures, took_s=took)))
+
+
+if __name__ == "__main__":
+    main()

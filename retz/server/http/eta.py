@@ -1,0 +1,244 @@
+"""When jobs start and end, and what would become of a job that is not submitted yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from retz.model.job import ENDED_STATES, LIVE_STATES, RUNNING_STATES, Job, State
+from retz.model.resources import from_vector
+from retz.model.submission import JobSpec
+from retz.scheduler.explain import AgentCounts
+from retz.scheduler.forecast import Foreseen, Moment, Word
+from retz.store.job_query import parse_ids
+
+from ..forecasting.forecasts import Latest
+from ..forecasting.process import Fault
+from ..problem import FieldError, Problem
+from . import body as bodies
+from .api import Call
+from .explaining import explainer_of
+from .params import MAX_ID, MAX_IDS_TEXT, refuse
+from .responses import json_of
+from .views import ResourcesView, Time, resources_of, time_of
+
+MAX_ETAS = 1000
+DEFAULT_ETAS = 100
+MAX_BODY = 1 << 20
+
+Known = Literal["pipeline", "similar", "limit", "guess"]
+
+NOTES: dict[Word, str] = {
+    "": "",
+    "never": "no agent here could ever take it; 'retz why' says what they lack",
+    "paused": "nothing is started until an administrator opens the queue",
+    "unknown": "it waits for what cannot be foreseen: a held job, or room that others hold",
+    "later": "too far behind others to be looked at one by one",
+}
+
+
+class MomentView(Struct, frozen=True):
+    """When something happens: before ``p50`` in half of all cases, before ``p90`` in nine of ten."""
+
+    p50: Time
+    p90: Time
+
+
+class Eta(Struct, kw_only=True):
+    """When a job starts and ends.
+
+    Attributes:
+        start: Null for one that runs, has ended, or has no answer.
+        end: Null for one that has ended or has no answer.
+        not_before: A bound for one that is too far behind.
+        source: What its run time is known from: runs of its pipeline's step, its user's last two similar jobs, its time
+            limit, or nothing (``guess``).
+        note: Why there is no answer, as a sentence.
+        as_of: The moment the forecast starts from; null if there is none.
+        age_s: How long ago that was.
+    """
+
+    id: int
+    name: str
+    state: State
+    start: MomentView | None = None
+    end: MomentView | None = None
+    not_before: Time | None = None
+    source: Known | None = None
+    note: str | None = None
+    as_of: Time | None = None
+    age_s: float | None = None
+
+
+class EtaList(Struct):
+    """The answers, in the order of ids. ``trouble``: why there is no newer forecast, if that failed."""
+
+    etas: list[Eta]
+    trouble: str | None
+
+
+class PlanRequest(Struct, forbid_unknown_fields=True):
+    """A job as for a submit; nothing is submitted."""
+
+    job: JobSpec
+
+
+class AheadView(Struct):
+    """Jobs that start before it, everybody's, and what they ask for together."""
+
+    jobs: int
+    resources: ResourcesView
+
+
+class Plan(Struct, kw_only=True):
+    """What would become of a job if it were submitted now.
+
+    Attributes:
+        resources: What it would ask for, defaults filled in.
+        agents: Agents known; those that have the room now; what the others fail on.
+        could: Agents that could take it if nothing else ran there.
+        where: Host of the agent where it would start, most likely; null if nowhere.
+    """
+
+    resources: ResourcesView
+    agents: AgentCounts
+    could: int
+    where: str | None
+    start: MomentView | None
+    end: MomentView | None
+    ahead: AheadView
+    source: Known
+    note: str | None
+
+
+_decode_plan = msgspec.json.Decoder(PlanRequest).decode
+
+
+async def eta(call: Call) -> web.StreamResponse:
+    """``GET /jobs/{id}/eta``."""
+    call.params()
+    (found,) = await _etas(call, [call.job()])
+    await call.core.settled()
+    return json_of(found)
+
+
+async def list_etas(call: Call) -> web.StreamResponse:
+    """``GET /eta``."""
+    params = call.params("ids", "limit")
+    limit = params.integer("limit", DEFAULT_ETAS, 1, MAX_ETAS)
+    text = params.text("ids", MAX_IDS_TEXT)
+    jobs = _named(call, text, limit) if text else _live(call, limit)
+    etas = await _etas(call, jobs)
+    await call.core.settled()
+    return json_of(EtaList(etas, call.core.forecasts.trouble))
+
+
+def _named(call: Call, text: str, limit: int) -> list[Job]:
+    try:
+        ranges = parse_ids(text)
+    except ValueError as error:
+        refuse("ids", str(error))
+    ids = [job_id for first, last in ranges for job_id in range(first, min(last, first + limit) + 1)]
+    if len(ids) > limit:
+        refuse("ids", f"names more than {limit} jobs; ask in several requests (limit is at most {MAX_ETAS})")
+    return [call.core.visible(call.user, job_id) for job_id in ids]
+
+
+def _live(call: Call, limit: int) -> list[Job]:
+    """The user's own that run or wait, those with the lowest ids."""
+    found: list[Job] = []
+    for job_id in call.core.db.jobs.ids("owner", call.user.key):
+        job = call.core.db.jobs.record(job_id)
+        if job is not None and job.state in LIVE_STATES:
+            found.append(job)
+            if len(found) == limit:
+                break
+    return found
+
+
+async def _etas(call: Call, jobs: Sequence[Job]) -> list[Eta]:
+    forecasts = call.core.forecasts
+    live = [job for job in jobs if job.state in LIVE_STATES and not job.held]
+    newest = max((_changed(job) for job in live if forecasts.of(job.id) is None), default=0.0)
+    latest = await forecasts.want(newest) if live else forecasts.latest
+    return [_eta(call, call.core.find(job.id) or job, latest) for job in jobs]
+
+
+def _changed(job: Job) -> float:
+    """Since when it is as it is, at the latest."""
+    attempt = job.attempt
+    return max(job.submitted, attempt.launched if attempt is not None else 0.0)
+
+
+def _eta(call: Call, job: Job, latest: Latest | None) -> Eta:
+    answer = Eta(id=job.id, name=job.name, state=job.state)
+    if latest is not None:
+        answer.as_of, answer.age_s = time_of(latest.at), round(max(0.0, call.core.forecasts.age_s), 1)
+    if job.state in ENDED_STATES:
+        answer.note = "it has ended"
+    elif job.held:
+        answer.note = f"it is held; 'retz release {job.id}' lets it start"
+    elif latest is None:
+        answer.note = "nothing is foreseen yet; ask again in a moment"
+    else:
+        _fill(call, answer, job, latest)
+    return answer
+
+
+def _fill(call: Call, answer: Eta, job: Job, latest: Latest) -> None:
+    known = latest.jobs.get(job.id)
+    now = call.core.clock()
+    if known is None:
+        if _changed(job) > latest.at:
+            answer.note = "it came after the last look ahead; ask again in a moment"
+            return
+        known = Foreseen(word="later" if latest.until is not None else "unknown")
+    else:
+        answer.source = known.source
+    if job.state not in RUNNING_STATES:
+        answer.start = moment_view(known.start, now)
+    answer.end = moment_view(known.end, now)
+    answer.note = NOTES[known.word] or None
+    if known.word == "later":
+        bound = latest.not_before(call.core.scheduler.ahead(job.id))
+        answer.not_before = None if bound is None else time_of(max(now, bound))
+
+
+def moment_view(moment: Moment | None, now: float) -> MomentView | None:
+    """The view; what should have happened already may happen at any moment."""
+    return None if moment is None else MomentView(time_of(max(now, moment.half)), time_of(max(now, moment.most)))
+
+
+async def plan(call: Call) -> web.StreamResponse:
+    """``POST /plan``."""
+    call.params()
+    core = call.core
+    spec = bodies.decode(_decode_plan, call.body.data).job
+    if spec.array is not None:
+        message = "a plan is of one job: leave the array out, to learn of its first task"
+        raise Problem("unprocessable", f"job.array: {message}", [FieldError("job.array", message)])
+    (job,) = core.admission.build([spec], call.user.key, [MAX_ID], core.clock())
+    counts = explainer_of(call).why(job).agents
+    try:
+        outlook = await core.forecasts.plan(job)
+    except Fault as fault:
+        raise Problem("unavailable", f"nobody can tell at present: {fault}; try again in a minute") from None
+    hosts = {agent.id: agent.host for agent in core.agents()}
+    now, known = core.clock(), outlook.foreseen
+    return json_of(
+        Plan(
+            resources=resources_of(job.resources),
+            agents=counts,
+            could=outlook.agents,
+            where=hosts.get(outlook.agent) or outlook.agent or None,
+            start=moment_view(known.start, now),
+            end=moment_view(known.end, now),
+            ahead=AheadView(outlook.ahead, resources_of(from_vector(outlook.ahead_needs))),
+            source=known.source,
+            note=NOTES[known.word] or None,
+        )
+    )

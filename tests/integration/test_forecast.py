@@ -1,0 +1,266 @@
+"""Starts and ends over HTTP: from the queue's snapshot through the worker process to the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retz.model.agent import Agent
+from retz.model.job import Job
+from retz.model.resources import Resources
+from retz.server.forecasting import forecasts as forecasts_module
+from retz.server.forecasting import gathering
+from retz.server.forecasting.gathering import gather
+from retz.server.learning.past import Past
+
+from .http_site import ANN, BOB, ROOT, PuppetEngine, Site, running_site
+
+pytestmark = pytest.mark.anyio
+
+HOUR: dict[str, Any] = {"timeout_s": 3600.0, "resources": {"cpus": 4.0, "mem": 100}}
+
+
+@pytest.fixture(autouse=True)
+def _eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forecast is renewed with every change."""
+    monkeypatch.setattr(forecasts_module, "PAUSE_S", 0.0)
+    monkeypatch.setattr(forecasts_module, "DUTY", 0)
+
+
+def after(text: str) -> float:
+    """Seconds from now to a time of an answer."""
+    return datetime.fromisoformat(text).timestamp() - time.time()
+
+
+async def eta(site: Site, job_id: int, user: Any = ANN) -> Any:
+    reply = await site.get(f"/jobs/{job_id}/eta", user)
+    assert reply.status == 200, reply
+    return reply.json
+
+
+async def test_one_runs_one_waits_for_it(site: Site) -> None:
+    runs = await site.running(name="first", **HOUR)
+    waits = await site.submit(name="second", **HOUR)
+    first, second = await eta(site, runs), await eta(site, waits)
+    assert (first["state"], first["start"], first["source"], first["name"]) == ("STARTED", None, "limit", "first")
+    assert 3500 < after(first["end"]["p50"]) < 3700
+    assert second["state"] == "QUEUED"
+    assert second["start"]["p50"] <= second["start"]["p90"]
+    assert after(second["start"]["p50"]) > 3500 and after(second["start"]["p90"]) < 3700
+    assert 7100 < after(second["end"]["p50"]) < 7300
+    assert second["note"] is None and second["age_s"] >= 0
+    listed = (await site.get("/eta")).json
+    assert [each["id"] for each in listed["etas"]] == [runs, waits]
+    assert listed["trouble"] is None
+    assert len((await site.get(f"/eta?ids={waits}")).json["etas"]) == 1
+    assert len((await site.get("/eta?limit=1")).json["etas"]) == 1
+
+
+async def test_what_has_no_answer_says_why(site: Site) -> None:
+    held = await site.submit(held=True)
+    behind = await site.submit(after=[held])
+    runs = await site.running()
+    site.engine.ended(f"{runs}.1")
+    await site.core.settled()
+    assert "release" in (await eta(site, held))["note"]
+    assert "cannot be foreseen" in (await eta(site, behind))["note"]
+    assert "ended" in (await eta(site, runs))["note"]
+    reply = await site.ask("PUT", "/api/v2/queue", ROOT, mode="paused")
+    assert reply.status == 200
+    waits = await site.submit()
+    found = await eta(site, waits)
+    assert "opens the queue" in found["note"] and found["start"] is None
+
+
+async def test_nobody_asks_after_jobs_of_others(site: Site) -> None:
+    bobs = await site.submit(user=BOB, name="secret")
+    own = await site.submit()
+    for path in (f"/jobs/{bobs}/eta", f"/eta?ids={bobs}", f"/eta?ids={own},{bobs}", "/jobs/999/eta"):
+        reply = await site.get(path)
+        assert reply.status == 404
+        assert b"secret" not in reply.body
+    assert [each["id"] for each in (await site.get("/eta")).json["etas"]] == [own]
+    assert (await site.get(f"/jobs/{bobs}/eta", ROOT)).status == 200
+
+
+async def test_bad_questions_are_refused(site: Site) -> None:
+    for path in ("/eta?ids=x", "/eta?limit=0", "/eta?ids=1-5000", "/eta?nonsense=1"):
+        assert (await site.get(path)).status == 400, path
+    array = await site.ask("POST", "/api/v2/plan", job={"command": "true", "array": "1-9"})
+    assert array.status == 422 and b"first task" in array.body
+    assert (await site.ask("POST", "/api/v2/plan", job={"command": ""})).status == 422
+    assert (await site.ask("POST", "/api/v2/plan", jobs=[])).status == 400
+
+
+async def plan(site: Site, **fields: Any) -> Any:
+    reply = await site.ask("POST", "/api/v2/plan", job={"command": "true", **fields})
+    assert reply.status == 200, reply
+    return reply.json
+
+
+async def test_a_plan_submits_nothing_and_says_when_and_where(site: Site) -> None:
+    found = await plan(site, resources={"cpus": 2, "mem": 50})
+    assert (found["where"], found["could"], found["agents"]["fit"]) == ("host1", 1, 1)
+    assert after(found["start"]["p90"]) < 5
+    assert found["ahead"]["jobs"] == 0
+    assert (found["source"], found["resources"]["cpus"]) == ("guess", 2.0)
+    await site.running(user=BOB, name="secret", **HOUR)
+    await site.submit(user=BOB, name="secret", **HOUR)
+    reply = await site.ask("POST", "/api/v2/plan", job={"command": "true", **HOUR})
+    found = reply.json
+    assert found["agents"]["fit"] == 0
+    assert after(found["start"]["p50"]) > 3500
+    assert found["ahead"]["jobs"] == 1 and found["ahead"]["resources"]["cpus"] == 4.0
+    assert b"secret" not in reply.body and b"bob" not in reply.body
+    assert (await site.get("/jobs?user=*&state=ALL", ROOT)).json["total"] == 2
+
+
+async def test_a_plan_that_no_agent_can_take(site: Site) -> None:
+    found = await plan(site, attributes="rack=r9")
+    assert (found["could"], found["start"], found["where"]) == (0, None, None)
+    assert "could ever take it" in found["note"]
+
+
+async def test_the_past_is_believed(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site:
+        past: list[float] = [100.0, 104.0, 98.0, 101.0, 99.0, 102.0]
+        site.core.forecasts._history = Known(past)
+        runs = await site.running(pipeline="etl", name="load", resources={"cpus": 4.0, "mem": 100})
+        found = await eta(site, runs)
+        assert found["source"] == "pipeline"
+        assert 80 < after(found["end"]["p50"]) < 120
+
+
+class Known(Past):
+    """A book in which every pipeline's steps took as long as the test says."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def of(self, job: Job) -> Any:
+        return [_Run(each) for each in self._seconds] if job.pipeline else ()
+
+
+class _Run:
+    outcome = "finished"
+
+    def __init__(self, duration_s: float) -> None:
+        self.duration_s = duration_s
+
+
+async def test_a_killed_worker_is_replaced(site: Site) -> None:
+    await plan(site)
+    first = site.core.forecasts.worker.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await site.until(lambda: not _lives(first))
+    await plan_or_fault(site)
+    assert (await plan(site))["start"] is not None
+    assert site.core.forecasts.worker.pid not in (None, first)
+
+
+async def plan_or_fault(site: Site) -> None:
+    """The first question after a death may be the one that finds out."""
+    reply = await site.ask("POST", "/api/v2/plan", job={"command": "true"})
+    assert reply.status in (200, 503)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_worker_over_its_budget_is_killed_and_the_queue_goes_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecasts_module, "BUDGET_S", 0.0)
+    monkeypatch.setattr(forecasts_module, "FIRST_S", 0.5)
+    job = await site.submit()
+    found = await eta(site, job)
+    assert "ask again" in found["note"]
+    trouble = (await site.get("/eta")).json["trouble"]
+    assert "longer than 0 s" in trouble
+    assert site.core.forecasts.worker.pid is None
+    assert (await site.ask("POST", "/api/v2/plan", job={"command": "true"})).status == 503
+    assert await site.running() > job
+
+
+async def test_an_error_in_the_snapshot_stops_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: Any) -> Any:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(forecasts_module, "gather", broken)
+    job = await site.running()
+    assert "ask again" in (await eta(site, job))["note"]
+    assert "server's log" in (await site.get("/eta")).json["trouble"]
+
+
+async def test_a_clock_that_is_set_makes_a_new_forecast(site: Site) -> None:
+    job = await site.running(**HOUR)
+    before = (await eta(site, job))["as_of"]
+    site.core.dispatcher.live.clock = lambda: time.time() - 86_400
+    await site.core.forecasts.want(0.0)
+    await site.until(lambda: site.core.forecasts.latest.at < time.time() - 80_000)  # type: ignore[union-attr]
+    assert (await site.get(f"/jobs/{job}/eta")).json["as_of"] < before
+
+
+async def test_arrays_beyond_their_window_and_dependents(site: Site) -> None:
+    array = await site.submit(array="1-2000%3", **HOUR)
+    behind = await site.submit(after=[array], **HOUR)
+    found = await eta(site, array)
+    assert after(found["end"]["p50"]) > 3600 * 1990
+    assert after((await eta(site, behind))["start"]["p50"]) > 3600 * 1990
+    task = (await site.get(f"/jobs/{array}_1500/eta")).json
+    assert after(task["start"]["p50"]) > 3600 * 1400
+
+
+async def test_deep_jobs_get_a_bound(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "__defaults__", (None, 10))
+    first = await site.submit(**HOUR)
+    await site.ask("POST", "/api/v2/jobs", jobs=[{"command": "true", **HOUR}] * 40)
+    deep = await site.submit(**HOUR)
+    assert (await eta(site, first + 5))["start"] is not None
+    found = await eta(site, deep)
+    assert found["start"] is None and "too far behind" in found["note"]
+    assert 3600 * 20 < after(found["not_before"]) < 3600 * 42
+
+
+async def test_a_snapshot_holds_the_loop_only_briefly_while_many_are_submitted(site: Site) -> None:
+    """Every few hundred jobs the loop takes a turn: a counter of turns sees it."""
+    bulk = asyncio.ensure_future(
+        site.ask("POST", "/api/v2/jobs", jobs=[{"command": "true", "resources": {"mem": 9}}] * 20_000)
+    )
+    await site.until(lambda: len(site.core.db.jobs.records()) > 3000)
+    turns = 0
+    gathering_task = asyncio.ensure_future(gather(site.core.dispatcher.live, site.core.config, Past()))
+    while not gathering_task.done():
+        await asyncio.sleep(0)
+        turns += 1
+    situation = await gathering_task
+    count = len(situation.waiters)
+    assert count >= 2900
+    assert turns >= count // gathering.SLICE - 1
+    assert (await bulk).status == 201
+    assert len({waiter.id for waiter in situation.waiters}) == count
+
+
+async def test_agents_that_vanish(tmp_path: Path) -> None:
+    agents = [Agent(id="a1", host="host1", total=Resources(4, 4096))]
+    engine = PuppetEngine(agents)
+    async with running_site(tmp_path, engine=engine) as site:
+        runs = await site.running(**HOUR)
+        waits = await site.submit(**HOUR)
+        engine._agents = []
+        found = await eta(site, waits)
+        assert found["start"] is None and "could ever take it" in found["note"]
+        assert (await eta(site, runs))["end"] is not None
