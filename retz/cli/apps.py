@@ -11,7 +11,7 @@ from retz.client import calls
 
 from .app import App
 from .output import Column, print_json, print_table, to_seconds
-from .parameters import Duration, json_option
+from .parameters import Duration, Size, json_option
 
 
 @click.command("load-app")
@@ -27,13 +27,20 @@ from .parameters import Duration, json_option
 )
 @click.option("--image", metavar="NAME", help="Docker image.")
 @click.option("--docker-volumes", "volumes", multiple=True, metavar="SPEC", help="DRIVER:NAME:PATH[:mode=RO|RW][:K=V].")
+@click.option(
+    "--predict",
+    type=click.Choice(["auto", "off"]),
+    default="off",
+    help="auto: its jobs of pipelines ask for what past runs used.",
+)
+@click.option("--predict-floor", type=Size(), metavar="SIZE", help="Least memory that they get then.")
 @click.option("--enabled", type=click.BOOL, default=True, help="false refuses new jobs.")
 @json_option
 @click.pass_obj
 def load_app_command(
     app: App, /, appname: str, files: tuple[str, ...], large_files: tuple[str, ...], user: str | None,
     grace_period: float | None, container: str, image: str | None, volumes: tuple[str, ...], enabled: bool,
-    as_json: bool,
+    predict: str, predict_floor: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Register an application: an environment that jobs run in. An existing one of yours is replaced."""
     if not appname:
@@ -53,6 +60,8 @@ def load_app_command(
             "volumes": [parse_volume(spec) for group in volumes for spec in group.split(",")],
         },
         "enabled": enabled,
+        "predict": predict,
+        "predict_floor": predict_floor,
     }
     answer = app.call(calls.put_application(appname, fields))
     if as_json:

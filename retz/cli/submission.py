@@ -69,6 +69,10 @@ _OPTIONS = [
     click.option("--on-end", metavar="URL", help="Told by POST of its end (of an array: once, at the end of all)."),
     click.option("--pipeline", metavar="NAME", help="The recurring work that it is part of: see 'retz predict'."),
     click.option("--run", metavar="ID", help="Which run of the pipeline, a date for instance [default: a fresh one]."),
+    click.option(
+        "--predicted/--no-predicted", default=None,
+        help="Ask for what past runs of the pipeline used; --mem and --cpus hold until enough is known.",
+    ),
     click.option("-w", "--directory", metavar="DIR", help="Working directory on the machine that runs it."),
     click.option("--env-all", is_flag=True, help="Pass your whole environment (except RETZ_*)."),
     click.option("--sandbox", is_flag=True, help="Run in the job's own empty directory, with nothing of yours."),
@@ -159,6 +163,7 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
         "group": options["group"],
         "max_fails": options["max_fails"],
         "on_end": options["on_end"],
+        "predicted": options["predicted"],
     }
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
 

@@ -57,6 +57,15 @@ class Array(Struct, frozen=True, kw_only=True):
     killed: int = 0
 
 
+class Sized(Struct, frozen=True, kw_only=True):
+    """What past runs said about a job; ``mem`` is None while too little is known."""
+
+    asked: Resources
+    runs: int = 0
+    mem: int | None = None
+    outgrew: int | None = None
+
+
 class News(Struct, frozen=True, kw_only=True):
     """How it stands with telling ``on_end``: waiting, delivered or given-up."""
 
@@ -114,6 +123,7 @@ class Job(Struct, frozen=True, kw_only=True):
     array_id: int | None = None
     array_index: int | None = None
     on_end: str | None = None
+    sized: Sized | None = None
     news: tuple[News, ...] | None = None
 
     @property
@@ -247,6 +257,8 @@ class Application(Struct, frozen=True, kw_only=True):
     grace_period_s: float | None = None
     container: Container = Container()
     enabled: bool = True
+    predict: Literal["off", "auto"] = "off"
+    predict_floor: int = 0
     updated: datetime | None = None
 
 

@@ -9,7 +9,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from retz.model.application import Application, Container, Volume
+from retz.model.application import Application, Container, Predict, Volume
+from retz.model.units import parse_size
 
 from ..problem import Problem
 from . import body as bodies
@@ -54,6 +55,8 @@ class ApplicationRequest(Struct, forbid_unknown_fields=True):
     grace_period_s: Annotated[float, Meta(ge=0, le=86400)] | None = None
     container: ContainerRequest | None = None
     enabled: bool | None = None
+    predict: Predict | None = None
+    predict_floor: int | float | str | None = None
 
 
 class ApplicationList(Struct):
@@ -129,6 +132,13 @@ def _default(call: Call) -> Application:
     return Application(name=DEFAULT, owner=call.user.key, updated=call.user.created)
 
 
+def _floor(value: int | float | str | None) -> int:
+    try:
+        return 0 if value is None else parse_size(value)
+    except ValueError as error:
+        refuse("predict_floor", str(error))
+
+
 def _application(name: str, owner: str, request: ApplicationRequest) -> Application:
     container = request.container or ContainerRequest()
     if container.type == "docker" and not container.image:
@@ -145,4 +155,6 @@ def _application(name: str, owner: str, request: ApplicationRequest) -> Applicat
         grace_period_s=request.grace_period_s,
         container=Container(container.type, container.image, volumes),
         enabled=request.enabled is not False,
+        predict=request.predict or "off",
+        predict_floor=_floor(request.predict_floor),
     )

@@ -14,7 +14,7 @@ from retz.engine.base import FileEntry
 from retz.model.agent import Agent, AgentState, Gpu
 from retz.model.application import Application, Container
 from retz.model.array import Array
-from retz.model.job import Attempt, Job, Reason, State, Usage
+from retz.model.job import Attempt, Job, Reason, Sized, State, Usage
 from retz.model.notice import EventKind, Notice, NoticeState
 from retz.model.resources import Resources
 
@@ -421,6 +421,8 @@ class ApplicationView(Struct):
     grace_period_s: float | None
     container: ContainerView
     enabled: bool
+    predict: Literal["off", "auto"]
+    predict_floor: int
     updated: Time
 
 
@@ -440,6 +442,8 @@ def application_of(application: Application) -> ApplicationView:
         application.grace_period_s,
         _container(application.container),
         application.enabled,
+        application.predict,
+        application.predict_floor,
         time_of(application.updated),
     )
 
