@@ -12,27 +12,12 @@ from .api import Call
 from .metrics import render, size_of_journals
 from .responses import json_of, text
 
-_ROOT = """Retz {version}: a batch-job queue.
-
-API      /api/v2   (signed; OpenAPI document: /api/v2/openapi.json)
-health   /healthz
-metrics  /metrics
-status   /status
-
-Submit a job from a terminal:  retz run -- echo hello
-"""
-
 
 class Health(Struct, omit_defaults=True):
     """Whether the server can do its work, else why not."""
 
     status: Literal["ok", "read-only", "engine-failure"]
     reason: str | None = None
-
-
-async def root(call: Call) -> web.StreamResponse:
-    """``GET /``."""
-    return text(_ROOT.format(version=call.core.version), "text/plain; charset=utf-8")
 
 
 async def healthz(call: Call) -> web.StreamResponse:

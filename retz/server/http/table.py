@@ -17,9 +17,11 @@ from . import (
     history,
     jobs,
     openapi,
+    page,
     pipelines,
     queue,
     selection,
+    sizes,
     submission,
     usage,
     users,
@@ -105,7 +107,9 @@ def _act(action: str, handler: Any, summary: str) -> Route:
 
 
 PUBLIC = (
-    Route("GET", "/", health.root, "What this is.", "public", answers={200: Answer("Text.", str, "text/plain")}),
+    Route(
+        "GET", "/", page.root, "The server for browsers.", "public", answers={200: Answer("A page.", str, "text/html")}
+    ),
     Route("GET", "/ping", old_status.ping, "Answers OK.", "public", answers=_answer("OK.", str)),
     Route(
         "GET",
@@ -383,6 +387,15 @@ PIPELINES = (
         parameters=(_PIPELINE, _RUN, _USER),
         answers={204: Answer("It is gone.")},
         refusals=(404, 409),
+    ),
+    Route(
+        "GET",
+        f"{API}/pipelines/{{name}}/sizes",
+        sizes.get_sizes,
+        "What jobs of a pipeline ask for, and what its past runs say they need.",
+        parameters=(_PIPELINE, _USER),
+        answers=_answer("Its steps.", sizes.SizesView),
+        refusals=(404,),
     ),
     Route(
         "GET",
