@@ -1,7 +1,8 @@
 """Whose rights a job has on the machine that runs it.
 
 A Unix user is a key to what that user may read. So an application may name one only if its owner is an administrator,
-or is mapped to that very user, or would get it anyway; otherwise every user of the queue could be everybody.
+or is mapped to that very user, or would get it anyway (who is mapped does not get the default one); otherwise every
+user of the queue could be everybody.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def refusal(application: Application | None, owner: User | None, config: ServerC
     contained = application is not None and application.container.type != "none"
     if asked == "root" and not contained and default != "root":
         return "user root is only allowed with a container"
-    if asked == default or (owner is not None and (owner.admin or asked == owner.unix_user)):
+    own = None if owner is None else owner.unix_user
+    if asked == (own or default) or (owner is not None and owner.admin):
         return None
     return (
         f"Unix user {asked!r} is not yours to use: leave it out, or ask an administrator to map you to it "

@@ -62,6 +62,7 @@ def test_the_user_of_a_job(application: Application | None, owner: User | None, 
         (ALICE, MAPPED, None),
         (ALICE, ADMIN, None),
         (BATCH, PLAIN, None),  # they would get it anyway
+        (BATCH, MAPPED, "'batch' is not yours"),  # others' jobs run as that one, and theirs do not
         (ALICE, PLAIN, "'alice' is not yours"),
         (ALICE, None, "'alice' is not yours"),
         (None, PLAIN, None),
@@ -82,6 +83,7 @@ def test_who_may_name_whom(
 def test_root_where_the_configuration_names_it(tmp_path: Path) -> None:
     named = config(tmp_path, local_user="root")
     assert refusal(ROOT, PLAIN, named, can_choose=True) is None
+    assert "not yours" in (refusal(ROOT, MAPPED, named, can_choose=True) or "")
     contained = Application(name="x", owner="a", user="root", container=Container("docker", "image"))
     assert refusal(contained, ADMIN, config(tmp_path, local_user="batch"), can_choose=True) is None
 
