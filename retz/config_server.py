@@ -74,6 +74,11 @@ class ServerConfig:
     fetch_timeout: float
     fetch_max_size: int
     fetch_cache: int
+    container_runtime: str
+    container_options: str | None
+    container_network: str
+    container_host_paths: str | None
+    container_volume_drivers: str
     mesos_master: str | None
     mesos_name: str
     mesos_roles: str

@@ -209,6 +209,12 @@ class Engine(Protocol):
     def agents(self) -> Sequence[Agent]:
         """All agents known now."""
 
+    async def refusal(self, container: Container) -> str | None:
+        """Return why no task can run in such a container here, in words for who asked; None if one may.
+
+        What no engine of the kind could do is told by :attr:`honours`, when a job is submitted.
+        """
+
     def assign(self, offer: Offer, resources: Resources, taken: Assignment) -> Assignment | None:
         """Choose GPUs and ports of ``offer`` for a task, leaving out what is ``taken`` from the same offer already.
 

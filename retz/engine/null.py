@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 
 from retz.model.agent import Agent, Offer
+from retz.model.container import Container
 from retz.model.job import Usage
 from retz.model.resources import Resources, Vector, add, subtract
 
@@ -65,6 +66,10 @@ class NullEngine:
     def agents(self) -> Sequence[Agent]:
         """The one agent."""
         return [Agent(id=self._agent, host="null", total=self._total)]
+
+    async def refusal(self, container: Container) -> str | None:
+        """Jobs with containers are refused when they are submitted."""
+        return None
 
     def assign(self, offer: Offer, resources: Resources, taken: Assignment) -> Assignment | None:
         """Made-up ports; there are no GPUs to hand out."""

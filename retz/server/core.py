@@ -18,7 +18,7 @@ from retz.config_server import ServerConfig
 from retz.engine.base import Engine
 from retz.engine.local.uris import unfetchable
 from retz.model.agent import Agent
-from retz.model.application import Application
+from retz.model.application import Application, Container
 from retz.model.job import ENDED_STATES, LIVE_STATES, Job
 from retz.model.resources import Resources, from_vector
 from retz.model.submission import JobSpec
@@ -35,8 +35,8 @@ from .audit import Actor, Audit
 from .counters import Counters
 from .dispatcher import Dispatcher
 from .forecasting.forecasts import Forecasts
-from .live import Mode
 from .learning.learner import Learner
+from .live import Mode
 from .notify.outbox import Outbox
 from .problem import FieldError, Problem
 from .scheduling import outside_planner_of
@@ -261,6 +261,10 @@ class Core:
             raise Problem("unprocessable", refused)
         if self.config.engine == "local":
             _check_fetchable(record)
+        if record.container != Container():
+            refused = await self.engine.refusal(record.container)
+            if refused is not None:
+                raise Problem("unprocessable", refused)
         await self.dispatcher.apply([Change("applications", record.key, record)])
 
     async def delete_application(self, user: User, name: str) -> None:

@@ -115,6 +115,8 @@ def _serve(config: ServerConfig) -> None:
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    for remark in config.settings.notes:
+        log.warning("%s", remark)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -245,6 +247,8 @@ def _engine(config: ServerConfig, uri: str) -> Engine:
     if config.engine == "local":
         from retz.engine.local.engine import Fetching, LocalEngine
 
+        from .containers import containers_of
+
         return LocalEngine(
             config.data_dir / "local",
             total=config.local_total,
@@ -254,6 +258,7 @@ def _engine(config: ServerConfig, uri: str) -> Engine:
             sample_interval_s=config.sample_interval_s,
             user=config.local_user,
             fetching=Fetching(config.fetch_timeout, config.fetch_max_size, config.fetch_cache),
+            containers=containers_of(config),
         )
     if config.engine == "mesos":
         from retz.engine.mesos.engine import MesosEngine

@@ -31,7 +31,9 @@ def make_server(tmp_path: Path) -> Iterator[MakeServer]:
 @pytest.fixture
 def server(make_server: MakeServer) -> ServerProcess:
     """One running server with four processors to give."""
-    running = make_server(settings={"RETZ_LOCAL_CPUS": "4", "RETZ_LOCAL_MEM": "4g"})
+    running = make_server(
+        settings={"RETZ_LOCAL_CPUS": "4", "RETZ_LOCAL_MEM": "4g", "RETZ_CONTAINER_RUNTIME": "no-such-runtime"}
+    )
     running.start()
     return running
 
@@ -40,7 +42,8 @@ def server(make_server: MakeServer) -> ServerProcess:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The same, for all tests of a module that leave it as they find it."""
     running = ServerProcess(
-        tmp_path_factory.mktemp("shared") / "home", settings={"RETZ_LOCAL_CPUS": "4", "RETZ_LOCAL_MEM": "4g"}
+        tmp_path_factory.mktemp("shared") / "home",
+        settings={"RETZ_LOCAL_CPUS": "4", "RETZ_LOCAL_MEM": "4g", "RETZ_CONTAINER_RUNTIME": "no-such-runtime"},
     )
     try:
         running.start()

@@ -18,6 +18,7 @@ from retz.auth import authorization
 from retz.config_server import load_server
 from retz.engine.base import Assignment, FileEntry, FileRefused, KnownTask, Listener, Task, Update
 from retz.model.agent import Agent, Gpu, Offer
+from retz.model.container import Container
 from retz.model.job import Usage
 from retz.model.resources import Resources, subtract
 from retz.model.user import User
@@ -101,6 +102,9 @@ class PuppetEngine:
 
     def agents(self) -> Sequence[Agent]:
         return self._agents
+
+    async def refusal(self, container: Container) -> str | None:
+        return None
 
     def assign(self, offer: Offer, resources: Resources, taken: Assignment) -> Assignment | None:
         return Assignment(gpus=("GPU-1",) if resources.gpus else (), ports=tuple(range(31000, 31000 + resources.ports)))

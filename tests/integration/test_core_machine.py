@@ -25,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from retz.config_server import load_server
 from retz.engine.base import Assignment, KnownTask, Listener, Task, Update
 from retz.model.agent import Agent, Offer
+from retz.model.container import Container
 from retz.model.job import ENDED_STATES, RUNNING_STATES, Job, Usage, parse_task_id
 from retz.model.resources import Resources, Vector, subtract
 from retz.model.submission import JobSpec, ResourcesSpec
@@ -108,6 +109,9 @@ class Puppet:
 
     def agents(self) -> Sequence[Agent]:
         return [Agent(id="a", host="a", total=TOTAL)]
+
+    async def refusal(self, container: Container) -> str | None:
+        return None
 
     def assign(self, offer: Offer, resources: Resources, taken: Assignment) -> Assignment | None:
         if self._offer is not None and self._offer.id == offer.id:

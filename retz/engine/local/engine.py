@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from retz.engine.base import (
@@ -26,6 +25,7 @@ from retz.engine.base import (
 )
 from retz.engine.offers import OfferBook
 from retz.model.agent import Agent, AttributeValue, Gpu, Offer
+from retz.model.container import Container
 from retz.model.job import Usage
 from retz.model.resources import Resources
 
@@ -34,13 +34,15 @@ from .account import Account
 from .collector import Collector
 from .gpus import Telemetry
 from .link import Link
+from .orders import Containers as Containers
+from .orders import Fetching as Fetching
+from .orders import Orders, has_runtime
 from .ports import PortPool
 from .sandbox import claim, sandbox_path
 from .standby import WITHDRAW_S, Standby
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UNKNOWN_GRACE_S = 5.0
 REOFFER_S = 1.0
 """A declined offer comes back after this long, should nothing else bring it back."""
@@ -48,20 +50,6 @@ REST_S = 5.0
 """So long nothing is offered after a task could not be started for the machine's sake."""
 _RETRY_MAX_S = 5.0
 USAGE_PATIENCE_S = 5.0
-
-
-class Fetching(Struct, frozen=True):
-    """Limits for the files of one task.
-
-    Attributes:
-        timeout_s: For all of them together, unpacking included.
-        max_mb: For each of them, and for what it unpacks to.
-        cache_mb: For the cache of one Unix user; 0 for none.
-    """
-
-    timeout_s: float = 600.0
-    max_mb: int = 10 << 10
-    cache_mb: int = 10 << 10
 
 
 class _Held:
@@ -89,6 +77,7 @@ class LocalEngine:
         linger_s: Seconds that the launcher stays without jobs and without a server.
         user: Unix user of tasks that name none; None for the one that the server runs as. Only root may choose.
         fetching: Limits for files of tasks.
+        containers: How tasks in containers are run.
     """
 
     name = "local"
@@ -106,6 +95,7 @@ class LocalEngine:
         linger_s: float = 10.0,
         user: str | None = None,
         fetching: Fetching | None = None,
+        containers: Containers | None = None,
     ) -> None:
         self._directory = directory.absolute()
         self._configured = total
@@ -117,7 +107,9 @@ class LocalEngine:
         self._root = os.geteuid() == 0
         self._user = user if self._root and user != "root" else None
         self._fetching = fetching or Fetching()
-        self.honours = frozenset(("files", "user")) if self._root else frozenset(("files",))
+        self._containers = containers or Containers()
+        container = ("container",) if has_runtime(self._containers) else ()
+        self.honours = frozenset(("files", "user", *container) if self._root else ("files", *container))
         self._telemetry = Telemetry()
         self._gpus: tuple[Gpu, ...] = ()
         self._launcher_pid = 0
@@ -166,13 +158,9 @@ class LocalEngine:
         total = self._configured or machine.detect(self._directory, len(gpus), self._ports.size)
         self._total, self._gpus = machine.reconcile(total, gpus, self._ports.size)
         self._account = Account(self._total.vector, [gpu.uuid for gpu in self._gpus], self._ports)
-        self._home = {"HOME": _sendable(str(Path.home()))}
         self._book = OfferBook(self._id, self._host, self._attributes)
         self._standby = Standby(self._id, self._host, self._attributes)
-        self._common = {
-            "RETZ_LAUNCHER": self._id,
-            "PATH": _sendable(os.environ.get("PATH", DEFAULT_PATH)),
-        }
+        self._orders = Orders(self._directory, self._id, self._user, self._fetching, self._containers)
 
     async def stop(self) -> None:
         """Let go. The launcher keeps the jobs running, and what ends meanwhile is told to the next engine."""
@@ -401,11 +389,11 @@ class LocalEngine:
             if after is not None:
                 self._standby.follow(after, task.id, need)
                 self._tasks[task.id] = _Held(())
-                messages.append(self._start_message(task, after))
+                messages.append(self._orders.start(task, after))
             elif self._account.take(task.id, need, task.assignment):
                 self._standby.running(task.id, need)
                 self._tasks[task.id] = _Held(task.assignment.gpus)
-                messages.append(self._start_message(task))
+                messages.append(self._orders.start(task, None))
             else:
                 self._loop.call_soon(self._no_room, task.id)
         if self._ready:
@@ -415,42 +403,6 @@ class LocalEngine:
         # Else the adoption under way settles them: a hello that was written before they came does not name them.
         self._watch_followers()
         self._offer_soon()
-
-    def _start_message(self, task: Task, after: str | None = None) -> list[Any]:
-        how = self._how(task)
-        environment = {
-            **self._common,
-            **({} if "user" in how else self._home),
-            **task.environment,
-            "CUDA_VISIBLE_DEVICES": ",".join(task.assignment.gpus),
-            "RETZ_SANDBOX": f"{self._directory}/{sandbox_path(task.id)}",
-            "RETZ_TASK": task.id,
-            "RETZ_LAUNCHER": self._id,
-        }
-        message = [
-            "start",
-            task.id,
-            task.command,
-            environment,
-            task.directory,
-            task.mem_limit_mb,
-            task.timeout_s,
-            task.kill_grace_s,
-        ]
-        if how:
-            return [*message, after, how]
-        return message if after is None else [*message, after]
-
-    def _how(self, task: Task) -> dict[str, Any]:
-        """What the launcher must see to before it starts the task; see ``prepare.py``."""
-        how: dict[str, Any] = {}
-        user = (task.user or self._user) if self._root else None
-        if user is not None and (user != "root" or self._user is not None):
-            how["user"] = user
-        if task.files:
-            how["files"] = [[uri.value, uri.cache] for uri in task.files]
-            how["limits"] = self._fetching
-        return how
 
     def _no_room(self, task: str) -> None:
         text = "its offer was void when it was to be launched"
@@ -487,6 +439,15 @@ class LocalEngine:
             self._listener.rescinded(void)
         if offers:
             self._listener.offers(offers)
+
+    async def refusal(self, container: Container) -> str | None:
+        """See the contract."""
+        if "container" not in self.honours:
+            return (
+                "jobs cannot run in containers: this machine had no container runtime when the server started; install "
+                "podman or docker (or set retz.container.runtime) and restart the server"
+            )
+        return await self._orders.refusal(container)
 
     # -- tasks
 
@@ -579,11 +540,6 @@ class LocalEngine:
     def collect(self, task_ids: Sequence[str]) -> None:
         """Remove these sandboxes, slowly."""
         self._collector.add(task_ids)
-
-
-def _sendable(text: str) -> str:
-    """Without bytes that are not UTF-8: no message could carry them, and one bad PATH entry would stop every job."""
-    return text.encode(errors="replace").decode()
 
 
 def _sandbox(task_id: str) -> str:

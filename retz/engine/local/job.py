@@ -24,10 +24,14 @@ class Job:
         news: Descriptor on which its preparation tells how it went; None once the command itself runs.
         trouble: ``[reason, exit code or None, message]`` if that failed.
         limits: What :meth:`begin` sets.
+        contained: It runs in a container; the main process is its keeper, see ``container.py``.
+        roots: Processes of its container, by pid and start time, below which all others of it are.
+        urged: The keeper was told to end the container at once.
     """
 
     __slots__ = (
         "born",
+        "contained",
         "cpu_s",
         "deadline",
         "ended",
@@ -41,6 +45,7 @@ class Job:
         "peak_mb",
         "pid",
         "record",
+        "roots",
         "rss_mb",
         "series",
         "started",
@@ -48,6 +53,7 @@ class Job:
         "task",
         "timeout_s",
         "trouble",
+        "urged",
         "verdict",
     )
 
@@ -61,6 +67,8 @@ class Job:
         self.born = born
         self.news: int | None = None
         self.trouble: list[Any] | None = None
+        self.contained = self.urged = False
+        self.roots: dict[int, int] = {}
         self.limits: tuple[int | None, float | None, float] = (None, None, 5.0)
         self.limit_mb: int | None = None
         self.timeout_s: float | None = None
@@ -100,11 +108,16 @@ class Job:
     def charge(self, cpu_s: float, max_rss_kb: int) -> None:
         """Add what an orphan of it used in its whole life."""
         self.orphan_cpu_s += cpu_s
-        self.peak_mb = max(self.peak_mb, max_rss_kb / 1024)
+        if not self.contained:  # else it is the runtime's own, too
+            self.peak_mb = max(self.peak_mb, max_rss_kb / 1024)
+        if self.status is not None:
+            self.cpu_s = max(self.cpu_s, self.orphan_cpu_s)
 
     def over(self, status: int, cpu_s: float, max_rss_kb: int, now: float, at: float) -> None:
         """Its main process has ended."""
         self.status, self.ended = status, at
+        if self.contained:  # the keeper's own use is not the job's
+            cpu_s = max_rss_kb = 0
         self.cpu_s = max(self.cpu_s, cpu_s + self.orphan_cpu_s)
         self.peak_mb = max(self.peak_mb, max_rss_kb / 1024)
         self.series.end(now - self.born, self.cpu_s)

@@ -32,8 +32,9 @@ import socket
 import sys
 import time
 
-from . import cgroup, prepare, processes, records, sandbox
+from . import cgroup, leftovers, prepare, processes, records, sandbox
 from .job import FOREVER, Job, duration, size
+from .line import ServerLine
 from .spawn import StartError, enter, spawn
 from .system import (
     AGENT,
@@ -60,8 +61,15 @@ ORDER_FIELDS = 7
 HOLD_STARTED_S = 0.003
 """News of a start waits this long: most short jobs then need one message, not two."""
 SCAN_MIN_S, SCAN_MAX_S = 0.15, 2.0
+LINGER_S = 2.0
+"""What a container's runtime leaves running for a moment (it tidies up) may do so for so long."""
+REMOVAL_S = 20.0
+"""A keeper that was told to end its container at once has so long."""
 SCAN_SHARE = 40
 """Memory limits are looked after with at most 1/40 of a processor."""
+
+_NOBODY = "nobody"
+"""Owner of what we start for ourselves."""
 
 _decode = json.JSONDecoder().raw_decode
 
@@ -75,7 +83,6 @@ class Launcher:
         self.cookie = cookie
         self.dir_fd = dir_fd
         self.linger_s = self.patience_s = linger_s
-        self.listener = listener
         self.interval_s = 5.0
         self.jobs: dict[str, Job] = {}
         self.running: dict[int, Job] = {}  # by pid of the main process, until it is reaped
@@ -84,6 +91,7 @@ class Launcher:
         self.orphans: dict[int, set[str]] = {}  # children we did not start: whose they may be
         self.followers: dict[str, list[list[Any]]] = {}  # task -> starts that wait for its end
         self.lined_up: set[str] = set()  # the tasks of those
+        self.removing: dict[int, str] = {}  # what takes containers away, and whose
         self.preparing: dict[int, Job] = {}  # by the descriptor of their news
         self.fresh: list[Job] = []  # started, and not announced yet
         self.unacknowledged = {seq: records.encode(end) for seq, end in history.ended.items()}
@@ -92,18 +100,14 @@ class Launcher:
         self.group = cgroup.enter(f"{cookie}-{os.getpid()}")
         header = records.encode(["h", boot_id(), self.group])
         self.records = records.Writer(records.NAME, header, list(self.unacknowledged.values()))
-        self.connection: socket.socket | None = None
-        self.incoming = b""
-        self.outgoing = b""
-        self.blocked = False
-        self.messages: list[str] = []  # encoded
         self.announce_at = self.scan_at = self.act_at = self.linger_at = FOREVER
         self.scan_interval = SCAN_MIN_S
         self.signals = open_signalfd((signal.SIGCHLD, signal.SIGTERM))
         self.children_fd = open_children()
         self.epoll = select.epoll()
         self.epoll.register(self.signals, select.EPOLLIN)
-        self.epoll.register(listener, select.EPOLLIN)
+        self.server = ServerLine(listener, self.epoll)
+        self.messages = self.server.messages
         self.oom_kills = processes.kernel_oom_kills()
         self.scanned_at = 0.0
         self.stopping = False
@@ -122,13 +126,13 @@ class Launcher:
             for fd, mask in events:
                 if fd == self.signals:
                     self._read_signals()
-                elif self.connection is not None and fd == self.connection.fileno():
+                elif self.server.connection is not None and fd == self.server.connection.fileno():
                     self._serve(mask)
-                elif fd == self.listener.fileno():
+                elif fd == self.server.listener.fileno():
                     self._accept()
             done = self._run_timers(time.monotonic())
             self._write_records()
-            self._send()
+            self.server.send()
             if done:
                 return
 
@@ -143,7 +147,7 @@ class Launcher:
             self._scan(now)
         if now >= self.act_at:
             self._act(now)
-        idle = not self.jobs and (self.connection is None or self.stopping)
+        idle = not self.jobs and (self.server.connection is None or self.stopping)
         if not idle:
             self.linger_at = FOREVER
         elif self.linger_at == FOREVER and not self.stopping:
@@ -167,52 +171,22 @@ class Launcher:
     # -- talking to the server
 
     def _accept(self) -> None:
-        connection, _ = self.listener.accept()
-        connection.setblocking(False)
+        self.server.accept()
         # What the old server still had to say is void: the new one decides what it knows from the hello.
-        self._disconnect()
         self.followers.clear()
         self.lined_up.clear()
-        self.connection = connection
         self.patience_s = self.linger_s
-        self.epoll.register(connection, select.EPOLLIN)
         self.fresh.clear()
         running = records.encode([[job.task, job.started] for job in self.jobs.values()])
         ended = ",".join(self.unacknowledged.values())
-        self.messages = [f'["hello",{PROTOCOL},{os.getpid()},{running},[{ended}]]']
-
-    def _disconnect(self) -> None:
-        if self.connection is not None:
-            self.epoll.unregister(self.connection)
-            self.connection.close()
-            self.connection = None
-        self.incoming = self.outgoing = b""
-        self.blocked = False
-        self.messages.clear()
+        self.messages.append(f'["hello",{PROTOCOL},{os.getpid()},{running},[{ended}]]')
 
     def _serve(self, mask: int) -> None:
-        if mask & select.EPOLLOUT:
-            self._flush()
-        if mask & ~select.EPOLLOUT and self.connection is not None:
-            self._receive(self.connection)
-
-    def _receive(self, connection: socket.socket) -> None:
         try:
-            data = connection.recv(1 << 18)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._disconnect()
-            return
-        *lines, self.incoming = (self.incoming + data).split(b"\n") if self.incoming else data.split(b"\n")
-        try:
-            for line in lines:
-                self._handle(_decode(line.decode())[0])
-        except (ValueError, TypeError, IndexError) as error:  # not our server; the jobs must not suffer
-            print(f"{time.time():.3f} refused a message: {error}", file=sys.stderr, flush=True)
-            self._disconnect()
+            for message in self.server.receive(mask):
+                self._handle(message)
+        except (ValueError, TypeError, IndexError) as error:
+            self.server.refuse(error)
 
     def _handle(self, message: Record) -> None:
         kind = message[0]
@@ -246,30 +220,6 @@ class Launcher:
         for seq in seqs:
             self.unacknowledged.pop(seq, None)
         self.records.add(records.encode(["a", seqs]))
-
-    def _send(self) -> None:
-        if self.messages:
-            if self.connection is not None:
-                self.messages.append("")
-                self.outgoing += "\n".join(self.messages).encode()
-            self.messages.clear()
-            self._flush()
-
-    def _flush(self) -> None:
-        if self.connection is None or not self.outgoing:
-            return
-        try:
-            sent = self.connection.send(self.outgoing)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._disconnect()
-            return
-        self.outgoing = self.outgoing[sent:]
-        blocked = bool(self.outgoing)
-        if blocked != self.blocked:
-            self.blocked = blocked
-            self.epoll.modify(self.connection, select.EPOLLIN | (select.EPOLLOUT if blocked else 0))
 
     def _write_records(self) -> None:
         try:
@@ -349,6 +299,7 @@ class Launcher:
             os.close(stdout)
         job = Job(task, pid, record, started=None, born=time.monotonic(), interval_s=self.interval_s)
         job.limits, job.grace_s, job.news = (mem_limit_mb, timeout_s, grace_s), grace_s, news
+        job.contained = how is not None and "container" in how
         self._watch(job)
 
     def _spawn(
@@ -382,7 +333,8 @@ class Launcher:
             self._begin(job, job.born)
         else:
             self.preparing[job.news] = job
-            self.epoll.register(job.news, 0)  # only its end: nothing before that is the whole message
+            # Only its end, because nothing before that is the whole message; a keeper writes whole lines.
+            self.epoll.register(job.news, select.EPOLLIN if job.contained else 0)
 
     def _begin(self, job: Job, now: float) -> None:
         """The command itself runs: its time and its limits begin."""
@@ -395,17 +347,35 @@ class Launcher:
         self.scan_at = min(self.scan_at, now + wait)
 
     def _hear(self, job: Job, now: float) -> None:
-        """Its preparation is over: it runs, or said what is wrong, or died."""
-        news, job.news = job.news, None
+        """Its preparation is over: it runs, or said what is wrong, or died. Or its container's keeper has news."""
+        news = job.news
         assert news is not None
+        told = os.read(news, 1 << 16)
+        if job.contained and told:
+            self._hear_keeper(job, told, now)
+            return
+        job.news = None
         del self.preparing[news]
         self.epoll.unregister(news)
-        told = os.read(news, 1 << 16)
         os.close(news)
         if told == prepare.BEGUN:
             self._begin(job, now)
         elif told:
             job.trouble = _decode(told.removeprefix(prepare.BEGUN).decode())[0]
+
+    def _hear_keeper(self, job: Job, told: bytes, now: float) -> None:
+        for line in told.splitlines():
+            message = _decode(line.decode())[0]
+            if message[0] != "at":
+                job.trouble = message
+                continue
+            self._begin(job, now)
+            first = processes.read_stat(message[1])
+            if first is not None:
+                job.roots[message[1]] = first[3]
+                parent = processes.read_stat(first[0])
+                if parent is not None and parent[0] == os.getpid():
+                    self.orphans[first[0]] = {job.task}  # the runtime's monitor: what the container used is in its sum
 
     def _never_ran(self, task: str, kind: str, code: int | None, message: str) -> None:
         reason = "start" if kind == "ended" else None
@@ -439,12 +409,18 @@ class Launcher:
                 break
             job = self.running.pop(pid, None)
             if job is not None:
-                if job.news is not None:
+                while job.news is not None:
                     self._hear(job, now)
                 job.over(status, used.ru_utime + used.ru_stime, used.ru_maxrss, now, time.time())
                 self.ending.append(job)
+                if job.contained:
+                    job.deadline = now + (REMOVAL_S if self._remove_container(job) else LINGER_S)
+                    self.act_at = min(self.act_at, job.deadline)
             else:
                 orphaned = True
+                if pid in self.removing and status == 0:
+                    leftovers.forget(self.removing[pid])
+                self.removing.pop(pid, None)
                 self._charge(self.orphans.pop(pid, None), used.ru_utime + used.ru_stime, used.ru_maxrss)
         if self.ending or orphaned:
             self._settle(now)
@@ -470,7 +446,7 @@ class Launcher:
                 continue
             left.append(job)
             # A job that was asked to end may clean up until its grace is over; nothing survives a normal end.
-            if job.verdict is None or job.forced or now >= job.deadline:
+            if (job.verdict is None and not job.contained) or job.forced or now >= job.deadline:
                 job.forced = True
                 self._signal(remaining, [signal.SIGKILL])
         self.ending = left
@@ -481,6 +457,8 @@ class Launcher:
         if job.verdict is None and job.killed_by(signal.SIGKILL):
             self._blame_kernel(job)
         del self.jobs[job.task], self.sessions[job.pid]
+        for pid, start in job.roots.items():  # of a daemon's containers nothing is below us
+            processes.send(pid, start, [signal.SIGKILL])
         if self.fresh and job in self.fresh:
             self.fresh.remove(job)
             if not self.fresh:
@@ -491,6 +469,19 @@ class Launcher:
         if not self.jobs:
             self.scan_at = self.act_at = FOREVER
         self._start_followers(job.task)
+
+    def _remove_container(self, job: Job) -> bool:
+        """If its keeper was killed, have the runtime take away what it kept."""
+        command = leftovers.removal(job.task)
+        if command is None:
+            return False
+        try:
+            pid = os.posix_spawn(command[0][0], *command, setsid=True, setsigmask=[])
+        except OSError:
+            return False  # the next launcher tries again
+        self.orphans[pid] = {_NOBODY}
+        self.removing[pid] = job.task
+        return True
 
     def _blame_kernel(self, job: Job) -> None:
         """Somebody sent SIGKILL, and it was not us: see whether the kernel has just run out of memory."""
@@ -535,7 +526,9 @@ class Launcher:
         now = time.monotonic()
         if job.verdict is None:
             job.verdict, job.message, job.deadline = verdict, message, now + grace_s
-            if grace_s > 0:
+            if grace_s > 0 and self._kept(job):
+                os.kill(job.pid, signal.SIGTERM)
+            elif grace_s > 0:
                 self._signal([job.pid] if job.status is None else [], [signal.SIGTERM, signal.SIGCONT], job)
         else:
             job.deadline = min(job.deadline, now + grace_s)
@@ -543,7 +536,17 @@ class Launcher:
             self._force(job)
         self.act_at = min(self.act_at, job.deadline)
 
+    def _kept(self, job: Job) -> bool:
+        """Whether a keeper sees to its end; before the container begins, it is a process like any other."""
+        return job.contained and job.started is not None and job.status is None
+
     def _force(self, job: Job) -> None:
+        if self._kept(job):
+            # One that does not obey is killed, and what it kept is taken away when it is gone.
+            os.kill(job.pid, signal.SIGKILL if job.urged else signal.SIGUSR1)
+            job.urged, job.deadline = True, time.monotonic() + REMOVAL_S
+            self.act_at = min(self.act_at, job.deadline)
+            return
         job.forced, job.deadline = True, FOREVER
         self._signal([job.pid] if job.status is None else [], [signal.SIGKILL], job)
 
@@ -579,17 +582,24 @@ class Launcher:
         children = processes.children_of(table)
         limited = False
         for job in list(self.jobs.values()):
-            if job.status is not None or job.news is not None:
+            if job.status is not None or job.started is None:
+                continue
+            if job.contained and not self._roots(job, table):
                 continue
             limited = limited or job.limit_mb is not None
             orphans = [pid for pid, owners in self.orphans.items() if owners == {job.task}]
-            pids = [pid for pid in processes.descend(children, [job.pid, *orphans]) if pid in table]
+            # The keeper and what belongs to the runtime is not the job.
+            top = self._roots(job, table) if job.contained else [job.pid, *orphans]
+            pids = [pid for pid in processes.descend(children, top) if pid in table]
             stats = [table[pid] for pid in pids]
             rss_mb = sum(stat[4] for stat in stats) * processes.PAGE_MB
             job.sample(now, sum(stat[2] for stat in stats), rss_mb)
             if job.limit_mb is not None and rss_mb > job.limit_mb and job.verdict != "oom":
                 self._check_memory(job, pids, rss_mb)
         self._plan_scan(now, limited)
+
+    def _roots(self, job: Job, table: processes.Table) -> list[int]:
+        return [pid for pid, start in job.roots.items() if pid in table and table[pid][3] == start]
 
     def _plan_scan(self, now: float, limited: bool) -> None:
         self.scanned_at = now
@@ -610,11 +620,13 @@ class Launcher:
 def clean_up(cookie: str) -> records.History:
     """End what an earlier launcher left, and account for it: what it started and never saw the end of is lost."""
     history = records.read(records.NAME)
+    leftovers.clean_up(last=False)
     rebooted = history.boot_id != boot_id()
     if not rebooted and history.cgroup is not None:
         cgroup.end_all(history.cgroup, cookie)
     leaders = {} if rebooted else {record[2]: (record[3], record[4]) for record in history.started.values()}
     processes.end_strays(cookie, leaders)
+    leftovers.clean_up(last=True)
     text = "the machine was restarted under it" if rebooted else "its launcher died, and it was ended"
     for task in list(history.started):
         history.last_seq = max(history.last_seq, time.time_ns() // 1000) + 1

@@ -5,11 +5,13 @@ the last moment: it is recorded, watched and killed like any other, also while i
 wait for it. It holds the reading end of a pipe that ``exec`` closes: the last word on it is :data:`BEGUN`, or what went
 wrong, as JSON (``[reason, exit code or null, message]``), or nothing if the child was killed.
 
+A job in a container is the exception: the child stays, as its keeper (``container.py``).
+
 The child does not execute a helper program: the interpreter may lie where the job's user may not read (below
 ``/root``, say). After the change of user the kernel lets nobody but root look into it until it has become the job.
 """
 
-# ruff: noqa: PTH102, PTH116
+# ruff: noqa: PTH102, PTH109, PTH116
 from __future__ import annotations
 
 import errno
@@ -56,7 +58,7 @@ def start(
     Args:
         path: Its sandbox, relative to the current directory, which is the engine's.
         how: ``user``: name of the Unix user, absent for our own. ``files``: ``[[uri, cached], ...]`` with ``limits``,
-            see :mod:`retz.engine.local.fetch`.
+            see :mod:`retz.engine.local.fetch`. ``container``: see :mod:`retz.engine.local.container`.
 
     Raises:
         StartError: there can be no more processes.
@@ -92,13 +94,18 @@ def _child(
     try:
         end_with(launcher)  # until we carry the mark by which its successor would find us
         _detach(tell, stdout, stderr)
-        user = _look_up(how["user"]) if "user" in how else None
+        base = os.getcwd()
+        user = _look_up(how["user"], "container" in how) if "user" in how else None
         cache = _cache(how, os.geteuid() if user is None else user.pw_uid)
         os.chdir(path)
+        if "container" in how:
+            trouble = _contain(base, command, environment, directory, user, cache, how)
+            return
         if "files" in how:
             from . import fetch  # while we may read it: the job's user may not
         if user is not None:
-            environment = _become(user, environment, cache)
+            _hand_over(user, cache)
+            environment = _become(user, environment)
             end_with(launcher)
         if "files" in how:
             try:
@@ -132,6 +139,67 @@ def _detach(tell: int, stdout: int, stderr: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def _contain(
+    base: str,
+    command: str | list[str],
+    environment: dict[str, str],
+    directory: str | None,
+    user: struct_passwd | None,
+    cache: int | None,
+    how: dict[str, Any],
+) -> list[Any]:
+    """Keep the job's container to its end, and exit as it did. Returns only what went wrong."""
+    from . import container, fetch
+
+    trouble = _fetch_apart(user, cache, environment, how, fetch)
+    if trouble is not None:
+        return trouble
+    who = container.Who(os.geteuid(), os.getegid())
+    if user is not None:
+        who = container.Who(user.pw_uid, user.pw_gid, os.getgrouplist(user.pw_name, user.pw_gid))
+    keeper = container.Keeper(base, environment, who, how["container"], _tell)
+    try:
+        os._exit(keeper.run(keeper.prepare(), command, directory))
+    except container.Trouble as error:
+        return [error.reason, error.exit_code, str(error)]
+
+
+def _tell(line: Any) -> None:
+    os.write(_TELL, json.dumps(line).encode() + b"\n")
+
+
+def _fetch_apart(
+    user: struct_passwd | None, cache: int | None, environment: dict[str, str], how: dict[str, Any], fetch: Any
+) -> list[Any] | None:
+    """Hand the sandbox over and fetch its files, in a process that has the rights of the job's user and no others."""
+    if user is not None:
+        _hand_over(user, cache)
+    if "files" not in how:
+        return None
+    read, write = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        words = "fetching ended for no known reason"
+        try:
+            end_with(parent)
+            os.close(_TELL)  # the news end with the keeper
+            if user is not None:
+                environment = _become(user, environment)
+                end_with(parent)
+            fetch.fetch_all(how["files"], how["limits"], cache, environment)
+            words = ""
+        except Exception as error:  # noqa: BLE001 -- the child must not go on as if it were its parent
+            words = str(error)
+        finally:
+            os.write(write, words[:_MAX_MESSAGE].encode(errors="replace"))
+            os._exit(1 if words else 0)
+    os.close(write)
+    words = os.read(read, 1 << 16).decode()
+    _, status = os.waitpid(pid, 0)
+    return None if status == 0 else ["fetch", None, words or "what fetched its files was killed"]
+
+
 def _cache(how: dict[str, Any], uid: int) -> int | None:
     """Open the cache of the job's user: what one user may read is not served to another one."""
     if not any(cached for _, cached in how.get("files", ())):
@@ -145,12 +213,20 @@ def _cache(how: dict[str, Any], uid: int) -> int | None:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
-def _become(user: struct_passwd, environment: dict[str, str], cache: int | None) -> dict[str, str]:
-    """Hand sandbox, outputs and cache to a Unix user and take their rights, for good. Returns their environment."""
+def _hand_over(user: struct_passwd, cache: int | None) -> None:
+    """Give sandbox, outputs and cache to a Unix user."""
     try:
         for fd in (1, 2, *(() if cache is None else (cache,))):
             os.fchown(fd, user.pw_uid, user.pw_gid)
         os.chown(".", user.pw_uid, user.pw_gid)
+    except OSError as error:
+        text = f"cannot give the sandbox to Unix user {user.pw_name!r}: {error.strerror}"
+        raise StartError(text, NOT_EXECUTABLE) from error
+
+
+def _become(user: struct_passwd, environment: dict[str, str]) -> dict[str, str]:
+    """Take the rights of a Unix user, for good. Returns their environment."""
+    try:
         os.initgroups(user.pw_name, user.pw_gid)
         os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
         os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
@@ -164,7 +240,7 @@ def _become(user: struct_passwd, environment: dict[str, str], cache: int | None)
     return {**environment, **own}
 
 
-def _look_up(name: str) -> struct_passwd:
+def _look_up(name: str, contained: bool) -> struct_passwd:
     import pwd
 
     try:
@@ -172,7 +248,7 @@ def _look_up(name: str) -> struct_passwd:
     except KeyError:
         text = f"this machine has no Unix user {name!r}: have it made, or name another one"
         raise StartError(text, NOT_EXECUTABLE) from None
-    if user.pw_uid == 0:
+    if user.pw_uid == 0 and not contained:
         raise StartError(f"{name!r} has root's rights, which jobs get only if retz.local.user = 'root'", NOT_EXECUTABLE)
     return user
 

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from retz.engine.base import Assignment, FileEntry, FileReader, FilesUnavailable, KnownTask, Listener, Task, Update
 from retz.model.agent import Agent, Offer
+from retz.model.container import Container
 from retz.model.job import Usage
 from retz.model.resources import Resources
 
@@ -319,6 +320,10 @@ class MesosEngine:
             self._listener.rescinded(news.void)
         if news.new:
             self._listener.offers(news.new)
+
+    async def refusal(self, container: Container) -> str | None:
+        """Only the agents know."""
+        return None
 
     def assign(self, offer: Offer, resources: Resources, taken: Assignment) -> Assignment | None:
         """Ports out of the offer; GPUs as slots, for Mesos counts them only."""

@@ -1,0 +1,67 @@
+"""What is left of containers whose keepers were killed, and how it is taken away; see ``container.py``.
+
+Apart from it, because the launcher wants to start quickly.
+"""
+
+# ruff: noqa: PTH208
+from __future__ import annotations
+
+import json
+import os
+import time
+
+ROOT = "containers"
+"""Of the engine's directory: one directory per container that is, or may be, there."""
+
+
+def removal(task: str) -> tuple[list[str], dict[str, str]] | None:
+    """Return the command that takes away the container of a task, and its environment; None if there is none."""
+    try:
+        with open(f"{ROOT}/{task}/remove", encoding="utf-8") as file:
+            argv, environment = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return argv, environment
+
+
+def forget(task: str) -> None:
+    """The container of this task is gone."""
+    import shutil
+
+    shutil.rmtree(f"{ROOT}/{task}", ignore_errors=True)
+
+
+def clean_up(*, last: bool) -> None:
+    """Take away all containers that are left.
+
+    Called twice: while all of them still live, because a runtime whose monitor was killed waits for it in vain, and,
+    as the ``last``, when nobody is left who could start one.
+    """
+    try:
+        tasks = os.listdir(ROOT)
+    except FileNotFoundError:
+        return
+    groups: dict[tuple[str, ...], list[str]] = {}
+    environments = {}
+    for task in tasks:
+        command = removal(task)
+        if command is not None:
+            *front, name = command[0]
+            groups.setdefault(tuple(front), []).append(name)
+            environments[tuple(front)] = command[1]
+    # At the second try podman no longer waits for the monitor.
+    done = all(any(_call([*front, *names], environments[front]) for _ in "12") for front, names in groups.items())
+    if last and done:
+        for task in tasks:
+            forget(task)
+
+
+def _call(argv: list[str], environment: dict[str, str]) -> bool:
+    from . import runtime
+
+    done = runtime.call(argv, environment, runtime.CALL_S)
+    wrong = [line for line in done.stderr.splitlines() if line.startswith("Error") and not runtime.is_unknown(line)]
+    if done.returncode and wrong:
+        print(f"{time.time():.3f} cannot remove containers: {done.stderr}", flush=True)
+        return False
+    return True
