@@ -17,6 +17,8 @@ COMMANDS = {
     "list": ("listing", "List jobs: the live ones, unless told otherwise."),
     "get-job": ("jobs", "Show everything about jobs."),
     "why": ("jobs", "Say why a job waits, or why it ended."),
+    "eta": ("eta", "Say when jobs start and end."),
+    "plan": ("eta", "Say when and where a job would run, and submit nothing."),
     "watch": ("jobs", "Print every change of jobs as it happens."),
     "kill": ("change", "End jobs."),
     "killall": ("change", "End all live jobs that match."),

@@ -33,6 +33,11 @@ def job_options(function: F) -> F:
     return function
 
 
+key_option = click.option(
+    "--key", metavar="TEXT",
+    help="Name of this submission: given again within a day, it is the same job, and not a second one.",
+)  # fmt: skip
+
 _PRIORITY = click.IntRange(-20, 19)
 _OPTIONS = [
     click.option("-A", "--appname", metavar="NAME", help="Application to run in [default: default]."),
@@ -79,8 +84,8 @@ _OPTIONS = [
 ]  # fmt: skip
 
 
-def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: Backoff | None = None) -> list[int]:
-    """Submit what the command line says; return the ids.
+def bodies(app: App, words: tuple[str, ...], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the jobs that the command line says, as they are sent.
 
     Raises:
         click.UsageError: there is no command, or several.
@@ -98,14 +103,24 @@ def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: 
         common["environment"] = environment
     if options["directory"]:
         common["directory"] = options["directory"]
+    return [{"command": command, **common} for command in commands]
+
+
+def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: Backoff | None = None) -> list[int]:
+    """Submit what the command line says; return the ids.
+
+    Raises:
+        click.UsageError: there is no command, or several.
+    """
+    jobs = bodies(app, words, options)
     try:
-        call = calls.submit([{"command": command, **common} for command in commands], new_key())
+        call = calls.submit(jobs, options["key"] or new_key())
     except ValueError as error:
         raise click.UsageError(f"this cannot be sent: {error}") from None
     try:
         return list(app.transport.call(call, first)["ids"])
     except ApiError as error:
-        if len(commands) > 1:
+        if len(jobs) > 1:
             raise
         # With one job there is no need to say which.
         fields = [(field.removeprefix("jobs[0]."), message) for field, message in error.errors]

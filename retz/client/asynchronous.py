@@ -131,6 +131,18 @@ class AsyncClient:
         """Return why a job stands where it stands."""
         return await self._get(calls.why(job_id), types.Why)
 
+    async def eta(self, job_id: int | str) -> types.Eta:
+        """Return when a job starts and ends."""
+        return await self._get(calls.eta(job_id), types.Eta)
+
+    async def etas(self, ids: str | None = None, *, limit: int | None = None) -> types.Etas:
+        """Return the same of many jobs: ``"3-9,12"``, or None for your own that run or wait."""
+        return await self._get(calls.etas(ids, limit), types.Etas)
+
+    async def plan(self, command: Command | JobSpec | Mapping[str, Any], **fields: Any) -> types.Plan:
+        """Return what would become of a job if it were submitted; nothing is. Arguments as for :meth:`submit`."""
+        return await self._get(calls.plan(specification(command, fields)), types.Plan)
+
     async def usage(self, job_id: int | str, *, attempt: int | None = None) -> types.Series:
         """Return what a job's latest attempt, or another one, used over time."""
         return await self._get(calls.usage(job_id, attempt), types.Series)

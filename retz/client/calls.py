@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 API = "/api/v2"
+FORECAST_PATIENCE_S = 60.0
+"""A look ahead in a long queue takes some seconds, and another one may be under way."""
 REPEATED = ("tag", "where")
 """Parameters of lists that stand once for each value."""
 
@@ -73,6 +75,21 @@ def job(job_id: int | str) -> Call:
 def why(job_id: int | str) -> Call:
     """Why a job stands where it stands."""
     return Call("GET", _target(f"/jobs/{job_id}/why"))
+
+
+def eta(job_id: int | str) -> Call:
+    """When a job starts and ends."""
+    return Call("GET", _target(f"/jobs/{job_id}/eta"), patience_s=FORECAST_PATIENCE_S)
+
+
+def etas(ids: str | None = None, limit: int | None = None) -> Call:
+    """The same of many jobs: ``3-9,12``, or your own that run or wait."""
+    return Call("GET", _target("/eta", {"ids": ids, "limit": limit}), patience_s=FORECAST_PATIENCE_S)
+
+
+def plan(job: Mapping[str, Any]) -> Call:
+    """What would become of a job if it were submitted."""
+    return Call("POST", _target("/plan"), encode({"job": job}), patience_s=FORECAST_PATIENCE_S)
 
 
 def usage(job_id: int | str, attempt: int | None = None) -> Call:

@@ -119,6 +119,18 @@ class Client:
         """Return why a job stands where it stands."""
         return self._get(calls.why(job_id), types.Why)
 
+    def eta(self, job_id: int | str) -> types.Eta:
+        """Return when a job starts and ends."""
+        return self._get(calls.eta(job_id), types.Eta)
+
+    def etas(self, ids: str | None = None, *, limit: int | None = None) -> types.Etas:
+        """Return the same of many jobs: ``"3-9,12"``, or None for your own that run or wait."""
+        return self._get(calls.etas(ids, limit), types.Etas)
+
+    def plan(self, command: Command | JobSpec | Mapping[str, Any], **fields: Any) -> types.Plan:
+        """Return what would become of a job if it were submitted; nothing is. Arguments as for :meth:`submit`."""
+        return self._get(calls.plan(specification(command, fields)), types.Plan)
+
     def usage(self, job_id: int | str, *, attempt: int | None = None) -> types.Series:
         """Return what a job's latest attempt, or another one, used over time."""
         return self._get(calls.usage(job_id, attempt), types.Series)

@@ -187,6 +187,56 @@ class Why(Struct, frozen=True, kw_only=True):
     details: tuple[AgentDetail, ...] = ()
 
 
+class Moment(Struct, frozen=True, kw_only=True):
+    """When something happens: before ``p50`` in half of all cases, before ``p90`` in nine of ten."""
+
+    p50: datetime
+    p90: datetime
+
+
+class Eta(Struct, frozen=True, kw_only=True):
+    """When a job starts and ends; docs/api.md says what None means. ``note``: why there is no answer."""
+
+    id: int
+    state: State
+    name: str = ""
+    start: Moment | None = None
+    end: Moment | None = None
+    not_before: datetime | None = None
+    source: str | None = None
+    note: str | None = None
+    as_of: datetime | None = None
+    age_s: float | None = None
+
+
+class Etas(Struct, frozen=True, kw_only=True):
+    """Of many jobs; ``trouble``: why there is no newer forecast, if that failed."""
+
+    etas: tuple[Eta, ...] = ()
+    trouble: str | None = None
+
+
+class Ahead(Struct, frozen=True, kw_only=True):
+    """Jobs that start before, and what they ask for together."""
+
+    jobs: int = 0
+    resources: Resources = Resources()
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What would become of a job: ``could`` agents can take it, on host ``where`` it starts most likely."""
+
+    resources: Resources = Resources()
+    agents: Failing = Failing()
+    could: int = 0
+    where: str | None = None
+    start: Moment | None = None
+    end: Moment | None = None
+    ahead: Ahead = Ahead()
+    source: str = "guess"
+    note: str | None = None
+
+
 class Series(Struct, frozen=True, kw_only=True):
     """Usage over time: points of (cpus in use, resident MiB), ``interval_s`` apart."""
 

@@ -1,0 +1,176 @@
+"""``retz eta`` and ``retz plan``: when jobs start and end, before and after they are submitted."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from retz.client import calls
+from retz.model.units import format_size
+
+from .app import App
+from .listing import compact
+from .output import Column, note, plural, print_json, print_table, printable, span, state_cell
+from .parameters import Ids, json_option
+from .submission import bodies, job_options
+
+SOURCES = {
+    "pipeline": "past runs",
+    "similar": "last two alike",
+    "limit": "time limit",
+    "guess": "a guess",
+}
+_WHY = {
+    "pipeline": "from earlier runs of its step",
+    "similar": "from your last two similar jobs",
+    "limit": "supposing that it uses all of its time limit",
+    "guess": "a guess: nothing like it has run before; --timeout or --pipeline would tell more",
+}
+
+COLUMNS = (
+    Column("ID", right=True),
+    Column("NAME", flexible=True, optional=True, drop=1),
+    Column("STATE"),
+    Column("START", optional=True),
+    Column("END", optional=True),
+    Column("FROM", optional=True, drop=2),
+    Column("NOTE", flexible=True, optional=True, least=20),
+)
+
+
+@click.command("eta")
+@click.argument("ids", nargs=-1, type=Ids())
+@json_option
+@click.pass_obj
+def eta_command(app: App, /, ids: tuple[list[int | str], ...], as_json: bool) -> None:
+    """Say when jobs start and end.
+
+    Without ids of all your jobs that run or wait. 14:05-14:20 means: before 14:05 in half of all cases, before 14:20
+    in nine of ten. Of a job that runs, the end alone is told.
+    """
+    numbers = app.resolve(tuple(number for group in ids for number in group))
+    answer = app.call(calls.etas(compact(numbers) or None, max(100, len(numbers)) if numbers else None))
+    if as_json:
+        print_json("eta", **answer)
+        return
+    etas, now = answer["etas"], time.time()
+    if len(etas) == 1:
+        print(printable(sentence(etas[0], now)))
+    elif etas:
+        print_table(COLUMNS, [_row(each, now) for each in etas])
+    else:
+        note("you have no job that runs or waits")
+    if answer["trouble"]:
+        note(f"there is no newer forecast: {answer['trouble']}")
+    ages = [each["age_s"] for each in etas if each["age_s"] is not None]
+    if ages and max(ages) >= 1:
+        note(f"as it looked {span(max(ages))} ago")
+
+
+def _row(eta: dict[str, Any], now: float) -> list[Any]:
+    start = between(eta["start"], now)
+    if not start and eta["not_before"]:
+        start = "after " + clock(eta["not_before"], now)
+    return [
+        str(eta["id"]),
+        eta["name"],
+        state_cell(eta),
+        start,
+        between(eta["end"], now),
+        SOURCES.get(eta["source"] or "", "") if eta["end"] else "",
+        eta["note"] or "",
+    ]
+
+
+def sentence(eta: dict[str, Any], now: float) -> str:
+    """What there is to say of one job."""
+    name = f"job {eta['id']}" + (f" ({eta['name']})" if eta["name"] else "")
+    if eta["not_before"]:
+        return f"{name} starts not before {clock(eta['not_before'], now)}, about: it is {eta['note']}"
+    if not eta["start"] and not eta["end"]:
+        return f"{name}: {eta['note'] or 'nothing is foreseen'}"
+    parts = [f"starts {about(eta['start'], now)}"] if eta["start"] else []
+    parts += [f"ends {about(eta['end'], now)}"] if eta["end"] else []
+    known = _WHY.get(eta["source"] or "", "")
+    return f"{name} {', '.join(parts)}" + (f"; {known}" if known and eta["end"] else "")
+
+
+def about(moment: dict[str, Any], now: float) -> str:
+    """``about 14:05 (by 14:20 in 9 of 10)``."""
+    half, most = clock(moment["p50"], now), clock(moment["p90"], now)
+    if half == most:
+        return half if half == _SOON else f"about {half}"
+    word = half if half == _SOON else f"about {half}"
+    return f"{word} (by {most} in 9 of 10)"
+
+
+def between(moment: dict[str, Any] | None, now: float) -> str:
+    """``14:05-14:20``, for tables; empty if nothing is known."""
+    if moment is None:
+        return ""
+    half, most = clock(moment["p50"], now), clock(moment["p90"], now)
+    return half if half == most else f"{half}-{most}"
+
+
+_SOON = "now"
+
+
+def clock(text: str, now: float) -> str:
+    """An ISO-8601 time in the local time zone, as short as it is clear: ``14:05``, ``Sat 14:05``, ``2026-12-01``."""
+    when, today = datetime.fromisoformat(text).astimezone(), datetime.fromtimestamp(now).astimezone()
+    if when - today < timedelta(seconds=30):
+        return _SOON
+    if when.date() == today.date():
+        return f"{when:%H:%M:%S}" if when - today < timedelta(minutes=5) else f"{when:%H:%M}"
+    return f"{when:%a %H:%M}" if when - today < timedelta(days=6) else f"{when:%Y-%m-%d}"
+
+
+@click.command("plan", context_settings={"allow_interspersed_args": False})
+@job_options
+@json_option
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] [PROGRAM [ARGS]...]")
+@click.pass_obj
+def plan_command(app: App, /, words: tuple[str, ...], as_json: bool, **options: Any) -> int:
+    """Say when and where a job would run, and submit nothing.
+
+    Takes what 'retz run' takes. Exits with 1 if no machine could ever run it.
+
+    Example: retz plan --mem 4g --gpu 1 -- python train.py
+    """
+    jobs = bodies(app, words, options)
+    if len(jobs) != 1 or options["array"] is not None:
+        raise click.UsageError("a plan is of one job: leave --array and --each-line out")
+    plan = app.call(calls.plan(jobs[0]))
+    if as_json:
+        print_json("plan", **plan)
+    else:
+        _show(plan, time.time())
+    return 0 if plan["could"] else 1
+
+
+def _show(plan: dict[str, Any], now: float) -> None:
+    asks, agents, ahead = plan["resources"], plan["agents"], plan["ahead"]
+    print(f"{'asks':<8}{_amounts(asks)}")
+    print(
+        f"{'fits':<8}{agents['fit']} of {plural(agents['total'], 'machine')} now, {plan['could']} if nothing else ran"
+    )
+    failing = ", ".join(f"{count} lack {name}" for name, count in agents["fail"].items() if count)
+    if failing and agents["total"] > 1:
+        print(f"{'':<8}{failing}")
+    if plan["start"]:
+        where = f" on {plan['where']}" if plan["where"] else ""
+        print(f"{'starts':<8}{about(plan['start'], now)}{printable(where)}")
+    if plan["end"]:
+        print(f"{'ends':<8}{about(plan['end'], now)}; {_WHY[plan['source']]}")
+    amounts = f", which ask for {_amounts(ahead['resources'])}" if ahead["jobs"] else ""
+    print(f"{'ahead':<8}{plural(ahead['jobs'], 'job')}{amounts}")
+    if plan["note"]:
+        print(f"{'':<8}{plan['note']}")
+
+
+def _amounts(resources: dict[str, Any]) -> str:
+    text = f"{resources['cpus']:g} cpu{'s' * (resources['cpus'] != 1)}, {format_size(resources['mem'])} memory"
+    return text + "".join(f", {resources[name]} {name}" for name in ("gpus", "ports") if resources[name])

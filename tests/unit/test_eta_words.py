@@ -1,0 +1,74 @@
+"""What ``retz eta`` says, in words and local times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from retz.cli.eta import about, between, clock, sentence
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC).timestamp()
+
+
+@pytest.fixture(autouse=True)
+def _zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC-2")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def iso(hours: float) -> str:
+    return datetime.fromtimestamp(NOW + hours * 3600, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def moment(half: float, most: float) -> dict[str, str]:
+    return {"p50": iso(half), "p90": iso(most)}
+
+
+def eta(**fields: Any) -> dict[str, Any]:
+    known = {"id": 12, "name": "", "state": "QUEUED", "start": None, "end": None, "not_before": None}
+    return known | {"source": None, "note": None, "as_of": None, "age_s": None} | fields
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [
+        (-3, "now"),
+        (0.001, "now"),
+        (0.05, "14:03:00"),
+        (2.1, "16:06"),
+        (20, "Sat 10:00"),
+        (24 * 40, "2026-12-30"),
+    ],
+)
+def test_times_are_local_and_as_short_as_they_are_clear(hours: float, text: str) -> None:
+    assert clock(iso(hours), NOW) == text
+
+
+def test_half_and_most() -> None:
+    assert about(moment(1, 1.5), NOW) == "about 15:00 (by 15:30 in 9 of 10)"
+    assert about(moment(1, 1.001), NOW) == "about 15:00"
+    assert about(moment(0, 1), NOW) == "now (by 15:00 in 9 of 10)"
+    assert between(moment(1, 1.5), NOW) == "15:00-15:30"
+    assert between(None, NOW) == ""
+
+
+def test_sentences() -> None:
+    queued = eta(name="fit", start=moment(1, 1.5), end=moment(2, 4), source="similar")
+    assert sentence(queued, NOW) == (
+        "job 12 (fit) starts about 15:00 (by 15:30 in 9 of 10), ends about 16:00 (by 18:00 in 9 of 10);"
+        " from your last two similar jobs"
+    )
+    running = eta(state="STARTED", end=moment(2, 2), source="limit")
+    assert sentence(running, NOW) == "job 12 ends about 16:00; supposing that it uses all of its time limit"
+    deep = eta(not_before=iso(5), note="too far behind others to be looked at one by one")
+    assert sentence(deep, NOW) == (
+        "job 12 starts not before 19:00, about: it is too far behind others to be looked at one by one"
+    )
+    assert sentence(eta(note="it has ended"), NOW) == "job 12: it has ended"
