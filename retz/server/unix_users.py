@@ -53,8 +53,8 @@ def refusal(application: Application | None, owner: User | None, config: ServerC
     contained = application is not None and application.container.type != "none"
     if asked == "root" and not contained and default != "root":
         return "user root is only allowed with a container"
-    own = None if owner is None else owner.unix_user
-    if asked == (own or default) or (owner is not None and owner.admin):
+    mapped = None if owner is None else owner.unix_user
+    if asked == (mapped or default) or (owner is not None and owner.admin):
         return None
     return (
         f"Unix user {asked!r} is not yours to use: leave it out, or ask an administrator to map you to it "

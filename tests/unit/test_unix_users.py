@@ -168,4 +168,4 @@ def test_root_under_another_name_is_not_meant(tmp_path: Path, monkeypatch: pytes
         users_of(tmp_path, local_user="nobody")._unix_user("toor")
     for name in ("toor", "root"):  # whatever a record says, before the start itself
         with pytest.raises(StartError, match="has root's rights"):
-            prepare._look_up(name)
+            prepare._look_up(name, contained=False)
