@@ -99,13 +99,13 @@ class Shares:
 
     def start(self, user: str, need: Vector, now: float) -> None:
         """A job of this need began to hold its resources."""
-        account = self._at(user, now)
-        self._accounts[user] = account._replace(held=add(account.held, need))
+        used, at, held = self._at(user, now)
+        self._accounts[user] = Account(used, at, add(held, need))
 
     def stop(self, user: str, need: Vector, now: float) -> None:
         """It holds nothing any more."""
-        account = self._at(user, now)
-        self._accounts[user] = account._replace(held=subtract(account.held, need))
+        used, at, held = self._at(user, now)
+        self._accounts[user] = Account(used, at, subtract(held, need))
 
     def share(self, user: str) -> float:
         """The dominant share of what the user holds, 0 to 1."""

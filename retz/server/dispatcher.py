@@ -130,7 +130,7 @@ class Dispatcher:
 
     def accept(self, jobs: Sequence[Job], extra: Sequence[Change] = ()) -> Ticket:
         """Record new jobs in one atomic batch and queue them. Answer the client after the ticket."""
-        ticket = self.live.apply([*(Change("jobs", job.id, job) for job in jobs), *extra])
+        ticket = self.live.write([*[Change("jobs", job.id, job) for job in jobs], *extra])
         self.enqueue(jobs)
         self._catch_up()
         # Planned in the same turn: on an idle machine the launch shares the submit's fsync.
@@ -147,7 +147,8 @@ class Dispatcher:
             if self._runs is not None and job.pipeline is not None:
                 self._runs.entered(job)
         self._counters.submitted += len(jobs)
-        self._wake_in_time()
+        if self.following.waiting.timed:
+            self._wake_in_time()
         self._catch_up_soon()
 
     def change(self, pairs: Sequence[tuple[Job, Event]]) -> Ticket:
@@ -232,8 +233,8 @@ class Dispatcher:
         except StoreFailed:
             return  # not acknowledged: the engine tells it again after the restart
         for update, job, after in steps:
-            count(self._counters, after, update)
             if update.kind != "started":
+                count(self._counters, after, update)
                 self.live.release(job, now)
         self._follow_all(batch, ticket, told)
         acknowledged = [update.seq for update in updates if update.seq]

@@ -51,6 +51,7 @@ class Following:
     def __init__(self, db: Database, archived: Callable[[int], Job | None], runs: Runs | None) -> None:
         self.db = db
         self.runs = runs
+        self._record = db.jobs.record
         self._archived = archived
         self.waiting = Waiting(lambda job_id: db.jobs.record(job_id) or archived(job_id))
         self.groups = Groups(lambda key: db.meta.record(key))
@@ -100,7 +101,7 @@ class Following:
 
     def find(self, job_id: int) -> Job | None:
         """A live job, or a task that has no record yet."""
-        return self.db.jobs.record(job_id) or self.windows.find(job_id)
+        return self._record(job_id) or self.windows.find(job_id)
 
     def gone(self, job: Job) -> None:
         """It has ended, and that is in memory."""
@@ -149,6 +150,7 @@ class Batch:
 
     def __init__(self, following: Following, now: float) -> None:
         self._following = following
+        self._find = following.find
         self._now = now
         self.outcomes: list[Outcome] = []
         self.ready: list[int] = []
@@ -161,7 +163,7 @@ class Batch:
 
     def record(self, job_id: int) -> Job | None:
         """The job as this batch has it."""
-        return self._changed.get(job_id) or self._following.find(job_id)
+        return self._changed.get(job_id) or self._find(job_id)
 
     def event(self, job: Job, event: Event) -> None:
         """Apply an event to a job, or to an array and its tasks."""

@@ -11,11 +11,10 @@ _NOTHING: Vector = (0, 0, 0, 0, 0)
 
 
 class Ledger:
-    """Amounts held by running jobs, in total, per agent and per owner; who runs on which agent and holds which GPU."""
+    """Amounts held by running jobs, per agent and per owner; who runs on which agent and holds which GPU."""
 
     def __init__(self) -> None:
         self.running: set[int] = set()
-        self.used: Vector = _NOTHING
         self.by_agent: defaultdict[str, Vector] = defaultdict(lambda: _NOTHING)
         self.by_owner: defaultdict[str, Vector] = defaultdict(lambda: _NOTHING)
         self.jobs_by_agent: defaultdict[str, set[int]] = defaultdict(set)
@@ -46,7 +45,6 @@ class Ledger:
     def _move(self, job: Job, sign: int) -> None:
         vector, agent = job.resources.vector, job.attempts[-1].agent
         change = add if sign > 0 else subtract
-        self.used = change(self.used, vector)
         self.by_agent[agent] = change(self.by_agent[agent], vector)
         self.by_owner[job.owner] = change(self.by_owner[job.owner], vector)
         if self.by_owner[job.owner] == _NOTHING:

@@ -76,12 +76,12 @@ class Live:
     def apply(self, changes: Sequence[Change]) -> Ticket:
         """Record changes, in memory at once; what others are told of them waits for the ticket."""
         ended = [change.id for change in changes if change.table == "jobs" and _is_ended(change.record)]
-        ticket = self.apply_lives(changes)
+        ticket = self.write(changes)
         if ended:
             ticket.then(lambda: self.durably_ended(ended))
         return ticket
 
-    def apply_lives(self, changes: Sequence[Change]) -> Ticket:
+    def write(self, changes: Sequence[Change]) -> Ticket:
         """The same for changes none of which ends a job: they need not be looked through."""
         ticket = self._last = self.db.apply(changes)
         return ticket

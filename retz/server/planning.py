@@ -16,6 +16,7 @@ from retz.model.agent import Agent, Offer
 from retz.model.application import Application
 from retz.model.job import Job
 from retz.model.resources import Vector, add
+from retz.model.user import User
 from retz.scheduler.outside_work import OutsideWork
 from retz.scheduler.scheduler import Placement
 from retz.store.database import Change, StoreFailed
@@ -159,7 +160,7 @@ class Planning:
             changes += [Change("jobs", job.id, job) for job in jobs]
             if jobs:
                 self._placed.add(offer_id)
-                launches.append((offer, [self._task_of(job) for job in jobs]))
+                launches.append((offer, self._tasks_of(jobs)))
             else:
                 starved.append(offer_id)
         if starved:
@@ -170,9 +171,15 @@ class Planning:
     def _allowed(self, placements: Sequence[Placement]) -> Sequence[Placement]:
         """Those whose jobs may start now. The right to a Unix user may have gone since the submit, for instance."""
         refused: dict[int, str] = {}
+        reasons: dict[tuple[str, str], str | None] = {}  # asked once a step: it is the same for all jobs of a key
         for placement in placements:
             job = self._live.following.find(placement.job)
-            why = None if job is None else self._refusal(job)
+            if job is None:
+                continue
+            key = job.owner, job.application
+            if key not in reasons:
+                reasons[key] = self._refusal(job)
+            why = reasons[key]
             if why is not None:
                 refused[placement.job] = why
         if not refused:
@@ -219,9 +226,16 @@ class Planning:
             launched.append(after)
         return launched
 
-    def _task_of(self, job: Job) -> Task:
-        application: Application | None = self._db.applications.record(f"{job.owner}/{job.application}")
-        return task_of(job, application, self._db.users.record(job.owner))
+    def _tasks_of(self, jobs: Sequence[Job]) -> list[Task]:
+        found: dict[tuple[str, str], tuple[Application | None, User | None]] = {}
+        tasks = []
+        for job in jobs:
+            key = job.owner, job.application
+            if key not in found:
+                application = self._db.applications.record(f"{job.owner}/{job.application}")
+                found[key] = application, self._db.users.record(job.owner)
+            tasks.append(task_of(job, *found[key]))
+        return tasks
 
     def _launch(self, launches: Sequence[tuple[Offer, list[Task]]]) -> None:
         for offer, tasks in launches:

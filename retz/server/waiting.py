@@ -100,6 +100,11 @@ class Waiting:
         return ready
 
     @property
+    def timed(self) -> bool:
+        """Whether anybody waits for a time."""
+        return bool(self._timed)
+
+    @property
     def next_time(self) -> float | None:
         """When the first of them is due; None if none waits for a time."""
         while self._times and self._times[0][1] not in self._timed:

@@ -254,6 +254,14 @@ async def test_nobody_is_told_of_an_end_that_a_restart_may_not_know(place: Place
         await place.core.ended(number, 0.0)
 
 
+async def test_what_is_no_array_in_a_large_request_is_refused_with_its_place(place: Place) -> None:
+    specs = [JobSpec(command="true") for _ in range(SLICE + 1)]
+    specs[SLICE] = JobSpec(command="true", array="9-1")
+    with pytest.raises(Problem, match=rf"jobs\[{SLICE}\]\.array"):
+        await place.core.submit(ANN, specs, None, "digest")
+    assert not place.core.db.jobs.records()
+
+
 async def test_killed_in_the_queue_counts_as_killed(place: Place) -> None:
     (number,), _ = await place.submit(held=True)
     await place.core.act(ANN, "kill", [number])

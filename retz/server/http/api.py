@@ -56,6 +56,8 @@ class Api:
         Not so one who was disabled since, whose secret was replaced, or who is no administrator any more.
         """
         now = self.user(user.key)
+        if now is user:  # nothing was changed
+            return now.enabled
         return now is not None and now.enabled and now.secret == user.secret and now.admin >= user.admin
 
     def may_go_on(self, user: User) -> bool:
