@@ -333,6 +333,8 @@ async def test_what_was_not_told_before_a_restart_is_told_after_it_from_the_arch
         assert job is not None
         site.core.archive.append([job])
         site.core.dispatcher.apply([Change("jobs", job_id, None)])
+        await site.core.settled()
+        await site.core.db.compact()
     async with running_site(tmp_path, LOOPBACK) as site, notified(site):
         await until_told(site, job_id)
     assert [document["id"] for document in receiver.documents()] == [f"{job_id}/ended"]
@@ -411,10 +413,10 @@ async def test_a_disabled_user_tells_nothing_and_later_with_the_secret_of_then(t
 
 
 async def test_a_fault_of_ours_loses_no_news_and_holds_up_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     script, ticks = Script(), Clock()
-    script.error = KeyError("a mistake")
+    script.error = KeyError("https://hook.test/secret")
     async with running_site(tmp_path, LOOPBACK) as site, notified(site, script, ticks) as notifier:
         first = await ended(site, "https://hook.test/")
         await failed_calls(site, 1)
@@ -422,6 +424,7 @@ async def test_a_fault_of_ours_loses_no_news_and_holds_up_no_other(
         second = await ended(site, "https://hook.test/")
         await until_told(site, second)
         assert (await news(site, first))["error"] == "the server met an unexpected error"
+        assert "KeyError" in caplog.text and "secret" not in caplog.text
         ticks.now += rest_s(1)
         look(notifier)
         await until_told(site, first)

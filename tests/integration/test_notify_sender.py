@@ -184,6 +184,17 @@ async def test_nobody_there_and_no_such_name() -> None:
         assert await down(sender, "http://nowhere.test/") == "nowhere.test has no address: Name or service not known"
 
 
+@pytest.mark.parametrize("host", ["a" * 64 + ".test", "é" + "b" * 63, "xn--", "a..b", "a_b<c>", "%41%00"])
+async def test_hosts_that_are_none_are_nobody(host: str) -> None:
+    def lookup(name: str, _port: int) -> list[Any]:
+        name.encode("idna")  # as the real one does first
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async with sending(lookup) as sender:
+        with pytest.raises((Down, Refused)):
+            await sender.send(f"http://{host}/", b"{}", {})
+
+
 async def test_a_name_that_leads_inside_is_refused() -> None:
     lookup, _ = names("127.0.0.2")
     async with peer(FINE, "127.0.0.2") as inside, sending(lookup) as sender:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from retz.server.notify.targets import MAX_URL, permitted, receiver_of, target_of
 
@@ -59,6 +61,7 @@ def test_what_is_no_url_for_the_server_is_refused_without_repeating_it(text: str
         ("http://user:secret@example.org:8080/x?token=secret#frag", "http://example.org:8080"),
         ("https://[2606:4700::1111]/secret", "https://[2606:4700::1111]"),
         ("HTTPS://EXAMPLE.ORG/secret", "https://example.org"),
+        ("https://Ann:secret@[2606:4700::1111]:8443/secret", "https://[2606:4700::1111]:8443"),
         ("https://bücher.example/secret", "https://xn--bcher-kva.example"),
     ],
 )
@@ -66,3 +69,25 @@ def test_of_a_url_that_is_one_only_the_receiver_is_ever_shown(text: str, receive
     assert str(target_of(text, ())).startswith("http")
     assert receiver_of(text) == receiver
     assert "secret" not in receiver_of(text) and "user" not in receiver_of(text)
+
+
+PARTS = st.lists(
+    st.sampled_from(["http", "https", "://", ":", "/", "//", "@", "[", "]", "::1", "%", "%25", "a", "é", ".", "..", "?",
+                     "#", "1", "127.0.0.1", "xn--", "_", "-", "<", "a" * 64, "\ud800", "\u200b", "８"])
+    | st.text(max_size=3),
+    max_size=12,
+)  # fmt: skip
+
+
+@given(PARTS.map("".join) | PARTS.map(lambda parts: "https://" + "".join(parts)))
+@example("https://" + "a" * 64 + "/")
+@example("https://é" + "a" * 63 + "/")
+@example("https://xn--/")
+def test_whatever_somebody_writes_is_a_url_or_refused_and_can_be_shown(text: str) -> None:
+    shown = receiver_of(text)
+    try:
+        url = target_of(text, ())
+    except ValueError:
+        return
+    assert url.host and shown.startswith(("http://", "https://")) and shown == receiver_of(shown + "/")
+    assert "@" not in shown and shown.count("/") == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -113,9 +114,10 @@ class Courier:
             await self._tell(line, pending)
         except StoreFailed:
             return  # read-only from now on; the next server tells it
-        except Exception:
-            # A mistake of ours must neither lose the notice nor hold up the others.
-            log.exception("a notification of job %d failed", pending.notice.job)
+        except Exception as error:  # noqa: BLE001 (logged; a mistake of ours must neither lose the notice nor hold up others)
+            # Without its text, which may be the URL.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("a notification of job %d failed: %s\n%s", pending.notice.job, type(error).__name__, where)
             self._failed(line, pending, "the server met an unexpected error", down=False)
         self._lines.back(line)
         self.wake()

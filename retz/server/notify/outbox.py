@@ -83,13 +83,14 @@ class Outbox:
 
     def change(self, job: Job, event: EventKind) -> Change | None:
         """What must be recorded so that this news of the job is told; None if nobody wants it, or too much waits."""
-        if job.on_end is None:
+        name = notice_id(job.id, event)
+        if job.on_end is None or name in self.waiting or self._notices.record(name) is not None:
             return None
         if self._of_owner[job.owner] >= MOST_WAITING or len(self.waiting) >= MOST_WAITING_OF_ALL:
             self._drop(job.owner)
             return None
         notice = Notice(
-            id=notice_id(job.id, event),
+            id=name,
             event=event,
             owner=job.owner,
             receiver=receiver_of(job.on_end),

@@ -156,6 +156,8 @@ class Sender:
             raise Down("its certificate is not trusted") from None
         except aiohttp.ClientConnectorError as error:
             raise Down(f"no connection: {_reason(error.os_error)}") from None
+        except ValueError:  # UnicodeError too: a host that no library can write down
+            raise Refused("this URL cannot be called") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Down(f"no proper answer ({type(error).__name__})") from None
         _judge(status)

@@ -34,8 +34,7 @@ def target_of(text: str, allowed: tuple[Network, ...]) -> URL:
     if any(c <= " " or c == "\x7f" for c in text):
         raise ValueError("must not contain spaces or control characters: write them as %20 and so on")
     try:
-        # As it is written: a signature in a query may cover every character.
-        url = URL(text, encoded=text.isascii())
+        url = _url(text)
         port = url.port
     except ValueError:
         raise ValueError("is no URL: write https://HOST/PATH") from None
@@ -75,8 +74,16 @@ def permitted(address: Address, allowed: tuple[Network, ...]) -> bool:
 
 @lru_cache(maxsize=4096)
 def receiver_of(text: str) -> str:
-    """Scheme, host and port: what may be shown of a URL."""
-    return str(URL(text).origin())
+    """Scheme, host and port: what may be shown of a URL. Never raises: a job must end whatever its record holds."""
+    try:
+        return str(_url(text).origin()).lower()
+    except ValueError:
+        return "no URL"
+
+
+def _url(text: str) -> URL:
+    # As it is written: a signature in a query may cover every character.
+    return URL(text, encoded=text.isascii())
 
 
 def _embedded(address: Address) -> IPv4Address | None:
