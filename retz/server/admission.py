@@ -169,14 +169,14 @@ class Admission:
     def _by_past(
         self, spec: JobSpec, owner: str, application: Application | None, asked: Resources
     ) -> tuple[Resources, Sized]:
-        given, sized = self._past(owner, spec, asked, application, self._most(asked))
+        given, sized = self._past(owner, spec, asked, application, self.most_for(asked))
         try:
             self._check_limits(given, self._agents())
         except _Invalid:  # more cpus and memory, and no agent has both
             return asked, Sized(asked=asked, runs=sized.runs)
         return given, sized
 
-    def _most(self, asked: Resources) -> Resources:
+    def most_for(self, asked: Resources) -> Resources:
         """The most memory and cpus, each by itself, that a job that asks for ``asked`` could have."""
         config, agents = self._config, self._agents()
         mems, cpus = [config.max_mem, config.max_user_mem], [config.max_cpus, config.max_user_cpus]

@@ -135,17 +135,17 @@ _decode_runs = msgspec.json.Decoder(list[_Run]).decode
 
 async def list_pipelines(call: Call) -> web.StreamResponse:
     """``GET /pipelines``."""
-    owner = _owner(call, call.params("user"))
+    owner = owner_of(call, call.params("user"))
     listed = _decode_list((await _operate(call, owner, "pipelines")).body)
     return json_of(PipelineList([PipelineView(each.pipelineId, each.runs, each.predicted) for each in listed]))
 
 
 async def get_pipeline(call: Call) -> web.StreamResponse:
     """``GET /pipelines/{name}``."""
-    name, params = _name(call), call.params("user", "skylines")
-    runs = await _runs(call, _owner(call, params), name, params.integer("skylines", 0, 0, MAX_SKYLINES))
+    name, params = name_of(call), call.params("user", "skylines")
+    runs = await _runs(call, owner_of(call, params), name, params.integer("skylines", 0, 0, MAX_SKYLINES))
     if not runs:
-        raise _unknown(name)
+        raise unknown(name)
     views = [
         RunView(run.run, time_of(run.start / 1000), run.duration_s, run.allocated, run.used, run.skylines)
         for run in runs
@@ -155,17 +155,18 @@ async def get_pipeline(call: Call) -> web.StreamResponse:
 
 async def delete_pipeline(call: Call) -> web.StreamResponse:
     """``DELETE /pipelines/{name}``."""
-    name, owner = _name(call), _owner(call, call.params("user"))
+    name, owner = name_of(call), owner_of(call, call.params("user"))
     if not await _runs(call, owner, name):
-        raise _unknown(name)
+        raise unknown(name)
     _note(call, owner, f"pipeline {name!r}")
     await _operate(call, owner, "forget", pipeline=name)
+    await call.core.learner.forget(owner, name)
     return web.Response(status=204)
 
 
 async def delete_run(call: Call) -> web.StreamResponse:
     """``DELETE /pipelines/{name}/runs/{run}``."""
-    name, owner = _name(call), _owner(call, call.params("user"))
+    name, owner = name_of(call), owner_of(call, call.params("user"))
     run = _part(call, "run")
     _note(call, owner, f"run {run!r} of pipeline {name!r}")
     try:
@@ -174,13 +175,14 @@ async def delete_run(call: Call) -> web.StreamResponse:
         raise Problem(
             "not-found", f"pipeline {name!r} has no run {run!r}; 'retz pipelines {name}' lists them"
         ) from None
+    await call.core.learner.forget(owner, name, run)
     return web.Response(status=204)
 
 
 async def prediction(call: Call) -> web.StreamResponse:
     """``GET /pipelines/{name}/prediction``."""
-    name, params = _name(call), call.params("user", *WISHES)
-    owner, wishes = _owner(call, params), _wishes(call, params)
+    name, params = name_of(call), call.params("user", *WISHES)
+    owner, wishes = owner_of(call, params), _wishes(call, params)
     # What is known already does not wait behind somebody's solve.
     body = (await _operate(call, owner, "current", pipeline=name, full=True, **wishes)).body
     if body == b"null":
@@ -192,8 +194,8 @@ def picture(format: str) -> Callable[[Call], Awaitable[web.StreamResponse]]:
     """The handler of ``GET /pipelines/{name}/prediction.png`` and its like."""
 
     async def handle(call: Call) -> web.StreamResponse:
-        name, params = _name(call), call.params("user", "resource", *WISHES)
-        owner, wishes = _owner(call, params), _wishes(call, params)
+        name, params = name_of(call), call.params("user", "resource", *WISHES)
+        owner, wishes = owner_of(call, params), _wishes(call, params)
         resource = params.text("resource", MAX_NAME) or "memory"
         drawn = await _predicted(call, owner, "plot", name, resource=resource, format=format, **wishes)
         return text(drawn.body, drawn.media)
@@ -203,8 +205,8 @@ def picture(format: str) -> Callable[[Call], Awaitable[web.StreamResponse]]:
 
 async def terminal_plot(call: Call) -> web.StreamResponse:
     """``GET /pipelines/{name}/prediction.txt``."""
-    name, params = _name(call), call.params("user", "resource", "width", "height", "colour", *WISHES)
-    owner, wishes = _owner(call, params), _wishes(call, params)
+    name, params = name_of(call), call.params("user", "resource", "width", "height", "colour", *WISHES)
+    owner, wishes = owner_of(call, params), _wishes(call, params)
     drawn = await _predicted(
         call,
         owner,
@@ -222,7 +224,8 @@ async def terminal_plot(call: Call) -> web.StreamResponse:
 # -- what is asked for -----------------------------------------------------------------------------------------------
 
 
-def _name(call: Call) -> str:
+def name_of(call: Call) -> str:
+    """The pipeline that the path names."""
     return _part(call, "name")
 
 
@@ -233,7 +236,7 @@ def _part(call: Call, part: str) -> str:
     return value
 
 
-def _owner(call: Call, params: Params) -> str:
+def owner_of(call: Call, params: Params) -> str:
     """Whose history: one's own, or for an administrator that of the user named."""
     user = params.text("user")
     if user is None or user == call.user.key:
@@ -281,7 +284,7 @@ async def _operate(call: Call, owner: str, operation: str, /, **arguments: Any) 
         # Who has no history yet starts no process to be told so.
         if pipeline is None:
             return Outcome(b"[]")
-        raise _unknown(pipeline)
+        raise unknown(pipeline)
     try:
         return await _while_there(call.request, skylines.call(owner, operation, **arguments))
     except (InvalidInput, RecurrenceIdNotFound):
@@ -317,7 +320,7 @@ async def _runs(call: Call, owner: str, name: str, skylines: int = 0) -> list[_R
 async def _refused(call: Call, owner: str, name: str, kind: str | None, why: str) -> Problem:
     runs = await _runs(call, owner, name)
     if not runs:
-        return _unknown(name)
+        return unknown(name)
     used = kind == "used"
     usable = sum(any((run.used if used else run.allocated) or {}) and run.duration_s > 0 for run in runs)
     needed = call.core.config.estimator_min_runs
@@ -331,7 +334,8 @@ async def _refused(call: Call, owner: str, name: str, kind: str | None, why: str
     )
 
 
-def _unknown(name: str) -> Problem:
+def unknown(name: str) -> Problem:
+    """There is no such pipeline, as far as this user may know."""
     return Problem(
         "not-found",
         f"no run of a pipeline {name!r} is known yet: runs are recorded when their last job has ended; "

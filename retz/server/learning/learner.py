@@ -17,6 +17,7 @@ from retz.store.database import Change, StoreFailed, Ticket
 
 from .loading import Loaded, load
 from .past import Past, StepKey, step_of
+from .report import StepReport, mean_duration, replayed
 from .sizes import Sizes, StepSize, cpus_for
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Learner:
 
     async def _load(self) -> None:
         try:
-            forgotten = {(owner, name): at for owner, name, at in self._forgotten()}
+            forgotten = {(owner, name, run): at for owner, name, run, at in self._forgotten()}
             found = await asyncio.to_thread(load, self._core.archive, forgotten)
             await self._take(found)
         except Exception as error:  # noqa: BLE001 (logged there: the queue works without the book)
@@ -99,21 +100,23 @@ class Learner:
         except Exception as error:  # noqa: BLE001 (logged there: ends are not to be held up)
             self._tell(error)
 
-    def forget(self, owner: str, pipeline: str) -> Ticket:
-        """The history of a pipeline is to be forgotten, also after a restart.
+    def forget(self, owner: str, pipeline: str, run: str = "") -> Ticket:
+        """The history of a pipeline, or a run of it, is to be forgotten, also after a restart.
 
         Raises:
             StoreFailed: nothing can be recorded any more.
         """
-        self.past.forget(owner, pipeline)
+        self.past.forget(owner, pipeline, run)
         self.sizes.clear()
-        kept = [entry for entry in self._forgotten() if entry[:2] != (owner, pipeline)][-_MOST_FORGOTTEN:]
-        entry = (owner, pipeline, self._core.clock())
+        known = self._forgotten()
+        kept = [entry for entry in known if entry[:2] != (owner, pipeline) or (run and entry[2] != run)]
+        kept = kept[-_MOST_FORGOTTEN:]
+        entry = (owner, pipeline, run, self._core.clock())
         return self._core.dispatcher.apply([Change("meta", _META, {"pipelines": [*kept, entry]})])
 
-    def _forgotten(self) -> list[tuple[str, str, float]]:
+    def _forgotten(self) -> list[tuple[str, str, str, float]]:
         saved = self._core.db.meta.record(_META)
-        return [] if saved is None else [(owner, name, at) for owner, name, at in saved["pipelines"]]
+        return [] if saved is None else [(owner, name, run, at) for owner, name, run, at in saved["pipelines"]]
 
     def _tell(self, error: Exception) -> None:
         if isinstance(error, StoreFailed):
@@ -134,6 +137,28 @@ class Learner:
         except Exception as error:  # noqa: BLE001 (logged there: the job gets what was asked for)
             self._tell(error)
             return None
+
+    def report(self, owner: str, pipeline: str) -> list[StepReport]:
+        """What the past says about each step of a pipeline; empty if none is known."""
+        return [self._report(StepKey(owner, pipeline, step)) for step in self.past.steps(owner, pipeline)]
+
+    def _report(self, key: StepKey) -> StepReport:
+        runs, found = self.past.runs(*key), self.sizes.of(key)
+        asked = Resources(cpus=round(runs[-1].cpus_asked, 3), mem=round(runs[-1].asked_mb))
+        needed, given = self._core.config.estimator_min_runs, None
+        if found.runs >= needed:
+            floor = self._core.config.predicted_floor
+            given, _ = fitted(found, asked, floor, self._core.admission.most_for(asked))
+        return StepReport(
+            step=key.step,
+            asked_mb=asked.mem,
+            asked_cpus=asked.cpus,
+            given_mb=None if given is None else given.mem,
+            given_cpus=None if given is None else given.cpus,
+            size=found,
+            duration_s=mean_duration(runs),
+            replayed=replayed(runs, needed),
+        )
 
     def sized(self, owner: str, spec: JobSpec, asked: Resources, application: Application | None,
               most: Resources) -> tuple[Resources, Sized]:  # fmt: skip

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from retz.model.job import Job
 from retz.store.archive import Archive
 from retz.store.archive_segment import View, decode_job, record_of
 
@@ -21,8 +22,8 @@ MOST_OF_A_RUN = 200
 """Of the jobs of one step that were submitted at the same time so many are read: of a large array a sample."""
 _ROWS_PER_TURN = 500
 
-Forgotten = Mapping[tuple[str, str], float]
-"""(owner, pipeline) -> when its history was forgotten, epoch seconds."""
+Forgotten = Mapping[tuple[str, str, str], float]
+"""(owner, pipeline, run; empty: all runs) -> when that was forgotten, epoch seconds."""
 
 
 class Loaded(NamedTuple):
@@ -45,10 +46,16 @@ def load(archive: Archive, forgotten: Forgotten) -> Loaded:
                 job = None if record is None else decode_job(record)
             except msgspec.MsgspecError:
                 continue
-            if job is not None:
+            if job is None:
+                continue
+            seen.add(job.id)
+            if job.pipeline is None or not _is_forgotten(job, forgotten):
                 past.add(job)
-                seen.add(job.id)
     return Loaded(past, seen)
+
+
+def _is_forgotten(job: Job, forgotten: Forgotten) -> bool:
+    return (job.ended or 0.0) <= forgotten.get((job.owner, job.pipeline or "", job.run or ""), 0.0)
 
 
 def _chosen(archive: Archive, forgotten: Forgotten) -> Iterator[tuple[View, list[int]]]:
@@ -86,7 +93,7 @@ class _Choice:
             return False
         columns, tables = view.columns, view.tables
         owner, pipeline = tables.owners[columns.owner[row]], tables.pipelines[columns.pipeline[row]]
-        if pipeline is not None and columns.ended[row] <= self._forgotten.get((owner, pipeline), 0.0):
+        if pipeline is not None and columns.ended[row] <= self._forgotten.get((owner, pipeline, ""), 0.0):
             return False
         application = "" if pipeline is not None else tables.applications[columns.application[row]]
         times = self._times[owner, pipeline, application, columns.name[row]]

@@ -202,10 +202,12 @@ class Past:
         runs = [run.duration_s for run in self.of(job) if run.outcome == "finished"]
         return runs or self.similar(job.owner, job)
 
-    def forget(self, owner: str, pipeline: str) -> None:
-        """A pipeline's history is to be forgotten."""
-        for step in self._of.pop((owner, pipeline), ()):
-            del self._steps[StepKey(owner, pipeline, step)]
+    def forget(self, owner: str, pipeline: str, run: str = "") -> None:
+        """A pipeline's history is to be forgotten, or one run of it."""
+        for step in list(self._of.get((owner, pipeline), ())):
+            key = StepKey(owner, pipeline, step)
+            if not run or not self._steps[key].remove(run):
+                self._drop(key)
 
     def _step(self, key: StepKey) -> _Step:
         found = self._steps.get(key)
@@ -215,11 +217,11 @@ class Past:
         found = self._steps[key] = _Step()
         self._of.setdefault(key[:2], {})[key.step] = None
         if len(self._steps) > MOST_STEPS:
-            self._drop_oldest()
+            self._drop(next(iter(self._steps)))
         return found
 
-    def _drop_oldest(self) -> None:
-        key, _ = self._steps.popitem(last=False)
+    def _drop(self, key: StepKey) -> None:
+        del self._steps[key]
         steps = self._of[key[:2]]
         del steps[key.step]
         if not steps:
@@ -259,6 +261,13 @@ class _Step:
         if count == KEPT:
             del self._numbers[: _ROW.size]
             self._names = self._names.partition("\n")[2]
+
+    def remove(self, run: str) -> int:
+        """Take a run out. Returns how many are left."""
+        kept = [row for row in self.rows() if row.run != run]
+        self._numbers = bytearray(b"".join(map(_packed, kept)))
+        self._names = "".join(row.run + "\n" for row in kept)
+        return len(kept)
 
     def rows(self) -> list[PastRun]:
         """All of them."""
