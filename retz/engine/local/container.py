@@ -19,7 +19,7 @@ import signal
 import stat
 import time
 
-from . import runtime, volumes
+from . import processes, runtime, volumes
 from .job import duration, size
 from .leftovers import ROOT
 from .spawn import NOT_EXECUTABLE, NOT_FOUND
@@ -288,6 +288,8 @@ class Keeper:
     def _ask(self, profile: Profile, client: int, what: str) -> None:
         self.asked = what
         if self.pid:
+            if what == "TERM" and "--init" not in profile.run and processes.all_would_end(self.pid):
+                what = "KILL"  # without an init, the first process never hears of a SIGTERM that it does not handle
             profile.call("kill", f"--signal={what}", self.name)
         else:
             os.kill(client, signal.SIGKILL)  # it has not begun: then it shall not

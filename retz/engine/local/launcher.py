@@ -35,6 +35,7 @@ import time
 from . import cgroup, leftovers, prepare, processes, records, sandbox
 from .job import FOREVER, Job, duration, size
 from .line import ServerLine
+from .orphans import Orphans
 from .spawn import StartError, enter, spawn
 from .system import (
     AGENT,
@@ -44,14 +45,12 @@ from .system import (
     boot_id,
     listen,
     lock,
-    open_children,
     open_signalfd,
     ticks_now,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     Record = list[Any]
@@ -88,7 +87,7 @@ class Launcher:
         self.running: dict[int, Job] = {}  # by pid of the main process, until it is reaped
         self.sessions: dict[int, Job] = {}  # the same, until nothing of the job is left
         self.ending: list[Job] = []  # main process over, some of the tree left
-        self.orphans: dict[int, set[str]] = {}  # children we did not start: whose they may be
+        self.orphans = Orphans(cookie, self.jobs, self.running, self.sessions)
         self.followers: dict[str, list[list[Any]]] = {}  # task -> starts that wait for its end
         self.lined_up: set[str] = set()  # the tasks of those
         self.removing: dict[int, str] = {}  # what takes containers away, and whose
@@ -103,7 +102,6 @@ class Launcher:
         self.announce_at = self.scan_at = self.act_at = self.linger_at = FOREVER
         self.scan_interval = SCAN_MIN_S
         self.signals = open_signalfd((signal.SIGCHLD, signal.SIGTERM))
-        self.children_fd = open_children()
         self.epoll = select.epoll()
         self.epoll.register(self.signals, select.EPOLLIN)
         self.server = ServerLine(listener, self.epoll)
@@ -375,7 +373,9 @@ class Launcher:
                 job.roots[message[1]] = first[3]
                 parent = processes.read_stat(first[0])
                 if parent is not None and parent[0] == os.getpid():
-                    self.orphans[first[0]] = {job.task}  # the runtime's monitor: what the container used is in its sum
+                    self.orphans.owners[first[0]] = {
+                        job.task
+                    }  # the runtime's monitor: what the container used is in its sum
 
     def _never_ran(self, task: str, kind: str, code: int | None, message: str) -> None:
         reason = "start" if kind == "ended" else None
@@ -421,7 +421,7 @@ class Launcher:
                 if pid in self.removing and status == 0:
                     leftovers.forget(self.removing[pid])
                 self.removing.pop(pid, None)
-                self._charge(self.orphans.pop(pid, None), used.ru_utime + used.ru_stime, used.ru_maxrss)
+                self._charge(self.orphans.owners.pop(pid, None), used.ru_utime + used.ru_stime, used.ru_maxrss)
         if self.ending or orphaned:
             self._settle(now)
 
@@ -433,11 +433,8 @@ class Launcher:
 
     def _settle(self, now: float) -> None:
         """Report the jobs of which nothing is left; end what is left of the others."""
-        self._find_orphans()
-        held: dict[str, list[int]] = {}
-        for pid, owners in self.orphans.items():
-            if len(owners) == 1:
-                held.setdefault(next(iter(owners)), []).append(pid)
+        self.orphans.find()
+        held = self.orphans.by_task()
         left = []
         for job in self.ending:
             remaining = held.get(job.task)
@@ -451,7 +448,7 @@ class Launcher:
                 self._signal(remaining, [signal.SIGKILL])
         self.ending = left
         if self.orphans:
-            self._signal([pid for pid, owners in self.orphans.items() if not owners], [signal.SIGKILL])
+            self._signal(self.orphans.of_nobody(), [signal.SIGKILL])
 
     def _report(self, job: Job) -> None:
         if job.verdict is None and job.killed_by(signal.SIGKILL):
@@ -463,8 +460,7 @@ class Launcher:
             self.fresh.remove(job)
             if not self.fresh:
                 self.announce_at = FOREVER
-        for owners in self.orphans.values():
-            owners.discard(job.task)
+        self.orphans.ended(job.task)
         self._finish(job.final(0))
         if not self.jobs:
             self.scan_at = self.act_at = FOREVER
@@ -479,7 +475,7 @@ class Launcher:
             pid = os.posix_spawn(command[0][0], *command, setsid=True, setsigmask=[])
         except OSError:
             return False  # the next launcher tries again
-        self.orphans[pid] = {_NOBODY}
+        self.orphans.owners[pid] = {_NOBODY}
         self.removing[pid] = job.task
         return True
 
@@ -488,38 +484,9 @@ class Launcher:
         before, self.oom_kills = self.oom_kills, processes.kernel_oom_kills()
         if self.oom_kills > before:
             text = f"the kernel killed it because memory ran out, here or in a container; it used {size(job.peak_mb)}"
+            if job.contained and job.limit_mb is not None:
+                text = f"the kernel killed it because it needed more than the {size(job.limit_mb)} it may use"
             job.verdict, job.message = "oom", text
-
-    def _find_orphans(self) -> None:
-        """Look for children that we did not start: what is left of jobs whose parents have died."""
-        for pid in self._children():
-            if pid not in self.running and pid not in self.orphans:
-                owners = self._owners(pid)
-                if owners is not None:
-                    self.orphans[pid] = owners
-
-    def _children(self) -> Iterable[int]:
-        if self.children_fd is not None:
-            data = os.pread(self.children_fd, 1 << 20, 0)
-            return [int(pid) for pid in data.split()]
-        table = processes.scan(processes.all_pids())
-        return processes.children_of(table).get(os.getpid(), [])
-
-    def _owners(self, pid: int) -> set[str] | None:
-        """Return the tasks that an orphan may belong to; None if it is dead already."""
-        stat = processes.read_stat(pid)
-        if stat is None or stat[5] == b"Z":
-            return None
-        job = self.sessions.get(stat[1])
-        if job is not None:
-            return {job.task}
-        environment = processes.environment_of(pid)
-        if b"\0RETZ_LAUNCHER=%b\0" % self.cookie.encode() in environment:
-            task = environment.partition(b"\0RETZ_TASK=")[2].partition(b"\0")[0].decode("ascii", "replace")
-            if task in self.jobs:
-                return {task}
-        # It hid its origin: it may live as long as any job that was there when it appeared.
-        return set(self.jobs)
 
     def _end(self, job: Job, verdict: str, message: str | None, grace_s: float) -> None:
         """SIGTERM to the whole tree, SIGKILL after the grace. The first verdict stays, the shortest grace counts."""
@@ -553,8 +520,8 @@ class Launcher:
     def _signal(self, roots: list[int], signals: list[int], job: Job | None = None) -> None:
         """Signal children of ours and everything below them; with ``job``, its orphans as well."""
         if job is not None:
-            self._find_orphans()
-            roots = roots + [pid for pid, owners in self.orphans.items() if owners == {job.task}]
+            self.orphans.find()
+            roots = roots + self.orphans.of(job.task)
         if not roots:
             return
         table = processes.scan(processes.all_pids())
@@ -587,9 +554,8 @@ class Launcher:
             if job.contained and not self._roots(job, table):
                 continue
             limited = limited or job.limit_mb is not None
-            orphans = [pid for pid, owners in self.orphans.items() if owners == {job.task}]
             # The keeper and what belongs to the runtime is not the job.
-            top = self._roots(job, table) if job.contained else [job.pid, *orphans]
+            top = self._roots(job, table) if job.contained else [job.pid, *self.orphans.of(job.task)]
             pids = [pid for pid in processes.descend(children, top) if pid in table]
             stats = [table[pid] for pid in pids]
             rss_mb = sum(stat[4] for stat in stats) * processes.PAGE_MB

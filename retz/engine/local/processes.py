@@ -110,6 +110,22 @@ def proportional_mb(pids: Iterable[int]) -> float | None:
     return total / 1024
 
 
+def all_would_end(pid: int) -> bool:
+    """Whether SIGTERM would end a process and all below it: none of them handles or ignores it."""
+    children = children_of(scan(all_pids()))
+    return not any(_minds(below) for below in descend(children, [pid]))
+
+
+def _minds(pid: int) -> bool:
+    bit = 1 << (signal.SIGTERM - 1)
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            lines = [line.split() for line in file if line.startswith((b"SigIgn:", b"SigCgt:"))]
+    except OSError:
+        return False
+    return any(int(mask, 16) & bit for _, mask in lines)
+
+
 def kernel_oom_kills() -> int:
     """Return how many processes the kernel has killed for want of memory since boot; 0 if it does not say."""
     try:
