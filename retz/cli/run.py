@@ -12,12 +12,13 @@ from .app import App
 from .attached import Attached
 from .output import print_json
 from .parameters import json_option
-from .submission import job_options, submit
+from .submission import job_options, key_option, submit
 from .waiting import wait_for
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
 @job_options
+@key_option
 @click.option("--stderr", "-stderr", is_flag=True, help="Accepted for Retz's sake: stderr is always shown.")
 @json_option
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] [PROGRAM [ARGS]...]")

@@ -12,12 +12,13 @@ from retz.client import calls
 from .app import App
 from .output import is_terminal, note, print_json
 from .parameters import json_option
-from .submission import job_options, submit
+from .submission import job_options, key_option, submit
 from .waiting import wait_for
 
 
 @click.command("schedule", context_settings={"allow_interspersed_args": False})
 @job_options
+@key_option
 @click.option("--wait", is_flag=True, help="Wait until it has ended; exit with the worst job's code.")
 @json_option
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] [PROGRAM [ARGS]...]")
