@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -251,3 +254,38 @@ def _until(condition: Any) -> None:
 def test_the_server_of_these_tests_never_failed(running: ServerProcess) -> None:
     assert running.process is not None and running.process.poll() is None
     assert " ERROR " not in running.log()
+
+
+def test_a_server_and_a_client_with_their_old_files(tmp_path: Path) -> None:
+    server_file, client_file = tmp_path / "server.properties", tmp_path / "retz.properties"
+    server_file.write_text(
+        "retz.mesos = zk://10.0.0.1:2181/mesos\nretz.access.key = deadbeef\nretz.access.secret = cafebabe\n"
+        "retz.max.stock = 16\nretz.database.url = jdbc:h2:mem:retz\nretz.max.cpus = 2\n"
+    )
+    server = ServerProcess(tmp_path / "home", engine="null")
+    try:
+        server.start(["--config", str(server_file)])
+        for key in ("retz.max.stock", "retz.database.url"):
+            assert server.log().count(f"{key}: has no meaning here") == 1
+        old = client_of(server)
+        old.load_app("t")
+        with pytest.raises(Refused, match="2 cpus"):
+            old.schedule(job("true", cpu=3))
+        client_file.write_text(
+            f"retz.server.uri = {server.uri}\nretz.authentication = true\nretz.access.key = deadbeef\n"
+            "retz.access.secret = cafebabe\nretz.tls.insecure = false\nretz.jmx.port = 9999\n"
+        )
+        client_file.chmod(0o600)
+        done = retz(server, client_file, "run", "--", "echo", "done")
+        assert (done.returncode, done.stderr) == (0, "")
+        (remark,) = json.loads(retz(server, client_file, "config", "--json").stdout)["notes"]
+        assert "retz.jmx.port: has no meaning here" in remark
+    finally:
+        server.destroy()
+
+
+def retz(server: ServerProcess, config: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from retz.cli import main; main()", "-C", str(config), *words],
+        env=server.environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retz.cli import output
+from retz.cli.app import App
 from retz.config import ConfigError, load_client
 from retz.config_keys import KEYS
 from retz.config_properties import convert, parse
@@ -165,3 +167,12 @@ def test_any_text_is_read(text: str) -> None:
     convert(text)
     for entry in parse(text):
         assert 1 <= entry.line <= len(text) + 1
+
+
+def test_people_at_a_terminal_are_told_once_what_means_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "is_terminal", lambda _stream: True)
+    app = App(str(written(tmp_path, CLIENT)))
+    assert app.config.access_key == app.config.settings.values["retz.access.key"].value
+    assert capsys.readouterr().err.count("retz.jmx.port: has no meaning here") == 1
