@@ -2,7 +2,7 @@
 
 Figures depend on the machine; run it on a quiet one, and compare ratios. Single benchmarks print more:
 ``python -m tests.benchmarks.bench_store`` (and ``_query``, ``_scheduler``, ``_local``, ``_server``, ``_mesos``,
-``_cli``, ``_estimator_solver``, ``_estimator_parse``, ``_estimator_cli``).
+``_cli``, ``_sizing``, ``_estimator_solver``, ``_estimator_parse``, ``_estimator_cli``).
 """
 
 from __future__ import annotations
@@ -70,6 +70,14 @@ TARGETS = (
         "… GET /status while 100 000 tasks are reconciled, driver killed, p99 ms",
     ),
     ("reconcile_restart_status_p99_ms", "<=", 50, "… the same, server killed, ms"),
+    ("sizing_trend", "<=", 0.75, "--predicted, back-test: memory wasted, against the best other rule; needs that grow"),
+    ("sizing_stages", "<=", 0.75, "… needs that change twice"),
+    ("sizing_outliers", "<=", 0.75, "… one run in a hundred far above"),
+    ("sizing_noise", "<=", 1.05, "… nothing but noise"),
+    ("sizing_trend_killed", "<=", 2, "… runs killed, per cent: trend"),
+    ("sizing_stages_killed", "<=", 2, "… stages"),
+    ("sizing_outliers_killed", "<=", 2, "… outliers"),
+    ("sizing_noise_killed", "<=", 2, "… noise"),
     ("predict_s", "<=", 1.2, "retz-estimator predict on the sample, whole process, s"),
 )
 
@@ -124,6 +132,7 @@ def estimator() -> dict[str, Any]:
         "native_lines_per_s": parsing["native"]["lines_per_s"],
         "rm_lines_per_s": parsing["resource_manager"]["lines_per_s"],
         **json.loads(run("bench_estimator_cli")),
+        **json.loads(run("bench_sizing")),
     }
 
 
