@@ -42,6 +42,22 @@ class OutsideWork(Work):
         self._running = running
         self._asked: _Asked | None = None
 
+    def due(self) -> list[Placement]:
+        """Jobs that fit now where a place is kept for them: they start, whatever the planner thinks. If there are any,
+        that is the pass.
+        """
+        for room in self.snapshot.rooms:
+            kept = self.snapshot.kept.get(room.offer.agent)
+            if kept is None or kept.fulfilled or len(self._placed) >= self.snapshot.limit:
+                continue
+            shape, job_id = kept.shape, kept.turn[2]
+            fits = room.holds(shape.need) and shape.accepts(room.offer.attributes)
+            if fits and self._may(shape, (shape.rank, job_id, shape), kept):
+                self._placed.append(Placement(job_id, room.offer.id))
+                self.touched[room.offer.id] = None
+        self.solved = bool(self._placed)
+        return self._placed
+
     def show(self, waiting_since: Callable[[int], float]) -> Situation:
         """What a planner is to see. Touches nothing but the snapshot: it may run in another thread."""
         heads: dict[int, Head] = {}
@@ -74,10 +90,10 @@ class OutsideWork(Work):
         return Waiting(job_id, need, shape.key[1], shape.owner, shape.key[3], shape.limit, count, waited)
 
     def _offers(self, keys: Mapping[Shape, int]) -> list[Room]:
+        now = self.snapshot.now
         kept = {
-            agent: KeptView(keys[place.shape], place.start, Amounts(*place.spare))
+            agent: KeptView(keys.get(place.shape, 0), place.turn[2], place.start - now, Amounts(*place.spare))
             for agent, place in self.snapshot.kept.items()
-            if place.shape in keys
         }
         offers = (room.offer for room in self.snapshot.rooms)
         return [

@@ -10,6 +10,7 @@ again until it answers nothing, and again whenever jobs come or room becomes fre
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -69,16 +70,18 @@ class Waiting(Struct, frozen=True, array_like=True):
 class Kept(Struct, frozen=True, array_like=True):
     """An agent is kept for a job that has waited long (``retz.planner.patience``).
 
-    Others are passed over there unless they end before ``start``, fit in ``spare``, or were submitted before it.
+    Others may use it if they do not delay that one: they end before it starts, fit beside it, or come before it.
 
     Attributes:
         shape: Key of the job's shape.
-        start: When it can start, seconds since the epoch; infinity if nobody knows.
-        spare: What will be free beside it then.
+        job: The job. As soon as it fits there it is started, without the planner.
+        within_s: By then it can start; infinity if nobody knows.
+        spare: What will be free beside it.
     """
 
     shape: int
-    start: float
+    job: int
+    within_s: float
     spare: Amounts
 
 
@@ -93,8 +96,23 @@ class Room(Struct, frozen=True, array_like=True):
     kept: Kept | None = None
 
     def accepts(self, shape: Waiting) -> bool:
+        """Whether such a job may go there: the attributes are right, and the agent is not kept for another."""
+        return self.suits(shape) and self.is_free_for(shape)
+
+    def suits(self, shape: Waiting) -> bool:
         """Whether the agent has the attributes that these jobs ask for."""
         return not shape.attributes or parse(shape.attributes).matches(self.attributes)
+
+    def is_free_for(self, shape: Waiting) -> bool:
+        """Whether such a job would not delay one for which the agent is kept."""
+        kept = self.kept
+        return (
+            kept is None
+            or shape.key == kept.shape
+            or shape.key < kept.job
+            or shape.limit_s <= kept.within_s < math.inf
+            or kept.spare.times(shape.need) > 0
+        )
 
 
 class User(Struct, frozen=True, array_like=True):
@@ -155,7 +173,7 @@ class Problem(NamedTuple):
     text: str
 
 
-KINDS = ("unknown", "count", "double", "attributes", "over-commit")
+KINDS = ("unknown", "count", "double", "attributes", "kept", "over-commit")
 
 
 def problems(situation: Situation, choices: Sequence[Choice]) -> list[Problem]:
@@ -166,6 +184,7 @@ def problems(situation: Situation, choices: Sequence[Choice]) -> list[Problem]:
     ``count``               less than one job
     ``double``              more jobs of a shape than wait
     ``attributes``          the agent has not the attributes that the jobs ask for
+    ``kept``                jobs on an agent that is kept for another, which they would delay
     ``over-commit``         more on an offer than there is room for
     ======================  =======================================================================
     """
@@ -184,8 +203,10 @@ def problems(situation: Situation, choices: Sequence[Choice]) -> list[Problem]:
             found.append(Problem("count", f"{count} jobs of shape {key} on offer {name}: at least 1"))
         elif count > left[key]:
             found.append(Problem("double", f"{count} jobs of shape {key}, but only {left[key]} wait or are left"))
-        elif not offer.accepts(shape):
+        elif not offer.suits(shape):
             found.append(Problem("attributes", f"shape {key} asks for {shape.attributes!r}: not on offer {name}"))
+        elif not offer.is_free_for(shape):
+            found.append(Problem("kept", f"shape {key} would delay the job for which offer {name} is kept"))
         elif rooms[name].times(shape.need) < count:
             left_over = _text(rooms[name], shape.need)
             text = (

@@ -141,6 +141,7 @@ class _Trial:
 
     def _drain(self, first: Situation) -> Iterator[tuple[str, str]]:
         """Whatever is placed ends within the hour: in the end everything that fits an agent must have run."""
+        first = replace(first, offers=tuple(replace(offer, kept=None) for offer in first.offers))
         shown, idle = first, 0
         while idle < IDLE_HOURS and any(_finds_room(shape, first.offers) for shape in shown.waiting):
             found = list(self.plan(shown))
@@ -189,7 +190,8 @@ def situation(dice: Random) -> Situation:
     waiting = _queue(dice, dice.randint(0, 12), lambda: dice.choice((1, 1, 1, 2, 5, 40)))
     offers = [_room(dice, number) for number in range(dice.randint(0, 8))]
     if waiting and offers and dice.random() < 0.3:
-        kept = Kept(dice.choice(waiting).key, dice.choice((1500.0, math.inf)), Amounts(500, 100, 0, 0, 0))
+        job = dice.choice(waiting).key
+        kept = Kept(job, job, dice.choice((700.0, math.inf)), Amounts(500, 100, 0, 0, 0))
         offers[0] = replace(offers[0], kept=kept)
     return _situation(dice, waiting, offers, dice.choice((1, 16, 128, 128)))
 
@@ -257,7 +259,8 @@ class BuiltIn:
             for job_id in ids:
                 keys[job_id] = shape.key
                 scheduler.add(_job(job_id, shape))
-        scheduler.offer(_offer(room) for room in situation.offers)
+        # Who holds a place is the scheduler's own business: here such agents are left alone.
+        scheduler.offer(_offer(room) for room in situation.offers if room.kept is None)
         work = scheduler.prepare(0, situation.limit, situation.now)
         placements = scheduler.check(work.solve(), 0) if work is not None else []
         return [Choice(keys[job_id], offer) for job_id, offer in placements]

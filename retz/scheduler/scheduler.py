@@ -359,7 +359,7 @@ class Scheduler:
         for place in list(self._places.by_agent.values()):
             shape, agent = self._queue.shape_of(place.job), known.get(place.agent)
             room = own_room(agent) if agent is not None and agent.state == "active" else NOTHING
-            if shape is None or not fits(place.need, room) or self._over_limit(shape) or self._spurned(shape):
+            if shape is None or not fits(place.need, room) or self._over_limit(shape):
                 self._drop(place)
                 continue
             if room != place.room:

@@ -15,6 +15,8 @@ from retz.model.agent import Agent, Offer
 from retz.model.job import Attempt, Job
 from retz.model.resources import Vector, add, fits, subtract
 from retz.scheduler.constraints import parse
+from retz.scheduler.outside_work import OutsideWork
+from retz.scheduler.plugin import Choice, OwnPlanner
 from retz.scheduler.scheduler import Placement, Scheduler, Work
 
 _NOTHING: Vector = (0, 0, 0, 0, 0)
@@ -25,6 +27,7 @@ class SimulatedCluster:
 
     Args:
         look_every_s: How often places are given and the clock of shares is set.
+        planner: A user's own, which is asked as the server does; its plans must be right.
 
     Attributes:
         now: Simulated seconds.
@@ -34,8 +37,15 @@ class SimulatedCluster:
         used: Processor seconds used by each user.
     """
 
-    def __init__(self, scheduler: Scheduler, agents: Sequence[Agent], look_every_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        agents: Sequence[Agent],
+        look_every_s: float = 1.0,
+        planner: OwnPlanner | None = None,
+    ) -> None:
         self.scheduler = scheduler
+        self._planner = planner
         self.agents = {agent.id: agent for agent in agents}
         self.now = 0.0
         self.started: dict[int, float] = {}
@@ -95,7 +105,17 @@ class SimulatedCluster:
             self._place(placements)
 
     def _check(self, work: Work) -> list[Placement]:
-        return self.scheduler.check(work.solve(), len(self.running))
+        plan = work.solve() if self._planner is None else self._ask(self._planner, work)
+        good = self.scheduler.check(plan, len(self.running))
+        assert good == plan, "nothing changed since it was made"
+        return good
+
+    def _ask(self, planner: OwnPlanner, work: Work) -> list[Placement]:
+        assert isinstance(work, OutsideWork)
+        if due := work.due():
+            return due
+        shown = work.show(lambda job_id: self.jobs[job_id][0].submitted)
+        return work.adopt([Choice(*choice) for choice in planner.plan(shown)])
 
     def _place(self, placements: Sequence[Placement]) -> None:
         by_offer: dict[str, list[int]] = {}

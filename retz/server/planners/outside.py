@@ -1,7 +1,7 @@
 """Turns of a planner of a user's own: what it answers, what its faults cost, and when it is asked again.
 
-A fault costs the planner its turn. After :data:`FAULTS` of them in a row jobs go in order of submission, and the planner
-gets a turn now and then, until one is good.
+A fault costs the planner its turn. After :data:`FAULTS` of them in a row jobs go in order of submission, and the
+planner gets a turn now and then, until one is good.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ class OutsidePlanner:
 
     async def solve(self, work: OutsideWork) -> list[Placement]:
         """The placements of a pass; none if the planner fails."""
+        if due := work.due():
+            return due
         self._asked_at = self._clock()
         try:
             placements = await self._turn(work)
