@@ -86,7 +86,7 @@ class Courier:
             pending = self._outbox.waiting.get(notice_id)
             if pending is not None and not pending.listed:
                 pending.listed = True
-                self._lines.add(pending)
+                self._lines.add(pending, self._ticks())
         self.wake()
 
     def wake(self) -> None:
@@ -96,8 +96,8 @@ class Courier:
     async def _run(self) -> None:
         while True:
             self._wake.clear()
-            while (line := self._lines.next(self._ticks())) is not None:
-                call = asyncio.get_running_loop().create_task(self._serve(line))
+            while (found := self._lines.next(self._ticks())) is not None:
+                call = asyncio.get_running_loop().create_task(self._serve(*found))
                 self._calls.add(call)
                 call.add_done_callback(self._calls.discard)
             at = self._lines.next_at()
@@ -107,9 +107,8 @@ class Courier:
             except TimeoutError:
                 continue
 
-    async def _serve(self, line: Line) -> None:
-        """Make the line's next call."""
-        pending = line.take()
+    async def _serve(self, line: Line, pending: Pending) -> None:
+        """Make one call."""
         try:
             await self._tell(line, pending)
         except StoreFailed:
@@ -119,7 +118,7 @@ class Courier:
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("a notification of job %d failed: %s\n%s", pending.notice.job, type(error).__name__, where)
             self._failed(line, pending, "the server met an unexpected error", down=False)
-        self._lines.back(line)
+        self._lines.back(line, self._ticks())
         self.wake()
 
     async def _tell(self, line: Line, pending: Pending) -> None:
@@ -153,8 +152,7 @@ class Courier:
         if down:
             # It goes behind the others: if it is just this that the receiver cannot stomach, they are not held up.
             pending.due = now
-            line.failures += 1
-            line.rests_until = now + rest_s(line.failures)
+            line.rest(now)
         else:
             pending.due = now + rest_s(pending.tries)
         line.add(pending)

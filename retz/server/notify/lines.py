@@ -1,8 +1,8 @@
 """In which order calls are made, and when again: pure, the time comes in as an argument.
 
-Notices for one receiver (scheme, host, port) of one user stand in one line and are told one at a time. A receiver that
-does not answer rests, longer and longer, and with it its whole line: 10 000 notices for a dead receiver cost one call
-per rest. A notice that just it was refused waits alone.
+Notices for one receiver (scheme, host, port) of one user stand in one line. A receiver that does not answer rests,
+longer and longer, and with it its whole line; then one call tries whether it is back. So 10 000 notices for a dead
+receiver cost one call per rest. A notice that just it was refused waits alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .outbox import Pending
 FIRST_REST_S = 5.0
 LONGEST_REST_S = 900.0
 PER_USER = 4
-"""Lines of one user that are called at one time."""
+"""Calls for one user at one time: of one receiver if it answers, of several otherwise."""
 IN_ALL = 16
 
 
@@ -31,17 +31,19 @@ class Line:
     Attributes:
         failures: How often in a row the receiver was down.
         rests_until: It is not called before.
-        where: Whether it has nothing to do, waits for its time, is called, or waits until its user has fewer calls.
+        calls: How many calls are under way.
+        where: Whether it waits for its time (or its turn among the user's lines), or for no next call at all.
         listed_at: The time for which it waits.
     """
 
-    __slots__ = ("_heap", "_number", "failures", "key", "listed_at", "rests_until", "where")
+    __slots__ = ("_heap", "_number", "calls", "failures", "key", "listed_at", "rests_until", "where")
 
     def __init__(self, key: tuple[str, str]) -> None:
         self.key = key
         self.failures = 0
         self.rests_until = 0.0
-        self.where: Literal["idle", "listed", "called", "parked"] = "idle"
+        self.calls = 0
+        self.where: Literal["idle", "listed", "parked"] = "idle"
         self.listed_at = 0.0
         self._heap: list[tuple[float, int, Pending]] = []
         self._number = 0
@@ -53,6 +55,17 @@ class Line:
     def ready_at(self) -> float:
         """When its next call may be made. There must be one."""
         return max(self.rests_until, self._heap[0][0])
+
+    @property
+    def open(self) -> bool:
+        """Whether another call may be made beside those under way: not to find out whether the receiver is back."""
+        return bool(self._heap) and (not self.calls or not self.failures)
+
+    def rest(self, now: float) -> None:
+        """The receiver is down. Of calls that were under way together only the first to tell counts."""
+        if now >= self.rests_until:
+            self.failures += 1
+            self.rests_until = now + rest_s(self.failures)
 
     def add(self, pending: Pending) -> None:
         """Put a notice behind those that are due as early."""
@@ -78,61 +91,69 @@ class Lines:
     def __init__(self) -> None:
         self._lines: dict[tuple[str, str], Line] = {}
         self._heap: list[tuple[float, int, Line]] = []
-        """Listed lines; an entry whose time is not its line's ``listed_at`` is of no account."""
+        """Listed lines; an entry is of no account if its line is not listed, or for another time."""
         self._calls: Counter[str] = Counter()
         self._parked: dict[str, deque[Line]] = {}
         self._number = 0
 
-    def add(self, pending: Pending) -> None:
+    def add(self, pending: Pending, now: float) -> None:
         """A new notice."""
         key = (pending.notice.owner, pending.notice.receiver)
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = Line(key)
         line.add(pending)
-        if line.where in ("idle", "listed"):
-            self._list(line)
+        self._list(line, now)
 
-    def _list(self, line: Line) -> None:
-        at = line.ready_at
+    def _list(self, line: Line, now: float) -> None:
+        """Let it wait for its next call, if there is to be one: behind those that wait already, so all have turns."""
+        if line.where == "parked" or not line.open:
+            return
+        at = max(line.ready_at, now)
         if line.where == "listed" and line.listed_at <= at:
             return
         line.where, line.listed_at = "listed", at
         self._number += 1
         heapq.heappush(self._heap, (at, self._number, line))
 
-    def next(self, now: float) -> Line | None:
-        """A line whose next call is to be made now; hand it back to :meth:`back`."""
+    def next(self, now: float) -> tuple[Line, Pending] | None:
+        """A notice that is to be told now, and its line; say :meth:`back` when that is over."""
         while self._heap and self._heap[0][0] <= now and self._calls.total() < IN_ALL:
             at, _, line = heapq.heappop(self._heap)
             if line.where != "listed" or line.listed_at != at:
+                continue
+            line.where = "idle"
+            if not line.open or line.ready_at > now:  # since then a call failed, or took what was due
+                self._list(line, now)
                 continue
             owner = line.key[0]
             if self._calls[owner] >= PER_USER:
                 line.where = "parked"
                 self._parked.setdefault(owner, deque()).append(line)
                 continue
-            line.where = "called"
+            pending = line.take()
+            line.calls += 1
             self._calls[owner] += 1
-            return line
+            self._list(line, now)
+            return line, pending
         return None
 
-    def back(self, line: Line) -> None:
-        """Its call is over."""
+    def back(self, line: Line, now: float) -> None:
+        """One of its calls is over."""
         owner = line.key[0]
         self._calls[owner] -= 1
         if not self._calls[owner]:
             del self._calls[owner]
-        line.where = "idle"
-        if line:
-            self._list(line)
+        line.calls -= 1
+        if line or line.calls:
+            self._list(line, now)
         else:
             del self._lines[line.key]
         parked = self._parked.get(owner)
         if parked:
             first = parked.popleft()
             first.where = "idle"
-            self._list(first)
+            self._list(first, now)
             if not parked:
                 del self._parked[owner]
 
