@@ -19,6 +19,7 @@ from .app import App
 from .errors import CliError
 from .output import Column, ago, coloured, note, plural, print_json, print_table, printable, seconds_of, span, width_of
 from .parameters import json_option
+from .sizing import size_lines
 
 MAX_STEPS = 20
 RESOURCES = ("memory", "vcores", "gpus")
@@ -26,6 +27,7 @@ TITLES = {"memory": "MEMORY", "vcores": "CPUS", "gpus": "GPUS"}
 FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 SHARE = click.FloatRange(0, 1)
 _UNPROCESSABLE = 422
+_NOT_FOUND = 404
 
 
 @click.command("predict")
@@ -58,10 +60,13 @@ def predict_command(
         _draw_here(app, pipeline, {"resource": resource, **wishes})
     else:
         prediction = app.call(calls.prediction(pipeline, None, wishes))
+        sizes = _sizes(app, pipeline)
         if as_json:
-            print_json("predict", prediction=prediction)
-        else:
-            _tell(app, pipeline, prediction, wishes)
+            print_json("predict", prediction=prediction, sizes=sizes)
+            return
+        _tell(app, pipeline, prediction, wishes)
+        for line in size_lines(pipeline, sizes):
+            print(line)
 
 
 # -- pictures --------------------------------------------------------------------------------------------------------
@@ -93,6 +98,17 @@ def _draw_here(app: App, pipeline: str, parameters: dict[str, Any]) -> None:
 def _content(app: App, pipeline: str, format: str, parameters: dict[str, Any]) -> bytes:
     with app.transport.stream(calls.prediction(pipeline, format, parameters), EVENT_SILENCE_S) as stream:
         return b"".join(stream)
+
+
+def _sizes(app: App, pipeline: str) -> dict[str, Any]:
+    """What past runs say about each step; no steps where nothing is known, as of histories from logs."""
+    try:
+        found: dict[str, Any] = app.call(calls.sizes(pipeline))
+    except ApiError as error:
+        if error.status == _NOT_FOUND:
+            return {"pipeline": pipeline, "steps": []}
+        raise
+    return found
 
 
 # -- in words --------------------------------------------------------------------------------------------------------

@@ -278,6 +278,14 @@ class AsyncClient:
         """Forget a pipeline's history, or one run of it."""
         await self._send(calls.delete_pipeline(name, run))
 
+    async def sizes(self, name: str, *, user: str | None = None) -> types.Sizes:
+        """Return what the jobs of a pipeline ask for, and what its past says they need.
+
+        Raises:
+            ApiError: 404, nothing is known of it.
+        """
+        return await self._get(calls.sizes(name, user), types.Sizes)
+
     async def prediction(self, name: str, **parameters: object) -> types.Prediction:
         """Return what the next run will need.
 

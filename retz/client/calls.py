@@ -262,6 +262,11 @@ def delete_pipeline(name: str, run: str | None = None, user: str | None = None) 
     return Call("DELETE", _target(path, {"user": user}))
 
 
+def sizes(name: str, user: str | None = None) -> Call:
+    """What the jobs of a pipeline ask for, and what its past says they need."""
+    return Call("GET", _target(f"{_pipeline(name)}/sizes", {"user": user}))
+
+
 def prediction(name: str, format: str | None = None, parameters: Mapping[str, object] | None = None) -> Call:
     """What the next run will need: as JSON, or drawn (``png``, ``svg``, ``pdf``, ``txt``)."""
     path = f"{_pipeline(name)}/prediction" + ("" if format is None else f".{format}")

@@ -261,6 +261,14 @@ class Client:
         """Forget a pipeline's history, or one run of it."""
         self._send(calls.delete_pipeline(name, run))
 
+    def sizes(self, name: str, *, user: str | None = None) -> types.Sizes:
+        """Return what the jobs of a pipeline ask for, and what its past says they need.
+
+        Raises:
+            ApiError: 404, nothing is known of it.
+        """
+        return self._get(calls.sizes(name, user), types.Sizes)
+
     def prediction(self, name: str, **parameters: object) -> types.Prediction:
         """Return what the next run will need.
 

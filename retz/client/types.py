@@ -599,6 +599,53 @@ class Prediction(Struct, frozen=True, kw_only=True):
     confidence: Confidence | None = None
 
 
+class Ask(Struct, frozen=True, kw_only=True):
+    """Memory in MiB, and processors."""
+
+    mem: int
+    cpus: float
+
+
+class PastRun(Struct, frozen=True, kw_only=True):
+    """A past run of a step; ``limit_mb``: what those before it foretold, None if they were too few."""
+
+    run: str
+    job: int
+    ended: datetime
+    duration_s: float = 0.0
+    jobs: int = 1
+    outcome: str = "finished"
+    asked_mb: float = 0.0
+    given_mb: float = 0.0
+    peak_mb: float | None = None
+    limit_mb: float | None = None
+
+
+class StepSize(Struct, frozen=True, kw_only=True):
+    """What a step of a pipeline asks for, and what ``predicted`` would give; docs/api.md explains the fields."""
+
+    step: str
+    asked: Ask
+    given: Ask | None = None
+    measured: int = 0
+    needed: int = 0
+    expected_mb: float = 0.0
+    spread: float = 0.0
+    growth: float = 0.0
+    stage: int = 0
+    outliers: int = 0
+    busy_cpus: float | None = None
+    duration_s: float | None = None
+    past: tuple[PastRun, ...] = ()
+
+
+class Sizes(Struct, frozen=True):
+    """The steps of a pipeline."""
+
+    pipeline: str
+    steps: tuple[StepSize, ...]
+
+
 class Point(Struct, frozen=True, kw_only=True):
     """Numbers of one step of time."""
 

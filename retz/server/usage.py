@@ -56,9 +56,10 @@ def _metered(job: Job, measured: dict[str, Usage]) -> MeteredJob:
         state=job.state,
         ended=job.ended,
         attempts=tuple(
-            MeteredAttempt(each.launched, each.ended, _use(each, measured.get(f"{job.id}.{each.number}")))
+            MeteredAttempt(each.launched, each.ended, _use(each, measured.get(f"{job.id}.{each.number}")), each.number)
             for each in job.attempts
         ),
+        sized=job.sized,
     )
 
 

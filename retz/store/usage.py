@@ -11,7 +11,7 @@ from collections.abc import Container, Sequence
 import msgspec
 from msgspec import Struct
 
-from retz.model.job import ENDED_STATES, State
+from retz.model.job import ENDED_STATES, Sized, State
 from retz.model.resources import Resources
 
 from .archive import Archive
@@ -33,6 +33,7 @@ class MeteredAttempt(Struct, gc=False):
     launched: float
     ended: float | None = None
     usage: MeteredUsage | None = None
+    number: int = 0
 
 
 class MeteredJob(Struct, kw_only=True, gc=False):
@@ -46,6 +47,7 @@ class MeteredJob(Struct, kw_only=True, gc=False):
     ended: float | None = None
     attempts: tuple[MeteredAttempt, ...] = ()
     array: msgspec.Raw | None = None
+    sized: Sized | None = None
 
 
 class UsageSum(Struct, gc=False):
@@ -93,6 +95,7 @@ class Meter:
             return
         since, until = self.since, self.until
         held_s = 0.0
+        unused_mb_s = 0.0  # of attempts that were given less than the job has now
         found: UsageSum | None = None
         for attempt in job.attempts:
             start, end = attempt.launched, attempt.ended
@@ -100,13 +103,16 @@ class Meter:
             part = stop - (start if start > since else since)
             if part > 0:
                 held_s += part
+                unused_mb_s += part * _less(job, attempt)
                 if attempt.usage is not None:
                     found = found or self._of(job)
                     _use(found, attempt.usage, part, part if end is None else end - start, job.resources.gpus)
         over = job.ended is not None and job.state in _ENDED
         ended_here = over and since <= (job.ended or 0.0) < until
         if held_s or ended_here:
-            _hold(found or self._of(job), job, held_s, ended_here)
+            total = found or self._of(job)
+            _hold(total, job, held_s, ended_here)
+            total.mem_mb_s -= unused_mb_s
 
     def _of(self, job: MeteredJob) -> UsageSum:
         key = (job.owner, job.application)
@@ -114,6 +120,14 @@ class Meter:
         if found is None:
             found = self.sums[key] = UsageSum()
         return found
+
+
+def _less(job: MeteredJob, attempt: MeteredAttempt) -> int:
+    """MiB by which an attempt had less than its job has now: it outgrew a size that past runs gave it."""
+    sized = job.sized
+    if sized is None or sized.outgrew is None or sized.mem is None or attempt.number > sized.outgrew:
+        return 0
+    return job.resources.mem - sized.mem
 
 
 def _hold(total: UsageSum, job: MeteredJob, held_s: float, ended_here: bool) -> None:

@@ -24,7 +24,7 @@ from retz.lifecycle import (
     Started,
     advance,
 )
-from retz.model.job import ENDED_STATES, RUNNING_STATES, STATES, Attempt, Job, Reason, State, Usage
+from retz.model.job import ENDED_STATES, RUNNING_STATES, STATES, Attempt, Job, Reason, Sized, State, Usage
 from retz.model.resources import Resources
 
 
@@ -251,6 +251,51 @@ def test_an_attempt_keeps_what_it_was_given() -> None:
     assert job.attempts == (Attempt(number=1, agent="a", launched=2.0, gpus=("GPU-1",), ports=(31000,)),)
 
 
+def sized(mem: int = 100, again_mem: int = 400) -> Sized:
+    return Sized(asked=Resources(cpus=1, mem=400), runs=5, mem=mem, again_mem=again_mem)
+
+
+class TestOutgrown:
+    JOB = queued(sized=sized(), max_retries=0)
+    OOM = Ended(at=9.0, attempt=1, signal=9, reason="oom")
+
+    def test_once_more_with_what_was_asked_for(self) -> None:
+        job, effects = advance(after(self.JOB, Launch(2.0, "a"), Started(3.0, 1)), self.OOM)
+        assert (job.state, job.reason, effects) == ("QUEUED", "oom", ("enqueue",))
+        assert (job.resources.mem, job.losses, job.ended) == (400, 0, None)
+        assert job.message == "outgrew the 100 MiB predicted for it: once more with 400 MiB"
+        assert [job.given(attempt).mem for attempt in job.attempts] == [100]
+        job = after(job, Launch(10.0, "a"), Started(11.0, 2))
+        assert [job.given(attempt).mem for attempt in job.attempts] == [100, 400]
+        job, effects = advance(job, replace(self.OOM, attempt=2))
+        assert (job.state, job.reason, effects) == ("FAILED", "oom", ("end",))
+
+    def test_a_lost_machine_in_between_changes_nothing_about_that(self) -> None:
+        job = after(replace(self.JOB, max_retries=1), Launch(2.0, "a"), Lost(3.0, 1), Launch(4.0, "a"), Started(5.0, 2))
+        job = after(job, replace(self.OOM, attempt=2))
+        assert (job.state, job.losses, job.resources.mem) == ("QUEUED", 1, 400)
+        job = after(job, Launch(10.0, "a"))
+        assert [job.given(attempt).mem for attempt in job.attempts] == [100, 100, 400]
+
+    @pytest.mark.parametrize(
+        ("result", "said"),
+        [
+            ({"exit_code": 1}, sized()),
+            ({"signal": 9, "reason": "timeout"}, sized()),
+            ({"signal": 9, "reason": "oom"}, sized(again_mem=0)),
+            ({"signal": 9, "reason": "oom"}, Sized(asked=Resources(cpus=1, mem=400), runs=1)),
+            ({"signal": 9, "reason": "oom"}, None),
+        ],
+    )
+    def test_nothing_else_is_tried_again(self, result: dict[str, Any], said: Sized | None) -> None:
+        job = after(queued(sized=said), Launch(2.0, "a"), Started(3.0, 1), Ended(at=9.0, attempt=1, **result))
+        assert job.state == "FAILED"
+
+    def test_who_killed_it_meant_it(self) -> None:
+        job = after(self.JOB, Launch(2.0, "a"), Started(3.0, 1), Kill(4.0), self.OOM)
+        assert job.state == "KILLED"
+
+
 times = st.floats(1, 1e9)
 numbers = st.integers(0, 4)
 results: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
@@ -271,10 +316,10 @@ events: st.SearchStrategy[Event] = st.one_of(
 )
 
 
-@given(st.lists(events, max_size=40), st.integers(0, 3))
+@given(st.lists(events, max_size=40), st.integers(0, 3), st.sampled_from([None, sized(), sized(again_mem=0)]))
 @settings(max_examples=500, deadline=None)
-def test_invariants_of_every_sequence(sequence: list[Event], max_retries: int) -> None:
-    job = queued(max_retries=max_retries)
+def test_invariants_of_every_sequence(sequence: list[Event], max_retries: int, said: Sized | None) -> None:
+    job = queued(max_retries=max_retries, sized=said)
     waits = True  # in the queue, according to the effects
     for event in sequence:
         before = job
@@ -307,7 +352,19 @@ def _check_step(before: Job, job: Job) -> None:
     assert before.losses <= job.losses <= before.losses + 1
     unchanged = {"state", "held", "reason", "message", "exit_code", "signal", "losses", "kill_requested"}
     same = {name: getattr(before, name) for name in (*unchanged, "ended", "attempts", "priority")}
+    if job.sized != before.sized:
+        _check_outgrown(before, job)
+        same |= {"sized": before.sized, "resources": before.resources}
     assert replace(job, **same) == before, "what was asked for does not change"
+
+
+def _check_outgrown(before: Job, job: Job) -> None:
+    assert before.sized is not None and job.sized is not None
+    assert before.sized.outgrew is None and before.kill_requested is None, "it happens once"
+    assert job.attempts[-1].reason == job.reason == "oom"
+    assert (job.state, job.losses) == ("QUEUED", before.losses)
+    assert job.sized == replace(before.sized, outgrew=job.attempts[-1].number)
+    assert job.resources == replace(before.resources, mem=before.sized.again_mem)
 
 
 def _check_record(job: Job) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retz.model.job import Attempt, Job, State, Usage
+from retz.model.job import Attempt, Job, Sized, State, Usage
 from retz.model.resources import Resources
 from retz.store.archive import Archive
 from retz.store.usage import Meter, Sums, UsageSum, add_archived
@@ -28,6 +28,7 @@ def jobs(draw: st.DrawFn, number: int) -> Job:
         use = draw(st.sampled_from([None, Usage(cpu_s=float(now - start), max_rss_mb=100.0)]))
         attempts.append(Attempt(number=attempt, agent="a", launched=start, ended=now, usage=use))
     states: list[State] = ["FINISHED", "FAILED", "KILLED"]
+    small = draw(st.sampled_from([None, Sized(asked=Resources(1.0, 100), runs=3, mem=40, again_mem=100, outgrew=1)]))
     return Job(
         id=number,
         owner=draw(st.sampled_from(["ann", "bob"])),
@@ -38,6 +39,7 @@ def jobs(draw: st.DrawFn, number: int) -> Job:
         state=draw(st.sampled_from(states)),
         ended=now + draw(st.integers(0, 5)),
         attempts=tuple(attempts),
+        sized=small,
     )
 
 
@@ -62,7 +64,7 @@ def by_seconds(found: tuple[Job, ...], since: int, until: int, owner: str | None
         setattr(total, name, getattr(total, name) + 1)
         total.cpu_s += job.resources.cpus * len(seconds)
         total.gpu_s += job.resources.gpus * len(seconds)
-        total.mem_mb_s += job.resources.mem * len(seconds)
+        total.mem_mb_s += sum(job.given(attempt).mem for _, attempt in seconds)
         used = [attempt for _, attempt in seconds if attempt.usage is not None]
         total.cpu_used_s += len(used)
         total.mem_used_mb_s += 100 * len(used)

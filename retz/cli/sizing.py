@@ -1,0 +1,80 @@
+"""What past runs say about the size of a pipeline's jobs, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retz.model.units import format_size
+
+from .output import plural, printable, span
+
+MOST_STEPS = 8
+
+
+def size_lines(pipeline: str, sizes: dict[str, Any]) -> list[str]:
+    """A few lines for each step: what is asked for, what would be, why, and how sure that is."""
+    steps = sizes["steps"]
+    lines: list[str] = []
+    for step in steps[:MOST_STEPS]:
+        lines += ["", f"{printable(step['step'] or 'jobs')}: {_change(step)}"]
+        if step["given"] is not None:
+            lines += [f"  why: {_why(step)}", f"  how sure: {_sure(step)}"]
+    if len(steps) > MOST_STEPS:
+        lines += ["", f"... and {plural(len(steps) - MOST_STEPS, 'more step')}: --json lists them"]
+    if any(step["given"] is not None for step in steps):
+        lines += ["", f"ask for it: retz run --pipeline {printable(pipeline)} --predicted ..."]
+    return lines
+
+
+def _change(step: dict[str, Any]) -> str:
+    asked, given = step["asked"], step["given"]
+    if given is None:
+        runs = f"{plural(step['measured'], 'run')} measured so far, {step['needed']} are needed"
+        return f"{runs}: --predicted gives what is asked for ({_amounts(asked)})"
+    return f"asks for {_amounts(asked)}; --predicted gives {_amounts(given)}{_saved(step)}"
+
+
+def _amounts(amounts: dict[str, Any]) -> str:
+    return f"{format_size(amounts['mem'])}, {amounts['cpus']:g} cpu{'s' * (amounts['cpus'] != 1)}"
+
+
+def _saved(step: dict[str, Any]) -> str:
+    less = step["asked"]["mem"] - step["given"]["mem"]
+    if less <= 0:
+        return f": {format_size(-less)} more, because it needs that" if less else ""
+    during = "" if step["duration_s"] is None else f" for {span(step['duration_s'])} of each run"
+    return f": {format_size(less)} free for others{during}"
+
+
+def _why(step: dict[str, Any]) -> str:
+    """How the limit came about."""
+    held = f"the next of {plural(step['measured'], 'run')} should hold {_size(step['expected_mb'])} at most"
+    reasons = [f"runs stray by {step['spread']:.0%}"] if step["spread"] >= 0.005 else []
+    if abs(step["growth"]) >= 0.001:
+        reasons.append(f"they {'grow' if step['growth'] > 0 else 'shrink'} by {abs(step['growth']):.1%} each")
+    if step["stage"] < step["measured"]:
+        reasons.append(f"a new level began {plural(step['stage'], 'run')} ago")
+    if step["outliers"]:
+        many = step["outliers"] > 1
+        reasons.append(f"{plural(step['outliers'], 'run')} far above it {'are' if many else 'is'} not covered")
+    if step["busy_cpus"] is not None:
+        reasons.append(f"at most {step['busy_cpus']:g} cpus were busy")
+    return "; ".join([held, *reasons])
+
+
+def _sure(step: dict[str, Any]) -> str:
+    """How earlier limits would have done."""
+    tested = [past for past in step["past"] if past["limit_mb"] is not None and past["peak_mb"]]
+    if not tested:
+        return "nobody knows yet: no run came after enough others"
+    killed = sum(past["peak_mb"] > past["limit_mb"] for past in tested)
+    above = [past["limit_mb"] / past["peak_mb"] - 1 for past in tested if past["peak_mb"] <= past["limit_mb"]]
+    text = f"of the last {plural(len(tested), 'run')} it would have killed {killed or 'none'}"
+    if above:
+        others = "the others" if killed else "them"
+        text += f", and given {others} {sum(above) / len(above):.0%} more than they held"
+    return text + "; a job that is killed for memory gets what it asked for, once"
+
+
+def _size(mb: float) -> str:
+    return format_size(round(mb)) if mb >= 1 else f"{mb:.2g} MiB"
