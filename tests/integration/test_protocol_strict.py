@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from retz.model.application import Application
 from retz.model.job import Job
 from retz.server.housekeeping import Housekeeping
-from retz.server.http.protocol import messages
+from retz.server.http.protocol import messages, translate
 from retz.server.http.protocol.translate import application_message, as_accepted, job_message
 from tests.doubles.old_client import OldClient, decode
 
@@ -69,6 +70,26 @@ def test_any_job_record_is_a_message_that_old_clients_can_read(job: Job) -> None
         assert message["job"]["state"] == ("KILLED" if shown.state == "FAILED" else shown.state)
         assert (message["job"]["result"] == 0) == (shown.state == "FINISHED")
         assert message["job"]["reason"] is None or message["job"]["state"] == "KILLED"
+
+
+@pytest.mark.parametrize(
+    ("zone", "text"),
+    [
+        ("UTC0", "2017-09-25T18:40:15.573Z"),
+        ("JST-9", "2017-09-26T03:40:15.573+09:00"),
+        ("NST3:30", "2017-09-25T15:10:15.573-03:30"),
+    ],
+)
+def test_times_are_in_the_servers_zone(zone: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    translate._second.cache_clear()
+    try:
+        assert translate.old_time(1506364815.573) == text
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+        translate._second.cache_clear()
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck))

@@ -32,7 +32,7 @@ RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def guarded(api: Api, route: Route) -> RequestHandler:
     """Return aiohttp's handler for a route."""
-    label, requests = route.path, api.requests
+    label, requests = route.label, api.requests
     answer = _public if route.access == "public" else _signed
     refuse = route.refuse
 

@@ -67,6 +67,11 @@ class Route:
     refuse: Callable[[web.Request, Problem], web.Response] = _native
 
     @property
+    def label(self) -> str:
+        """The path as metrics name it: without the expressions of its variables."""
+        return self.path.replace(":.+}", "}")
+
+    @property
     def query(self) -> tuple[Parameter, ...]:
         """Its query parameters."""
         return tuple(parameter for parameter in self.parameters if parameter.where == "query")

@@ -6,6 +6,7 @@ import math
 import shlex
 import signal
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -59,8 +60,16 @@ def quantity(resources: Resources, nodes: int = 1) -> Quantity:
 
 def old_time(seconds: float) -> str:
     """``2017-09-26T03:40:15.573+09:00`` in the server's zone; ``Z`` in place of an offset of zero."""
-    text = datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
-    return text[:-6] + "Z" if text.endswith("+00:00") else text
+    second, thousandths = divmod(int(seconds * 1000), 1000)
+    text, zone = _second(second)
+    return f"{text}.{thousandths:03}{zone}"
+
+
+@lru_cache(maxsize=4096)
+def _second(second: int) -> tuple[str, str]:
+    """A whole second and its zone. Jobs of a list have many seconds in common, and zones cost most of a message."""
+    text = datetime.fromtimestamp(second).astimezone().isoformat()
+    return text[:19], "Z" if text[19:] == "+00:00" else text[19:]
 
 
 def _optional_time(seconds: float | None) -> str | None:
