@@ -81,7 +81,7 @@ KEYS: tuple[Key, ...] = (
     Key("retz.max.user.cpus", "number", 0, "most cpus that one user holds at one time; 0 = no limit"),
     Key("retz.max.user.mem", "size", 0, "most memory that one user holds at one time; 0 = no limit"),
     Key("retz.max.user.gpus", "int", 0, "most GPUs that one user holds at one time; 0 = no limit"),
-    Key("retz.planner.name", "text", "fifo", "who goes first: fifo, priority (lower numbers first), or fair"),
+    Key("retz.planner.name", "text", "fair", "who goes first: fifo, priority (lower numbers first), or fair"),
     Key("retz.planner.budget", "duration", "1s", "a planner of your own that takes longer loses its turn"),
     Key("retz.planner.fair-resources", "text", "cpus,mem,gpus", "planner fair: whose largest part is a user's share"),
     Key("retz.planner.half-life", "duration", "7d", "planner fair: after so long, past use counts half"),

@@ -29,7 +29,8 @@ async def why(site: Site, job_id: int) -> Any:
 
 
 async def test_the_second_users_job_is_next_although_the_first_has_filled_the_queue(tmp_path: Path) -> None:
-    async with running_site(tmp_path, {"retz.planner.name": "fair"}) as site:
+    """With nothing configured."""
+    async with running_site(tmp_path) as site:
         mine = [await site.submit(**ONE_CPU) for _ in range(12)]
         assert launched(site) == [f"{job_id}.1" for job_id in mine[:4]]
         theirs = await site.submit(user=BOB, **ONE_CPU)

@@ -285,7 +285,7 @@ async def test_status(site: Site) -> None:
     await site.submit(resources={"cpus": 4})
     status = (await site.get("/status")).json
     assert (status["queued"], status["held"], status["starting"], status["started"]) == (2, 1, 0, 1)
-    assert (status["engine"], status["mode"], status["agents"], status["planner"]) == ("puppet", "open", 1, "fifo")
+    assert (status["engine"], status["mode"], status["agents"], status["planner"]) == ("puppet", "open", 1, "fair")
     assert status["user"] == {"key": "ann", "admin": False, "info": ""}
     assert status["limits"]["largest_agent"]["cpus"] == 4.0 and len(status["same_host_token"]) == 32
     assert status["used"]["cpus"] == 1.0 and status["seq"] > 0
