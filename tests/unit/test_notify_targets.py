@@ -83,6 +83,7 @@ PARTS = st.lists(
 @example("https://" + "a" * 64 + "/")
 @example("https://é" + "a" * 63 + "/")
 @example("https://xn--/")
+@example("https://[]@")
 def test_whatever_somebody_writes_is_a_url_or_refused_and_can_be_shown(text: str) -> None:
     shown = receiver_of(text)
     try:

@@ -83,7 +83,10 @@ def receiver_of(text: str) -> str:
 
 def _url(text: str) -> URL:
     # As it is written: a signature in a query may cover every character.
-    return URL(text, encoded=text.isascii())
+    try:
+        return URL(text, encoded=text.isascii())
+    except LookupError:  # what yarl makes of https://[]@
+        raise ValueError("is no URL") from None
 
 
 def _embedded(address: Address) -> IPv4Address | None:
