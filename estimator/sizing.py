@@ -46,7 +46,7 @@ class Size(NamedTuple):
         spread: How far peaks are from what was foretold, relative to them: 0.05 is 5 %.
         growth: By how much the peaks of this stage grow per run, relative to them.
         stage: Of how many runs the present stage is.
-        outliers: Runs of this stage far above what was foretold, which the limit does not cover.
+        outliers: Runs of this stage that were a surprise, and are above the limit.
     """
 
     limit: float
@@ -83,8 +83,7 @@ def size(peaks: Sequence[float]) -> Size:
     high = max(fit.next + _spreads(spread, len(past.misses) + 1) * spread, logs[-1])
     if past.surprises > 0:  # an outlier, or the first run of a new stage: one limit is cheaper than a second kill
         high = max(high, logs[-1] + _LEAST_SPREADS * spread)
-    covered = len(past.outliers) >= _OFTEN
-    if covered:
+    if len(past.outliers) >= _OFTEN:
         high = max(high, *past.outliers)
     high = min(high, max(logs) + math.log(MOST))
     return Size(
@@ -93,7 +92,7 @@ def size(peaks: Sequence[float]) -> Size:
         spread=math.expm1(spread),
         growth=math.expm1(fit.growth),
         stage=len(past.stage),
-        outliers=0 if covered else len(past.outliers),
+        outliers=sum(outlier > high for outlier in past.outliers),
     )
 
 

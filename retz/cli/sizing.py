@@ -22,7 +22,8 @@ def size_lines(pipeline: str, sizes: dict[str, Any]) -> list[str]:
     if len(steps) > MOST_STEPS:
         lines += ["", f"... and {plural(len(steps) - MOST_STEPS, 'more step')}: --json lists them"]
     if any(step["given"] is not None for step in steps):
-        lines += ["", f"ask for it: retz run --pipeline {printable(pipeline)} --predicted ..."]
+        lines += ["", f"ask for it: retz run --pipeline {printable(pipeline)} --predicted ...",
+                  "A job that is killed for memory under such a size runs once more with what it asked for."]  # fmt: skip
     return lines
 
 
@@ -73,7 +74,7 @@ def _sure(step: dict[str, Any]) -> str:
     if above:
         others = "the others" if killed else "them"
         text += f", and given {others} {sum(above) / len(above):.0%} more than they held"
-    return text + "; a job that is killed for memory gets what it asked for, once"
+    return text
 
 
 def _size(mb: float) -> str:

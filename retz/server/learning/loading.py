@@ -37,10 +37,7 @@ def load(archive: Archive, forgotten: Forgotten) -> Loaded:
     """Read what the book needs. Records that are damaged are left out."""
     past, seen = Past(), set[int]()
     for view, rows in reversed(list(_chosen(archive, forgotten))):
-        rows.sort(key=view.columns.offset.__getitem__)  # in the order in which they ended, nearly
-        for number, line in enumerate(view.lines(rows)):
-            if not number % _ROWS_PER_TURN:
-                time.sleep(0)  # the loop's thread takes its turn
+        for line in _lines(view, rows):
             record = record_of(line)
             try:
                 job = None if record is None else decode_job(record)
@@ -52,6 +49,14 @@ def load(archive: Archive, forgotten: Forgotten) -> Loaded:
             if job.pipeline is None or not _is_forgotten(job, forgotten):
                 past.add(job)
     return Loaded(past, seen)
+
+
+def _lines(view: View, rows: list[int]) -> Iterator[bytes]:
+    """The rows' lines, oldest first, and among neighbours in the order in which they ended."""
+    rows.reverse()
+    for start in range(0, len(rows), _ROWS_PER_TURN):
+        time.sleep(0)  # the loop's thread takes its turn
+        yield from view.lines(sorted(rows[start : start + _ROWS_PER_TURN], key=view.columns.offset.__getitem__))
 
 
 def _is_forgotten(job: Job, forgotten: Forgotten) -> bool:
