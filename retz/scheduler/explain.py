@@ -22,6 +22,7 @@ from retz.model.units import format_duration, format_size
 from .constraints import Constraint, parse
 from .places import Place
 from .scheduler import Scheduler
+from .waits import Waited
 
 BlockedBy = Literal[
     "held",
@@ -87,6 +88,7 @@ class Why(Struct, frozen=True):
     """The whole answer to "why is it not running?"; encodes to what docs/api.md describes.
 
     ``blocked_by`` is None when nothing holds it back. ``details`` has at most 100 agents, the best fit first.
+    ``waited_s`` is how long it waited in all, ``waited`` what for, the longest first; of ``unknown_s`` nobody knows.
     """
 
     id: int
@@ -98,6 +100,9 @@ class Why(Struct, frozen=True):
     agents: AgentCounts
     need: Amounts
     details: list[Detail]
+    waited_s: float = 0.0
+    waited: list[Waited] = []
+    unknown_s: float = 0.0
 
 
 class _Machine(NamedTuple):
@@ -207,9 +212,11 @@ class Explainer:
             whom = f"job {kept.job}" if kept.owner == job.owner else "a job of another user"
             return "place", f"{kept.host} is kept for {whom}, which has waited long"
         ahead = self._scheduler.ahead(job.id)
-        order = f"{_count(ahead, 'job')} ahead" if ahead else ""
+        order = f"{_count(ahead, 'job')} ahead" if ahead and not self._scheduler.outside else ""
         if finding.blocked_by == "room":
             return "room", "; ".join(filter(None, (finding.line, order)))
+        if self._scheduler.outside:
+            return "order", f"fits; planner {self._scheduler.planner} decides when"
         return ("order", order) if ahead else (None, "next in line")
 
     def _start(self, place: Place) -> str:

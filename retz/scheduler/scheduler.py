@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from retz.model.agent import Agent, Offer
 from retz.model.job import Job
-from retz.model.resources import fits
+from retz.model.resources import Vector, fits
 
 from . import planner as planners
 from .checking import Checker, Guard
@@ -260,6 +260,14 @@ class Scheduler:
             return None
         return self.user_limits.reason(self._holdings.get(job.owner, NO_HOLDING), job.resources.vector)
 
+    def over_limit(self, owner: str, need: Vector) -> bool:
+        """Whether a job of this need is passed over because of what its user holds."""
+        return self._limited and not self.user_limits.admits(self._holdings.get(owner, NO_HOLDING), need)
+
+    def waiting_shapes(self) -> list[Shape]:
+        """The distinct shapes in the queue now."""
+        return list(self._queue.shapes.values())
+
     # -- places ------------------------------------------------------------------------------------------
 
     def place_of(self, job_id: int) -> Place | None:
@@ -294,6 +302,10 @@ class Scheduler:
                     break
                 if job_id in self._places.by_job:
                     continue
+                if self.outside:
+                    looks -= len(self._rooms)
+                    if self._is_spurned(shape):
+                        break
                 looks -= len(agents)
                 if not self._give_place(shape, job_id, agents, now):
                     break
@@ -336,7 +348,7 @@ class Scheduler:
         each = max(1, MAX_CANDIDATES // max(1, len(lanes)))
         for lane in lanes[:MAX_CANDIDATES]:
             for _, _, shape in list(islice(lane.heads, each)):
-                if shape not in untried and not self._over_limit(shape) and not self._spurned(shape):
+                if shape not in untried and not self._over_limit(shape):
                     yield shape
 
     def _over_limit(self, shape: Shape) -> bool:
@@ -344,10 +356,8 @@ class Scheduler:
             return False
         return not self.user_limits.admits(self._holdings.get(shape.owner, NO_HOLDING), shape.need)
 
-    def _spurned(self, shape: Shape) -> bool:
-        """A planner of a user's own leaves jobs waiting that have room: nothing is kept for them."""
-        if not self.outside or self._settled < self._stamp:
-            return False
+    def _is_spurned(self, shape: Shape) -> bool:
+        """Whether jobs find room and a planner of a user's own leaves them waiting: nothing is kept for them."""
         return any(room.holds(shape.need) and shape.accepts(room.offer.attributes) for room in self._rooms.values())
 
     def _renew_places(self, agents: Sequence[Agent], now: float) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +102,14 @@ class Nonsense(Answers):
         return [("one", 2, "three")]
 
 
+class Words(Answers):
+    def wrong(self, situation):
+        return [("one", 2, 3)]
+
+
 class Endless(Answers):
     def wrong(self, situation):
-        return [Choice(1, "x" * 100)] * 100_000
+        return [Choice(1, "x" * 100, 0)] * 3000
 
 
 class Lazy:
@@ -141,7 +149,7 @@ def planner(site: Site) -> OutsidePlanner:
 
 
 def options(name: str, **more: object) -> dict[str, object]:
-    return {"retz.planner.name": f"theirs.{name}", **more}
+    return {"retz.planner.name": f"theirs.{name}", "retz.planner.budget": "20s", **more}
 
 
 async def failure(site: Site) -> str | None:
@@ -169,7 +177,8 @@ async def test_a_planner_from_outside_the_package_decides(tmp_path: Path) -> Non
         ("Dies", "its process ended (exit code 7)"),
         ("OverCommits", "cpus, 100 MiB (shape"),
         ("Unknown", "there is no offer 'elsewhere'"),
-        ("Nonsense", "its answer is no plan"),
+        ("Nonsense", "TypeError"),
+        ("Words", "its answer is no plan"),
         ("Endless", "its answer is no plan"),
     ],
 )
@@ -181,7 +190,8 @@ async def test_a_planner_that_fails_costs_its_turns_and_no_more(
     name: str,
     says: str,
 ) -> None:
-    async with running_site(tmp_path, options(name, **{"retz.planner.budget": "0.2s"})) as site:
+    budget = "0.2s" if name == "Hangs" else "20s"
+    async with running_site(tmp_path, options(name, **{"retz.planner.budget": budget})) as site:
         jobs = [{"command": "true", **FOUR_CPUS, "priority": priority} for priority in (0, 3)]
         first, second = (await site.ask("POST", "/api/v2/jobs", jobs=jobs)).json["ids"]
         await site.until(lambda: launched(site) == [first])  # in order of submission
@@ -193,6 +203,7 @@ async def test_a_planner_that_fails_costs_its_turns_and_no_more(
         assert len(kinds) == 1  # once per kind
 
         (planners / "bad").unlink()
+        monkeypatch.setattr(planner(site), "_budget_s", 20.0)
         monkeypatch.setattr(planner(site), "_retry_at", 0.0)
         third = await site.submit(**FOUR_CPUS, priority=5)
         await site.until(lambda: not planner(site).replaced)
@@ -205,7 +216,9 @@ async def test_a_planner_that_fails_costs_its_turns_and_no_more(
 async def test_the_example_of_the_docs_plans_for_a_server(tmp_path: Path, planners: Path) -> None:
     text = (Path(__file__).parents[2] / "docs/planners.md").read_text()
     (planners / "shortest.py").write_text(text.split("```python\n")[1].split("```")[0])
-    async with running_site(tmp_path, {"retz.planner.name": "shortest.ShortestFirst"}) as site:
+    async with running_site(
+        tmp_path, {"retz.planner.name": "shortest.ShortestFirst", "retz.planner.budget": "20s"}
+    ) as site:
         first = await site.running(**FOUR_CPUS)
         long, short = [await site.submit(**FOUR_CPUS, timeout_s=seconds) for seconds in (3600, 60)]
         for job_id in (short, long):
@@ -263,6 +276,13 @@ async def test_a_planner_that_waits_is_asked_again(tmp_path: Path, monkeypatch: 
         await site.until(lambda: launched(site) == [first])
 
 
+async def test_why_says_that_the_planner_decides(tmp_path: Path) -> None:
+    async with running_site(tmp_path, options("Lazy")) as site:
+        job_id = await site.submit(**ONE_CPU)
+        why = (await site.get(f"/jobs/{job_id}/why")).json
+        assert "fits; planner theirs.Lazy decides when" in str(why)
+
+
 async def test_users_limits_hold_for_any_planner(tmp_path: Path) -> None:
     async with running_site(tmp_path, options("NewestFirst", **{"retz.max.user.running": "2"})) as site:
         jobs = [await site.submit(**ONE_CPU, priority=number) for number in range(4)]
@@ -282,6 +302,29 @@ async def test_the_worker_ends_with_the_server(tmp_path: Path) -> None:
         pid = worker._process.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+SERVER = """
+import asyncio
+from retz.server.planners.process import Worker
+
+async def main():
+    worker = await Worker.start("theirs.Hangs")
+    print(worker._process.pid, flush=True)
+    await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+def test_the_worker_ends_with_a_server_that_is_killed(planners: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(planners), *filter(None, sys.path)])}
+    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, env=environment) as server:
+        assert server.stdout is not None
+        worker = os.pidfd_open(int(server.stdout.readline()))
+        server.kill()
+    assert select.select([worker], [], [], 10)[0], "a pidfd is readable when its process has ended"
+    os.close(worker)
 
 
 @pytest.mark.parametrize("name", ["lottery", "fiifo"])

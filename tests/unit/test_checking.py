@@ -184,3 +184,47 @@ def problems_of(work: OutsideWork, choices: list[Choice]) -> list[Problem]:
     except Nonsense as error:
         return [error.problem]
     return []
+
+
+def test_nothing_is_kept_for_jobs_that_a_planner_leaves_waiting() -> None:
+    stage = Stage("own", [(Wish(4, 0, 400.0, "ann"), where, 950.0) for where in range(3)], [Wish(2, 0, None, "bob")])
+    stage.scheduler.remove(1)
+    stage.scheduler.add(job(2, Wish(2, 0, None, "bob")))
+    stage.scheduler.add(job(3, Wish(8, 0, None, "bob")))
+    work = stage.scheduler.prepare(0, 256, NOW)
+    assert isinstance(work, OutsideWork) and work.due() == []
+    work.show(lambda _: 0.0)
+    assert work.adopt([]) == []  # job 2 would fit
+    stage.scheduler.hold_places(stage.agents, lambda _: 0.0, NOW)
+    assert [place.job for place in stage.scheduler.places.values()] == [3]
+
+
+def test_a_planner_that_places_nothing_is_not_asked_again_before_something_changes() -> None:
+    stage = Stage("own", [], [Wish(1, 0, None, "ann")])
+    stage.scheduler.patience_s = 0.0
+    stage.scheduler.remove(1)
+    stage.scheduler.add(job(2, Wish(1, 0, None, "ann")))
+    work = stage.scheduler.prepare(0, 256, NOW)
+    assert isinstance(work, OutsideWork)
+    shown = work.show(lambda _: NOW - 7.0)
+    assert [(shape.key, shape.count, shape.waited_s) for shape in shown.waiting] == [(2, 1, 7.0)]
+    assert work.adopt([]) == []
+    assert stage.scheduler.prepare(0, 256, NOW) is None
+    stage.scheduler.try_again()
+    assert stage.scheduler.prepare(0, 256, NOW) is not None
+
+
+def test_no_more_than_the_limit_of_a_plan_is_used() -> None:
+    stage = Stage("own", [], [])
+    for job_id in range(1, 7):
+        stage.scheduler.add(job(job_id, Wish(1, 0, None, "ann")))
+    work = stage.scheduler.prepare(0, 4, NOW)
+    assert isinstance(work, OutsideWork)
+    shown = work.show(lambda _: NOW)
+    assert (shown.limit, shown.waiting[0].count) == (4, 6)
+    assert work.adopt([Choice(1, "o1", 3), Choice(1, "o0", 3)]) == [
+        Placement(1, "o1"),
+        Placement(2, "o1"),
+        Placement(3, "o1"),
+        Placement(4, "o0"),
+    ]

@@ -51,9 +51,22 @@ def _read(reading: BinaryIO) -> Situation | None:
 
 def _plan(planner: OwnPlanner, situation: Situation) -> Answer:
     try:
-        return Answer([Choice(*choice) for choice in planner.plan(situation)])
+        return Answer(_choices(planner, situation))
     except Exception as error:  # noqa: BLE001  (see above)
         return _fault("raised", error)
+
+
+def _choices(planner: OwnPlanner, situation: Situation) -> list[Choice]:
+    """As many as can be used: the rest is not even waited for."""
+    choices: list[Choice] = []
+    jobs = 0
+    for each in planner.plan(situation):
+        choice = Choice(*each)
+        choices.append(choice)
+        jobs += choice.jobs
+        if jobs >= situation.limit:
+            break
+    return choices
 
 
 def _fault(kind: str, error: Exception) -> Answer:
