@@ -34,6 +34,8 @@ _UP, _DOWN = 2, 3
 _OFTEN = 3
 """So many outliers among the peaks of a stage happen too often to be killed each time."""
 _TREND_WORTH = 4.0
+_ROUNDING = 1e-9
+"""Ties are not to be decided by it: the same history in another unit has the same limit."""
 _TREND_FROM = 4
 
 
@@ -117,7 +119,7 @@ class _Past:
     def _take(self, peak: float) -> None:
         miss = peak - _fitted(self.stage).next
         self.stage.append(peak)
-        if abs(miss) <= max(_SURPRISE * self.spread(), _LEAST_SURPRISE):
+        if abs(miss) <= max(_SURPRISE * self.spread(), _LEAST_SURPRISE) * (1 + _ROUNDING):
             self.misses.append(miss)
             self.surprises = 0
             return
@@ -159,6 +161,6 @@ def _fitted(stage: Sequence[float]) -> _Fit:
     start = median(peak - growth * place for place, peak in enumerate(last))
     off_trend = sum(abs(peak - growth * place - start) for place, peak in enumerate(last))
     off_level = sum(abs(peak - level) for peak in last)
-    if off_trend * (1 + _TREND_WORTH / count) < off_level:
+    if off_trend * (1 + _TREND_WORTH / count) < off_level * (1 - _ROUNDING):
         return _Fit(start + growth * count, growth)
     return _Fit(level, 0.0)

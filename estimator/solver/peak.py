@@ -30,7 +30,10 @@ _NOISE = 1e-6  # what multiplying and dividing leaves behind is not worth a unit
 
 
 class PeakSolver(Solver):
-    """A constant plan as high as :func:`~estimator.sizing.limit` says, as long as 95 % of the runs; alpha and beta mean nothing here."""
+    """A constant plan as high as :func:`~estimator.sizing.limit` says, as long as 95 % of the runs.
+
+    alpha and beta mean nothing here.
+    """
 
     name = "peak"
 

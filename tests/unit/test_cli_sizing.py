@@ -1,0 +1,71 @@
+"""What ``retz predict`` says about sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retz.cli.sizing import MOST_STEPS, size_lines
+
+
+def step(**more: Any) -> dict[str, Any]:
+    return {
+        "step": "train", "asked": {"mem": 4096, "cpus": 4}, "given": {"mem": 1434, "cpus": 1}, "measured": 12,
+        "needed": 2, "expected_mb": 1297.3, "spread": 0.041, "growth": 0.0, "stage": 12, "outliers": 0,
+        "busy_cpus": 0.93, "duration_s": 312.0, "past": [], **more,
+    }  # fmt: skip
+
+
+def past(peak: float | None, limit: float | None) -> dict[str, Any]:
+    return {"peak_mb": peak, "limit_mb": limit}
+
+
+def lines(*steps: dict[str, Any]) -> str:
+    return "\n".join(size_lines("etl", {"pipeline": "etl", "steps": list(steps)}))
+
+
+def test_asked_given_saved_and_why() -> None:
+    text = lines(step())
+    assert (
+        "train: asks for 4G, 4 cpus; --predicted gives 1.4G, 1 cpu: 2.6G free for others for 5m12s of each run" in text
+    )
+    assert "why: the next of 12 runs should hold 1.3G at most; runs stray by 4%; at most 0.93 cpus were busy" in text
+    assert "nobody knows yet" in text
+    assert "retz run --pipeline etl --predicted" in text
+
+
+def test_every_reason_is_told() -> None:
+    text = lines(step(growth=0.012, stage=3, outliers=2, busy_cpus=None))
+    assert "they grow by 1.2% each; a new level began 3 runs ago; 2 runs far above it are not covered" in text
+    assert "they shrink by 1.0% each" in lines(step(growth=-0.01))
+    assert "1 run far above it is not covered" in lines(step(outliers=1))
+
+
+def test_how_earlier_limits_would_have_done() -> None:
+    text = lines(step(past=[past(100, None), past(None, 90.0), past(100, 110.0), past(100, 130.0)]))
+    assert "of the last 2 runs it would have killed none, and given them 20% more than they held" in text
+    text = lines(step(past=[past(100, 110.0), past(200, 130.0)]))
+    assert "of the last 2 runs it would have killed 1, and given the others 10% more than they held" in text
+    assert "of the last 1 run it would have killed 1" in lines(step(past=[past(200, 130.0)]))
+
+
+def test_who_needs_more_is_told_so() -> None:
+    assert ": 1G more, because it needs that" in lines(step(given={"mem": 5120, "cpus": 4}))
+    assert "--predicted gives 4G, 4 cpus\n" in lines(step(given={"mem": 4096, "cpus": 4}))
+
+
+def test_too_few_runs_say_what_is_needed() -> None:
+    text = lines(step(given=None, measured=1))
+    assert text == "\ntrain: 1 run measured so far, 2 are needed: --predicted gives what is asked for (4G, 4 cpus)"
+
+
+def test_nothing_known_is_nothing_said() -> None:
+    assert lines() == ""
+
+
+def test_one_screen() -> None:
+    text = lines(*(step(step=f"s{number}") for number in range(MOST_STEPS + 3)))
+    assert "... and 3 more steps: --json lists them" in text and "s8" not in text
+
+
+def test_names_cannot_move_the_cursor() -> None:
+    assert "\x1b" not in lines(step(step="\x1b[2J"))
