@@ -371,7 +371,7 @@ def test_every_command_has_the_help_that_the_list_shows() -> None:
         assert command is not None and command.name == name
         first = (command.help or "").split("\n\n")[0].replace("\n", " ")
         assert first.startswith(text.split(": ")[0].rstrip(".")), name
-        assert any("--json" in p.opts for p in command.params) or name in ("completion", "admin"), name
+        assert any("--json" in p.opts for p in command.params) or name in ("completion", "admin", "planner"), name
 
 
 def test_every_command_of_admin_has_the_help_that_the_list_shows() -> None:
