@@ -110,7 +110,7 @@ class Room(Struct, frozen=True, array_like=True):
             kept is None
             or shape.key == kept.shape
             or shape.key < kept.job
-            or shape.limit_s <= kept.within_s < math.inf
+            or (shape.limit_s < math.inf and shape.limit_s <= kept.within_s)
             or kept.spare.times(shape.need) > 0
         )
 
