@@ -15,13 +15,15 @@ from typing import Any
 
 import pytest
 
+from retz.client import ApiError, Client
 from retz.engine.base import Update, Uri
 from retz.engine.local import processes, runtime
 from retz.engine.local.engine import Containers
 from retz.model.container import Container, Volume
 from retz.model.resources import Resources
+from tests.server_process import ServerProcess
 
-from .engine_contract.site import Site, end, until
+from .engine_contract.site import Site, assignment, end, until
 
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "localhost/busy:1"
@@ -29,11 +31,40 @@ ONE = "nobody"
 TOOLS = ("sh", "cat", "dd", "echo", "env", "grep", "id", "ls", "pwd", "sleep", "tail", "touch", "true", "wc")
 MIB_64 = Resources(cpus=1.0, mem=64)
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("podman") is None, reason="needs podman (apt-get install podman runc)"),
-    pytest.mark.skipif(not BUSYBOX.exists(), reason="needs a static busybox (apt-get install busybox-static)"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="its storage is made by root"),
-]
+MISSING = next(
+    (
+        text
+        for missing, text in (
+            (shutil.which("podman") is None, "needs podman: apt-get install podman runc"),
+            (not BUSYBOX.exists(), "needs a static busybox: apt-get install busybox-static"),
+            (os.geteuid() != 0, "its storage is made by root"),
+        )
+        if missing
+    ),
+    None,
+)
+
+
+DOCKER = """#!/bin/sh
+# Docker, as far as the engine calls it; its containers are plain processes.
+case $1 in
+--version) echo "Docker version 28.2.2, build e6534b4" ;;
+run)
+    printf '%s\\n' "$@" >>STATE/run
+    while case $1 in -*|run) true ;; *) false ;; esac; do
+        case $1 in --entrypoint=*) program=${1#*=} ;; esac
+        shift
+    done
+    shift
+    echo $$ >STATE/pid
+    exec "$program" "$@" ;;
+inspect) case $2 in *Pid*) cat STATE/pid 2>/dev/null ;; *) echo false ;; esac ;;
+rm) rm -f STATE/pid ;;
+kill) kill -s "${2#*=}" "$(cat STATE/pid)" ;;
+image) [ "$4" != missing:1 ] || { echo "Error response from daemon: No such image: $4" >&2; exit 1; } ;;
+pull) echo "Error response from daemon: pull access denied for ${3%:*}" >&2; exit 1 ;;
+esac
+"""
 
 
 class Podman:
@@ -79,6 +110,9 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def podman(place: Path) -> Podman:
+    """Podman, and an image for it."""
+    if MISSING is not None:
+        pytest.skip(MISSING)
     (place / "podman").mkdir()
     return Podman(place / "podman")
 
@@ -148,8 +182,8 @@ async def refused(site: Site, number: int, command: str | tuple[str, ...] = "tru
 
 def test_what_cannot_start_says_why(site: Site) -> None:
     async def scenario(site: Site) -> None:
-        truth = await refused(site, 1, container=Container("docker", "localhost:1/none:1"))
-        assert truth.reason == "image" and "cannot get image localhost:1/none:1: " in str(truth.message)
+        truth = await refused(site, 1, container=Container("docker", "none-such"))
+        assert truth.reason == "image" and "cannot get image none-such: " in str(truth.message)
         truth = await refused(site, 2, ("no-such-program", "x"), **inside())
         assert (truth.reason, truth.exit_code) == ("start", 127) and "no-such-program" in str(truth.message)
         truth = await refused(site, 3, directory="/no/such/directory", **inside())
@@ -319,6 +353,70 @@ def test_a_runtime_that_does_not_work_says_so_and_costs_no_job(tmp_path: Path) -
         truth = await site.run("true", **inside())
         assert truth.kind == "not_started" and "no daemon" in str(truth.message)
         assert site.recorder.failures
+
+    site.play(scenario)
+    site.clean()
+
+
+def test_a_server_runs_them_for_whoever_loads_an_application(place: Path, working: Path) -> None:
+    settings = {"RETZ_CONTAINER_RUNTIME": str(working), "RETZ_CONTAINER_OPTIONS": "--env WHERE='in it'"}
+    server = ServerProcess(place / "home", settings=settings)
+    server.environment["RETZ_LOCAL_USER"] = ONE
+    try:
+        server.start()
+        key, secret = server.credentials()
+        with Client(uri=server.uri, key=key, secret=secret) as client:
+            client.put_application("busy", container={"type": "docker", "image": IMAGE})
+            job = client.run("echo $WHERE; id -u; exit 5", application="busy", mem="64m")
+            assert (job.state, job.reason, job.exit_code) == ("FAILED", "exit", 5)
+            assert client.read_file(job.id, "stdout").decode() == f"in it\n{pwd.getpwnam(ONE).pw_uid}\n"
+            with pytest.raises(ApiError, match="not the name of an image"):
+                client.put_application("bad", container={"type": "docker", "image": "--privileged"})
+            with pytest.raises(ApiError, match="host-paths"):
+                volumes = [{"driver": "host", "name": "/etc", "container_path": "/x"}]
+                client.put_application("bad", container={"type": "docker", "image": IMAGE, "volumes": volumes})
+        log = (server.home / "server.log").read_text()
+        assert "containers run with podman version" in log
+    finally:
+        server.destroy()
+
+
+def test_docker_is_told_the_same(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(DOCKER.replace("STATE", str(tmp_path)))
+    docker.chmod(0o755)
+    containers = Containers(runtime=str(docker), network="bridge", options=("--shm-size=1g",))
+    site = Site("local", tmp_path / "local", containers=containers)
+
+    async def scenario(site: Site) -> None:
+        given = assignment(ports=(31001,), gpus=("GPU-a", "GPU-b"))
+        resources = Resources(cpus=2.0, mem=64, gpus=2, ports=1)
+        more = {"resources": resources, "assignment": given, "mem_limit_mb": 64, "directory": "/work", **inside()}
+        truth = await site.run("echo said; exit 4", **more)
+        assert (truth.kind, truth.exit_code) == ("ended", 4) and output(site) == "said\n"
+        told = (tmp_path / "run").read_text().split("\nrun\n")[-1].splitlines()
+        for option in (
+            '--gpus="device=GPU-a,GPU-b"',
+            f"--user={os.geteuid()}:{os.getegid()}",
+            "--network=bridge",
+            "--publish=31001:31001",
+            "--memory=64m",
+            f"--cpus={min(2, os.cpu_count() or 1)}",
+            "--workdir=/work",
+            f"--volume={site.sandbox()}:{site.sandbox()}",
+            "--pull=never",
+            "--security-opt=no-new-privileges",
+            "--shm-size=1g",
+        ):
+            assert option in told
+        assert told[-3:] == [IMAGE, "-c", "echo said; exit 4"] and "--entrypoint=/bin/sh" in told
+        truth = await site.run("true", "2.1", container=Container("docker", "missing:1"))
+        assert truth.reason == "image" and str(truth.message).endswith("pull access denied for missing")
+        await site.launch(site.task(("sleep", "1000"), "3.1", **inside()))
+        await site.recorder.started("3.1")
+        assert (await site.engine.usage(["3.1"]))["3.1"].max_rss_mb > 0
+        site.engine.kill("3.1", 30.0)
+        assert (await site.recorder.final("3.1")).reason == "user"
 
     site.play(scenario)
     site.clean()

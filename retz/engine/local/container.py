@@ -98,9 +98,9 @@ class Keeper:
         ):
             if wrong is not None:
                 raise Trouble("image" if "image" in wrong else "start", NOT_EXECUTABLE, wrong)
-        client = {**self.wanted["environment"], **self._marks()}
+        wanted = self.wanted
         try:
-            profile = runtime.profile(self.base, self.wanted["runtime"], self.wanted["options"], client)
+            profile = runtime.profile(self.base, wanted["runtime"], wanted["options"], wanted["environment"])
         except runtime.NoRuntime as error:
             raise Trouble("start", None, str(error)) from None
         self._have_image(profile, image)

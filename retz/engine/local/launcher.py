@@ -67,9 +67,6 @@ REMOVAL_S = 20.0
 SCAN_SHARE = 40
 """Memory limits are looked after with at most 1/40 of a processor."""
 
-_NOBODY = "nobody"
-"""Owner of what we start for ourselves."""
-
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -372,7 +369,7 @@ class Launcher:
             if first is not None:
                 job.roots[message[1]] = first[3]
                 parent = processes.read_stat(first[0])
-                if parent is not None and parent[0] == os.getpid():
+                if parent is not None and parent[0] == os.getpid() and first[0] not in self.running:
                     self.orphans.owners[first[0]] = {
                         job.task
                     }  # the runtime's monitor: what the container used is in its sum
@@ -475,7 +472,7 @@ class Launcher:
             pid = os.posix_spawn(command[0][0], *command, setsid=True, setsigmask=[])
         except OSError:
             return False  # the next launcher tries again
-        self.orphans.owners[pid] = {_NOBODY}
+        self.orphans.ours(pid)
         self.removing[pid] = job.task
         return True
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from .job import Job
 
 
+_NOBODY = "nobody"
+"""Owner of what is no task's."""
+_PAUSES = ("podman pause", "catatonit")
+
+
 class Orphans:
     """Who owns which orphan.
 
@@ -34,6 +39,10 @@ class Orphans:
         self._running = running
         self._sessions = sessions
         self._children_fd = open_children()
+
+    def ours(self, pid: int) -> None:
+        """That one serves us, not a task."""
+        self.owners[pid] = {_NOBODY}
 
     def __bool__(self) -> bool:
         return bool(self.owners)
@@ -87,5 +96,7 @@ class Orphans:
             task = environment.partition(b"\0RETZ_TASK=")[2].partition(b"\0")[0].decode("ascii", "replace")
             if task in self._jobs:
                 return {task}
+        if os.geteuid() != 0 and processes.name_of(pid) in _PAUSES:
+            return {_NOBODY}  # podman without root's rights: it keeps the user's name space for all containers to come
         # It hid its origin: it may live as long as any job that was there when it appeared.
         return set(self._jobs)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import itertools
 import json
 import os
 import resource
@@ -28,10 +29,22 @@ NAMES = ("podman", "docker")
 """In this order: podman needs no daemon, so one thing less can be away."""
 PROFILE = "container.json"
 CALL_S = 30.0
+_IGNORED = "resource limits are not supported"
 _PROBE_IMAGE = "localhost/retz-probe:1"
 _PROBE_MB = 64
 _LINKED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-_PASSED_ON = ("PATH", "HOME", "USER", "TMPDIR", "LANG", "DBUS_SESSION_BUS_ADDRESS", "REGISTRY_AUTH_FILE")
+# The marks are those of another queue, of which this one may be a job.
+_PASSED_ON = (
+    "RETZ_LAUNCHER",
+    "RETZ_TASK",
+    "PATH",
+    "HOME",
+    "USER",
+    "TMPDIR",
+    "LANG",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "REGISTRY_AUTH_FILE",
+)
 _PASSED_PREFIXES = ("XDG_", "DOCKER_", "CONTAINERS_", "CONTAINER_HOST")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
@@ -152,7 +165,7 @@ def _probe_one(path: str, options: Sequence[str], environment: Mapping[str, str]
         for front, run, limits in _ways(docker):
             trial = [path, *front, "run", "--rm", *run, *base_options(docker), *(_limits() if limits else ())]
             done = call([*trial, *options, *_probe_command()], environment, CALL_S)
-            if done.returncode == 0:
+            if done.returncode == 0 and not (limits and _IGNORED in done.stderr.lower()):
                 values = {"path": path, "docker": docker, "front": front, "run": run}
                 return {**values, "limits": limits, "version": version}
             words = words or last_words(done.stderr)
@@ -169,11 +182,10 @@ def _ways(docker: bool) -> Iterator[tuple[list[str], list[str], bool]]:
     # Podman asks for more files and processes than a process without the right to may have.
     least = [f"nofile={_hard(resource.RLIMIT_NOFILE, 1024)}", f"nproc={_hard(resource.RLIMIT_NPROC, 1000)}"]
     ulimits = [[], [option for limit in least for option in ("--ulimit", f"{limit}:{limit.partition('=')[2]}")]]
-    for limits in (True, False):
-        for init in (["--init"], []):
-            for front in fronts:
-                for ulimit in ulimits:
-                    yield front, [*init, *ulimit], limits
+    # Without root's rights, files in the sandbox are ours only if the ids in there are those out here.
+    users = [["--userns=keep-id"], []] if not docker and os.geteuid() != 0 else [[]]
+    for user, limits, init, front, ulimit in itertools.product(users, (True, False), (["--init"], []), fronts, ulimits):
+        yield front, [*user, *init, *ulimit], limits
 
 
 def _hard(which: int, most: int) -> int:
