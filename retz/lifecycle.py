@@ -18,6 +18,7 @@ running   Ended                       FINISHED (exit 0), KILLED (a kill was aske
                                       more after ``oom`` under a size that past runs gave it
 running   Lost                        QUEUED, or KILLED (a kill was asked), or FAILED (too often)
 running   Kill                        unchanged, ``kill_requested``: the engine confirms later
+STARTED   Strayed                     unchanged, ``off_path``: once for each kind
 ========  ==========================  ========================================================
 
 "running" is STARTING or STARTED. FINISHED, FAILED and KILLED are final.
@@ -31,7 +32,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .model.job import Attempt, Job, Reason, Sized, State, Usage
+from .model.job import Attempt, Job, OffPath, Reason, Sized, State, Usage
 
 IDLE_ATTEMPTS_KEPT = 20
 """So many of a job's attempts that never ran stay in its record."""
@@ -49,6 +50,7 @@ class Launch(Struct, frozen=True):
     gpus: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     host: str = ""
+    waited: tuple[tuple[str, float], ...] = ()
 
 
 class Started(Struct, frozen=True):
@@ -121,7 +123,13 @@ class Drop(Struct, frozen=True):
     message: str
 
 
-Event = Launch | Started | NotStarted | Ended | Lost | Kill | Hold | Release | Reprioritise | Drop
+class Strayed(Struct, frozen=True):
+    """It left the path of its step's past runs."""
+
+    how: OffPath
+
+
+Event = Launch | Started | NotStarted | Ended | Lost | Kill | Hold | Release | Reprioritise | Drop | Strayed
 Outcome = tuple[Job, tuple[Effect, ...]]
 
 
@@ -147,8 +155,9 @@ def _launch(job: Job, event: Launch) -> Outcome:
         return job, ()
     number = job.attempts[-1].number + 1 if job.attempts else 1
     attempt = Attempt(
-        number=number, agent=event.agent, launched=event.at, gpus=event.gpus, ports=event.ports, host=event.host
-    )
+        number=number, agent=event.agent, launched=event.at, gpus=event.gpus, ports=event.ports, host=event.host,
+        waited=event.waited,
+    )  # fmt: skip
     attempts = (*_worth_keeping(job.attempts), attempt)
     after = replace(job, state="STARTING", reason=None, message=None, attempts=attempts)
     return after, ("dequeue", "launch")
@@ -301,6 +310,14 @@ def _reprioritise(job: Job, event: Reprioritise) -> Outcome:
     return after, (() if job.held else ("dequeue", "enqueue"))
 
 
+def _strayed(job: Job, event: Strayed) -> Outcome:
+    how = event.how
+    known = any(before.kind == how.kind for before in job.off_path)
+    if known or _current(job, how.attempt) is None:
+        return job, ()
+    return replace(job, off_path=(*job.off_path, how)), ()
+
+
 _TABLE: dict[tuple[State, type], Callable[..., Outcome]] = {
     ("QUEUED", Launch): _launch,
     ("QUEUED", Kill): _kill_queued,
@@ -317,4 +334,5 @@ _TABLE: dict[tuple[State, type], Callable[..., Outcome]] = {
     ("STARTED", Lost): _lost,
     ("STARTING", Kill): _kill_running,
     ("STARTED", Kill): _kill_running,
+    ("STARTED", Strayed): _strayed,
 }

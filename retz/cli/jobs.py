@@ -182,10 +182,24 @@ def why_command(app: App, /, ids: Any, id_option: Any, as_json: bool) -> None:
         print_json("why", **answer)
         return
     print(printable(answer["summary"]))
+    if waited := waited_text(answer):
+        print(waited)
     if answer["state"] == "QUEUED":
         _show_waiting(answer)
     elif answer["state"] == "FAILED":
         note(f"what it said last: 'retz get-file --path stderr {answer['id']}'")
+
+
+def waited_text(answer: dict[str, Any]) -> str:
+    """What it waited for, in one line; empty if that is not worth one."""
+    parts = [part["text"] for part in answer.get("waited") or ()]
+    if not parts:
+        return ""
+    unknown = answer.get("unknown_s") or 0.0
+    if unknown:
+        parts.append(f"{span(unknown)} nobody knows (a short wait, or before the server's start)")
+    verb = "has waited" if answer["state"] == "QUEUED" else "waited"
+    return f"it {verb} {span(answer['waited_s'])}: {', '.join(parts)}"
 
 
 def _show_waiting(answer: dict[str, Any]) -> None:

@@ -173,8 +173,17 @@ class AgentDetail(Struct, frozen=True, kw_only=True):
     failing: tuple[str, ...] = ()
 
 
+class Waited(Struct, frozen=True, kw_only=True):
+    """What kept a job waiting for so many seconds; ``text`` says it in words."""
+
+    cause: str
+    seconds: float
+    text: str
+    resource: str | None = None
+
+
 class Why(Struct, frozen=True, kw_only=True):
-    """Why a job stands where it stands."""
+    """Why a job stands where it stands; ``waited``: what it waited for in all, the longest first."""
 
     id: int
     state: State
@@ -185,6 +194,9 @@ class Why(Struct, frozen=True, kw_only=True):
     agents: Failing = Failing()
     need: Resources = Resources()
     details: tuple[AgentDetail, ...] = ()
+    waited_s: float = 0.0
+    waited: tuple[Waited, ...] = ()
+    unknown_s: float = 0.0
 
 
 class Moment(Struct, frozen=True, kw_only=True):

@@ -60,6 +60,29 @@ class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
     series: tuple[tuple[int, int], ...] = ()
 
 
+OffPathKind = Literal["slower", "hungrier"]
+"""How a running job may leave the path of the runs before it: it takes longer, or holds more memory."""
+
+
+class OffPath(Struct, frozen=True, omit_defaults=True, gc=False):
+    """A running job left the path of its step's past runs.
+
+    Attributes:
+        at: When that was noticed, seconds since the epoch.
+        attempt: Which attempt.
+        value: Seconds that it had run, or MiB that it held.
+        usual: The 90th percentile of the past runs.
+        runs: How many of them there were.
+    """
+
+    kind: OffPathKind
+    at: float
+    attempt: int
+    value: float
+    usual: float
+    runs: int
+
+
 class Attempt(Struct, frozen=True, omit_defaults=True, gc=False):
     """One try at running a job on one agent. Times are seconds since the epoch, UTC.
 
@@ -71,6 +94,8 @@ class Attempt(Struct, frozen=True, omit_defaults=True, gc=False):
         ended: When it ended; None while it runs.
         host: Name of the agent's host, if that is not its id.
         reason: Why it ended, None when it ended with exit code 0.
+        waited: What kept it waiting before, and for how many seconds each, as far as that is known; see
+            :mod:`retz.scheduler.waits`.
     """
 
     number: int
@@ -86,6 +111,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True, gc=False):
     ports: tuple[int, ...] = ()
     usage: Usage | None = None
     host: str = ""
+    waited: tuple[tuple[str, float], ...] = ()
 
 
 class Sized(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -140,6 +166,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         array_id, array_index: This job is a task of that array.
         on_end: URL that is told of its end; of an array's, not of its tasks'. It may hold a secret: never shown whole.
         sized: What past runs said, for a job that was to ask for that.
+        off_path: How it left the path of its step's past runs, once for each kind.
     """
 
     id: int
@@ -181,6 +208,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     array_index: int | None = None
     on_end: str | None = None
     sized: Sized | None = None
+    off_path: tuple[OffPath, ...] = ()
 
     def given(self, attempt: Attempt) -> Resources:
         """What this one of its attempts was given: one that outgrew its size was given less than the next."""

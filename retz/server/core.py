@@ -38,6 +38,7 @@ from .forecasting.forecasts import Forecasts
 from .learning.learner import Learner
 from .live import Mode
 from .notify.outbox import Outbox
+from .observing import Observer
 from .problem import FieldError, Problem
 from .scheduling import outside_planner_of
 from .shares import Sums, shares, sums
@@ -101,6 +102,7 @@ class Core:
         self.users = Users(db.users, self.dispatcher.apply, self.audit, config, clock)
         self.metering = asyncio.Lock()
         self.forecasts = Forecasts(self.dispatcher.live, config, self.learner.past, lambda: db.seq)
+        self.observer = Observer(self)
         self.submissions = Submissions(self)
         self.actions = Actions(self)
 

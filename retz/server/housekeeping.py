@@ -15,6 +15,7 @@ from retz.store.database import Change, StoreFailed
 
 from .clearing import load, tasks_of
 from .core import Core
+from .observing import LOOK_EVERY_S
 from .submitting import SLICE
 
 log = logging.getLogger("retz.housekeeping")
@@ -53,6 +54,7 @@ class Housekeeping:
             loop.create_task(self._archiving()),
             loop.create_task(_every(SAMPLE_EVERY_S, self._sample)),
             loop.create_task(_every(SWEEP_EVERY_S, self.sweep)),
+            loop.create_task(_every(LOOK_EVERY_S, self._core.observer.look)),
         ]
 
     async def stop(self) -> None:

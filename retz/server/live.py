@@ -16,6 +16,7 @@ from typing import Literal
 from retz.engine.base import Engine
 from retz.model.job import ENDED_STATES, Job
 from retz.scheduler.scheduler import Scheduler
+from retz.scheduler.waits import Share, Waits, since_of
 from retz.store.aggregates import MinuteCollector
 from retz.store.database import Change, Database, Ticket
 
@@ -39,6 +40,7 @@ class Live:
         ended: Ids of ended jobs that are not in the archive yet.
         on_ended: Called whenever ends became durable.
         learn: Called with every job that ends, in memory: it must not raise.
+        waits: What jobs wait for.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Live:
         self.ended: deque[int] = deque()
         self.on_ended: Callable[[], None] = lambda: None
         self.learn: Callable[[Job], None] = lambda job: None
+        self.waits = Waits()
         self._waiters: dict[int, list[asyncio.Future[None]]] = {}
         self._last: Ticket | None = None
         self._queued_again: dict[int, float] = {}
@@ -127,8 +130,26 @@ class Live:
 
     def enter(self, job: Job) -> None:
         """Let the scheduler see what of a queued job may start."""
-        for startable in self.following.startable(job):
-            self.scheduler.add(startable)
+        startable = self.following.startable(job)
+        for each in startable:
+            self.scheduler.add(each)
+        if startable:
+            if job.id in self.waits:
+                self.waits.in_line(job.id, self.clock())
+        else:
+            self._kept_back(job)
+
+    def _kept_back(self, job: Job) -> None:
+        """A queued job may not start for a reason of its own; of an array that may not be so."""
+        waiting = self.following.waiting
+        if job.held:
+            self.waits.kept_back(job.id, "held", self.clock())
+        elif waiting.blocks(job.id):
+            self.waits.kept_back(job.id, "dependency" if waiting.awaited(job.id) else "time", self.clock())
+
+    def waited(self, job: Job, now: float) -> list[Share]:
+        """What kept a queued job waiting until now, as far as that is known."""
+        return self.waits.of(job, since_of(job), now)
 
     def enter_if_queued(self, job_id: int) -> None:
         """The same for whoever has only the id; jobs that are gone or not queued are ignored."""
@@ -146,6 +167,7 @@ class Live:
         if self.ledger.start(job):
             self.scheduler.started(job, now)
         self._queued_again.pop(job.id, None)
+        self.waits.forget(job.id)
 
     def release(self, job: Job, now: float) -> None:
         """It holds nothing any more."""
@@ -163,11 +185,14 @@ class Live:
                 for job_id in self.following.unqueued(job):
                     self.scheduler.remove(job_id)
                 self._queued_again.pop(job.id, None)
+                if job.held:
+                    self._kept_back(job)
             elif effect == "end":
                 self._ends(job)
 
     def _ends(self, job: Job) -> None:
         self.ended.append(job.id)
+        self.waits.forget(job.id)
         self.following.gone(job)
         if job.array is None:
             self.collector.ended(job)

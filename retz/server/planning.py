@@ -19,6 +19,7 @@ from retz.model.resources import Vector, add
 from retz.model.user import User
 from retz.scheduler.outside_work import OutsideWork
 from retz.scheduler.scheduler import Placement
+from retz.scheduler.waits import SHORT_S
 from retz.store.database import Change, StoreFailed
 
 from .live import Live
@@ -216,8 +217,12 @@ class Planning:
             taken = Assignment(gpus=taken.gpus + assignment.gpus, ports=taken.ports + assignment.ports)
             host = "" if offer.host == offer.agent else offer.host
             after, effects = advance(
-                job, Launch(at=now, agent=offer.agent, gpus=assignment.gpus, ports=assignment.ports, host=host)
-            )
+                job,
+                Launch(
+                    at=now, agent=offer.agent, gpus=assignment.gpus, ports=assignment.ports, host=host,
+                    waited=self._waited(job, now),
+                ),
+            )  # fmt: skip
             if "launch" not in effects:
                 continue
             live.hold(after, now)
@@ -225,6 +230,12 @@ class Planning:
             live.collector.launched(after, now - job.submitted)
             launched.append(after)
         return launched
+
+    def _waited(self, job: Job, now: float) -> tuple[tuple[str, float], ...]:
+        # Most jobs of a busy queue of short ones: not worth a call.
+        if now - job.submitted < SHORT_S:
+            return ()
+        return tuple((cause, seconds) for cause, seconds in self._live.waited(job, now))
 
     def _tasks_of(self, jobs: Sequence[Job]) -> list[Task]:
         found: dict[tuple[str, str], tuple[Application | None, User | None]] = {}

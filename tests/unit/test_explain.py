@@ -234,6 +234,9 @@ def test_the_whole_answer_encodes_as_documented() -> None:
                 "failing": ["level>=5 (absent)", "cpus 2 > 0.5 free"],
             },
         ],
+        "waited_s": 0.0,
+        "waited": [],
+        "unknown_s": 0.0,
     }
 
 

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from retz.array_life import summary
 from retz.model.job import Job
 from retz.scheduler.explain import BlockedBy, Explainer, Why
+from retz.scheduler.waits import history, shown
 
 from .api import Call
 from .views import time_of
@@ -38,12 +39,18 @@ class Reasons:
 
 def why_of(call: Call, job: Job) -> Why:
     """Everything there is to say about one job; of jobs of others, how many are ahead, but not which."""
-    why = _explained(call, job)
+    why = _with_history(call, job, _explained(call, job))
     if call.user.admin:
         return why
     records = call.core.db.jobs
     mine = [ahead for ahead in why.ahead_ids if (other := records.record(ahead)) and other.owner == call.user.key]
     return replace(why, ahead_ids=mine)
+
+
+def _with_history(call: Call, job: Job, why: Why) -> Why:
+    now, live = call.core.clock(), call.core.dispatcher.live
+    told = history(job, live.waited(job, now) if job.state == "QUEUED" else [], now)
+    return replace(why, waited_s=told.total_s, waited=shown(told.shares), unknown_s=told.unknown_s)
 
 
 def _explained(call: Call, job: Job) -> Why:

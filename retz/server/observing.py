@@ -1,0 +1,78 @@
+"""Looks now and then at what keeps the queue's shapes waiting; :mod:`retz.scheduler.waits` keeps the book."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from retz.model.resources import Resources, from_vector
+from retz.scheduler.causes import Judge
+from retz.scheduler.queue import Shape
+
+from .shares import shares
+
+if TYPE_CHECKING:
+    from .core import Core
+
+LOOK_EVERY_S = 5.0
+SHARE = 0.02
+"""At most so much of a core is spent on looks: over very many shapes they are further apart."""
+SLICE_S = 0.002
+"""So long the loop is held at a time."""
+CHUNK = 20
+AGENTS_AT_ONCE = 500
+MOST_AT_ONCE = 5_000
+"""Shapes seen by one look; the next look goes on with others."""
+
+
+class Observer:
+    """One per server; call :meth:`look` every :data:`LOOK_EVERY_S`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._next = 0.0
+        self._from = 0
+
+    async def look(self) -> None:
+        """Look at the shapes, unless the last look cost so much that it is too early."""
+        begun = time.monotonic()
+        if begun < self._next:
+            return
+        spent = await self._look()
+        self._next = begun + spent / SHARE - LOOK_EVERY_S / 2
+
+    async def _look(self) -> float:
+        """Returns the seconds that it took of the loop."""
+        core, live, spent = self._core, self._core.dispatcher.live, 0.0
+        now, begun = core.clock(), time.perf_counter()
+        shapes = self._share()
+        if shapes:
+            agents, free = list(core.engine.agents()), dict[str, Resources]()
+            for start in range(0, len(agents), AGENTS_AT_ONCE):
+                for agent in agents[start : start + AGENTS_AT_ONCE]:
+                    free[agent.id] = from_vector(shares(agent, core.dispatcher.ledger.by_agent[agent.id]).free)
+                spent += time.perf_counter() - begun
+                await asyncio.sleep(0)
+                begun = time.perf_counter()
+            judge = Judge(
+                core.scheduler, agents, free, mode=core.mode, running=core.running(), trouble=core.engine_failure
+            )
+            for number, shape in enumerate(shapes):
+                if shape.ids:  # else its jobs were started meanwhile
+                    live.waits.saw(shape.key, judge.cause(shape), now)
+                if number % CHUNK == 0 and time.perf_counter() - begun > SLICE_S:
+                    spent += time.perf_counter() - begun
+                    await asyncio.sleep(0)
+                    begun = time.perf_counter()
+        live.waits.looked(now)
+        return spent + time.perf_counter() - begun
+
+    def _share(self) -> list[Shape]:
+        shapes = self._core.scheduler.waiting_shapes()
+        if len(shapes) <= MOST_AT_ONCE:
+            return shapes
+        self._from %= len(shapes)
+        part = shapes[self._from : self._from + MOST_AT_ONCE]
+        self._from += MOST_AT_ONCE
+        return part
