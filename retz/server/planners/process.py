@@ -46,15 +46,18 @@ class Worker:
         """
         # Imports what the server itself would, wherever that came from.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", f"{__package__}.worker", name, str(os.getpid())),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", f"{__package__}.worker", name, str(os.getpid())),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=environment,
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Fault("load", f"no process can be started for it: {error.strerror}") from None
         worker = cls(process)
         answer = await worker._answer(LOAD_S, f"it took longer than {LOAD_S:g} s to be imported")
         if answer.fault:
