@@ -115,7 +115,9 @@ class Admission:
         _check_text("name", spec.name)
         _check_run(spec)
         sized: Sized | None = None
-        if _is_predicted(spec, application):
+        if spec.predicted and spec.pipeline is None:
+            raise _Invalid("predicted", "needs past runs of a pipeline: name it too (--pipeline NAME), or leave it out")
+        if _is_sized(spec, application):
             resources, sized = self._by_past(spec, owner, application, resources)
         for number, tag in enumerate(spec.tags or ()):
             _check_text(f"tags[{number}]", tag)
@@ -165,6 +167,10 @@ class Admission:
             except ValueError as error:
                 raise _Invalid("on_end", str(error)) from None
         return text
+
+    def is_sized(self, spec: JobSpec, owner: str) -> bool:
+        """Whether past runs decide what the job asks for."""
+        return _is_sized(spec, self._application(f"{owner}/{spec.application or DEFAULT_APPLICATION}"))
 
     def _by_past(
         self, spec: JobSpec, owner: str, application: Application | None, asked: Resources
@@ -334,12 +340,10 @@ def _check_run(spec: JobSpec) -> None:
             raise _Invalid(field, f"must be a name, not {text!r}")
 
 
-def _is_predicted(spec: JobSpec, application: Application | None) -> bool:
-    if spec.predicted and spec.pipeline is None:
-        raise _Invalid("predicted", "past runs are those of a pipeline: name it too (--pipeline NAME), or leave it out")
-    if spec.predicted is None:
-        return spec.pipeline is not None and application is not None and application.predict == "auto"
-    return spec.predicted
+def _is_sized(spec: JobSpec, application: Application | None) -> bool:
+    if spec.pipeline is None:
+        return False
+    return spec.predicted if spec.predicted is not None else application is not None and application.predict == "auto"
 
 
 def _array(spec: JobSpec) -> Array | None:

@@ -274,11 +274,15 @@ async def test_runs_that_end_while_the_book_is_read_are_in_it(tmp_path: Path, mo
         return load(*arguments)
 
     monkeypatch.setattr("retz.server.learning.learner.load", slow)
+    monkeypatch.setattr("retz.server.submitting.PATIENCE_S", 0.0)
     async with running_site(tmp_path) as site:
         for peak in (500.0, 520.0):
             await ran(site, peak)
         await Housekeeping(site.core).archive_ended()
         await ran(site, 530.0)
+        early = await site.submit(pipeline="p", name="train", resources=ASKED, predicted=True, held=True)
+        assert record(site, early).resources.mem < 2000, "what has ended since the start is known all the same"
         go.set()
         await site.core.learner.loaded()
+        assert site.core.learner.ready
         assert [run.peak_mb for run in site.core.learner.past.runs("ann", "p", "train")] == [500.0, 520.0, 530.0]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("retz.learning")
 
 SLICE = 200
+PATIENCE_S = 5.0
+"""So long a job that is to be sized waits for the book after a start, before it gets what it asks for."""
 _META = "forgotten-pipelines"
 _MOST_FORGOTTEN = 10_000
 
@@ -61,10 +63,10 @@ class Learner:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def loaded(self) -> None:
-        """Wait until the book has been read, or could not be."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+    async def loaded(self, timeout_s: float | None = None) -> None:
+        """Wait until the book has been read, or could not be; or for so long."""
+        if self._task is not None and not self.ready:
+            await asyncio.wait([self._task], timeout=timeout_s)
 
     async def _load(self) -> None:
         try:

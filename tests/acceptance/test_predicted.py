@@ -1,0 +1,64 @@
+"""From a guess to a size, with jobs that really allocate memory: real server, real processes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server_process import ServerProcess
+
+from .terminal import retz
+
+EATER = """
+import sys, time
+held = bytearray(int(sys.argv[1]) << 20)
+for place in range(0, len(held), 4096):
+    held[place] = 1
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def eater(tmp_path: Path) -> str:
+    script = tmp_path / "eater.py"
+    script.write_text(EATER)
+    return str(script)
+
+
+def out(server: ServerProcess, *words: str) -> str:
+    done = retz(server, *words)
+    assert done.code == 0, done.err
+    return done.out
+
+
+def ran(server: ServerProcess, eater: str, megabytes: int, *options: str, seconds: float = 0.0) -> dict[str, Any]:
+    """A job of pipeline etl that held so much; 1.5 GB are asked for."""
+    words = ("--pipeline", "etl", "-N", "train", "--cpus", "2", "--mem", "1500m", *options)
+    out(server, "run", *words, "--", sys.executable, eater, str(megabytes), str(seconds))
+    job: dict[str, Any] = json.loads(out(server, "get-job", "last", "--json"))["jobs"][0]
+    return job
+
+
+def test_a_guess_becomes_a_size_and_a_job_that_outgrows_it_is_made_good(server: ServerProcess, eater: str) -> None:
+    # The first ends between two samples: only the kernel knows its peak.
+    for megabytes in (150, 156, 147):
+        assert ran(server, eater, megabytes)["sized"] is None
+    told = out(server, "predict", "etl")
+    assert "train: asks for 1.5G, 2 cpus; --predicted gives" in told and "how sure" in told
+    sized = ran(server, eater, 150, "--predicted")
+    given = sized["resources"]["mem"]
+    assert 150 < given < 400
+    assert (sized["state"], sized["sized"]["asked"]["mem"], sized["sized"]["runs"]) == ("FINISHED", 1500, 3)
+    server.kill()
+    server.start()  # the book is made again
+    outgrown = ran(server, eater, 700, "--predicted", "--retries", "0", seconds=0.5)
+    assert (outgrown["state"], outgrown["losses"], outgrown["sized"]["outgrew"]) == ("FINISHED", 0, 1)
+    assert [attempt["reason"] for attempt in outgrown["attempts"]] == ["oom", None]
+    assert outgrown["resources"]["mem"] == 1500
+    steps = json.loads(out(server, "predict", "etl", "--json"))["sizes"]["steps"]
+    assert steps[0]["given"]["mem"] > 700
+    assert [past["outcome"] for past in steps[0]["past"]] == ["finished"] * 5
