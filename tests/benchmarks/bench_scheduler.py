@@ -211,7 +211,7 @@ def main() -> None:
         "room": [passes(shapes, count, LARGE) for shapes in (200, JOBS) for count in (1, 100, 5000)],
         "cycle": cycle(),
         "fair": [
-            passes(200, count, LARGE, planner=planner, users=users)
+            passes(200, count, LARGE, 25, planner, users)
             for count in (1, 100)
             for planner, users in (("fifo", 1), ("fair", 1), ("fair", 20), ("fair", 200))
         ],
