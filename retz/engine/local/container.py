@@ -14,14 +14,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import stat
 import time
 
-from . import processes, runtime, volumes
+from . import leftovers, processes, runtime, volumes
 from .job import duration, size
-from .leftovers import ROOT
 from .spawn import NOT_EXECUTABLE, NOT_FOUND
 from .system import end_with
 
@@ -81,7 +79,7 @@ class Keeper:
         self.tell = tell
         self.task = environment["RETZ_TASK"]
         self.name = f"retz-{environment['RETZ_LAUNCHER']}-{self.task}"
-        self.place = f"{base}/{ROOT}/{self.task}"
+        self.place = f"{base}/{leftovers.ROOT}/{self.task}"
         self.asked: str | None = None
         self.pid = 0
 
@@ -334,7 +332,7 @@ class Keeper:
         if os.geteuid() == 0 and self.who.uid == 0:
             _take_over(self.environment["RETZ_SANDBOX"])
         if gone.returncode == 0 or runtime.is_unknown(gone.stderr):  # else the launcher, or the next one, tries again
-            shutil.rmtree(self.place, ignore_errors=True)
+            leftovers.forget(self.task, self.base)
 
 
 def _read(path: str) -> str:

@@ -3,7 +3,7 @@
 Apart from it, because the launcher wants to start quickly.
 """
 
-# ruff: noqa: PTH208
+# ruff: noqa: PTH106, PTH108, PTH208
 from __future__ import annotations
 
 import json
@@ -24,11 +24,15 @@ def removal(task: str) -> tuple[list[str], dict[str, str]] | None:
     return argv, environment
 
 
-def forget(task: str) -> None:
+def forget(task: str, base: str = ".") -> None:
     """The container of this task is gone."""
-    import shutil
-
-    shutil.rmtree(f"{ROOT}/{task}", ignore_errors=True)
+    place = f"{base}/{ROOT}/{task}"
+    try:
+        for name in os.listdir(place):
+            os.unlink(f"{place}/{name}")
+        os.rmdir(place)
+    except OSError:
+        return  # found again, and tried again, by the next launcher
 
 
 def clean_up(*, last: bool) -> None:

@@ -149,9 +149,9 @@ def _contain(
     how: dict[str, Any],
 ) -> list[Any]:
     """Keep the job's container to its end, and exit as it did. Returns only what went wrong."""
-    from . import container, fetch
+    from . import container
 
-    trouble = _fetch_apart(user, cache, environment, how, fetch)
+    trouble = _fetch_apart(user, cache, environment, how)
     if trouble is not None:
         return trouble
     who = container.Who(os.geteuid(), os.getegid())
@@ -169,13 +169,15 @@ def _tell(line: Any) -> None:
 
 
 def _fetch_apart(
-    user: struct_passwd | None, cache: int | None, environment: dict[str, str], how: dict[str, Any], fetch: Any
+    user: struct_passwd | None, cache: int | None, environment: dict[str, str], how: dict[str, Any]
 ) -> list[Any] | None:
     """Hand the sandbox over and fetch its files, in a process that has the rights of the job's user and no others."""
     if user is not None:
         _hand_over(user, cache)
     if "files" not in how:
         return None
+    from . import fetch  # while we may read it
+
     read, write = os.pipe()
     parent = os.getpid()
     pid = os.fork()

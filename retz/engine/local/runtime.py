@@ -5,34 +5,26 @@ init. Nobody should have to know, so a probe runs a container in one way after t
 Used by the server, to say no in time, and by the process that starts a container. Standard library only.
 """
 
-# ruff: noqa: PTH112, PTH114, PTH115, PTH116, PTH118
+# ruff: noqa: PTH113, PTH116, PTH118
 from __future__ import annotations
 
 import fcntl
-import io
-import itertools
 import json
 import os
-import resource
-import shutil
 import subprocess
-import tarfile
 
+from .spawn import StartError, find_program
 from .system import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 NAMES = ("podman", "docker")
 """In this order: podman needs no daemon, so one thing less can be away."""
 PROFILE = "container.json"
 CALL_S = 30.0
-_IGNORED = "resource limits are not supported"
-_PROBE_IMAGE = "localhost/retz-probe:1"
-_PROBE_MB = 64
-_LINKED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 # The marks are those of another queue, of which this one may be a job.
 _PASSED_ON = (
     "RETZ_LAUNCHER",
@@ -106,7 +98,16 @@ def candidates(wanted: str, path: str | None = None) -> list[str]:
         path: Where to look names up; None for our own PATH.
     """
     names = NAMES if wanted == "auto" else (wanted,)
-    return [found for name in names if (found := shutil.which(name, path=path)) is not None]
+    looked_in = os.environ.get("PATH", "") if path is None else path
+    return [found for name in names if (found := _found(name, looked_in)) is not None]
+
+
+def _found(name: str, path: str) -> str | None:
+    try:
+        program = find_program(name, path)
+    except StartError:
+        return None
+    return program if os.access(program, os.X_OK) and os.path.isfile(program) else None
 
 
 def profile(directory: str, wanted: str, options: Sequence[str], environment: Mapping[str, str]) -> Profile:
@@ -134,63 +135,13 @@ def profile(directory: str, wanted: str, options: Sequence[str], environment: Ma
         except ValueError:
             kept = {}
         if kept.get("key") != key:
-            kept = {"key": key, **_probe(found, options, environment)}
+            from .probe import probe  # seldom, and it needs much
+
+            kept = {"key": key, **probe(found, options, environment)}
             file.seek(0)
             file.truncate()
             json.dump(kept, file)
     return Profile(kept, environment)
-
-
-def _probe(paths: Sequence[str], options: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    troubles = []
-    for path in paths:
-        try:
-            return _probe_one(path, options, environment)
-        except NoRuntime as error:
-            troubles.append(f"{path}: {error}")
-    raise NoRuntime(f"no container can be started on this machine: {'; '.join(troubles)}")
-
-
-def _probe_one(path: str, options: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    said = call([path, "--version"], environment, CALL_S)
-    version = said.stdout.strip().partition("\n")[0]
-    if said.returncode:
-        raise NoRuntime(last_words(said.stderr))
-    docker = "podman" not in version.lower()
-    made = call([path, "import", "-", _PROBE_IMAGE], environment, CALL_S, _probe_image())
-    if made.returncode:
-        raise NoRuntime(last_words(made.stderr))
-    words = ""
-    try:
-        for front, run, limits in _ways(docker):
-            trial = [path, *front, "run", "--rm", *run, *base_options(docker), *(_limits() if limits else ())]
-            done = call([*trial, *options, *_probe_command()], environment, CALL_S)
-            if done.returncode == 0 and not (limits and _IGNORED in done.stderr.lower()):
-                values = {"path": path, "docker": docker, "front": front, "run": run}
-                return {**values, "limits": limits, "version": version}
-            words = words or last_words(done.stderr)
-    finally:
-        call([path, "rmi", "-f", _PROBE_IMAGE], environment, CALL_S)
-    raise NoRuntime(words)
-
-
-def _ways(docker: bool) -> Iterator[tuple[list[str], list[str], bool]]:
-    """What to try, the best first: (options before the subcommand, options of ``run``, with limits)."""
-    fronts: list[list[str]] = [[]]
-    if not docker and shutil.which("runc") is not None:
-        fronts.append(["--runtime", "runc"])
-    # Podman asks for more files and processes than a process without the right to may have.
-    least = [f"nofile={_hard(resource.RLIMIT_NOFILE, 1024)}", f"nproc={_hard(resource.RLIMIT_NPROC, 1000)}"]
-    ulimits = [[], [option for limit in least for option in ("--ulimit", f"{limit}:{limit.partition('=')[2]}")]]
-    # Without root's rights, files in the sandbox are ours only if the ids in there are those out here.
-    users = [["--userns=keep-id"], []] if not docker and os.geteuid() != 0 else [[]]
-    for user, limits, init, front, ulimit in itertools.product(users, (True, False), (["--init"], []), fronts, ulimits):
-        yield front, [*user, *init, *ulimit], limits
-
-
-def _hard(which: int, most: int) -> int:
-    hard = resource.getrlimit(which)[1]
-    return most if hard == resource.RLIM_INFINITY else min(hard, most)
 
 
 def base_options(docker: bool) -> list[str]:
@@ -203,33 +154,9 @@ def base_options(docker: bool) -> list[str]:
     return [f"--log-driver={quiet}", "--pull=never", "--security-opt=no-new-privileges", "--security-opt=label=disable"]
 
 
-def _limits() -> tuple[str, ...]:
-    return limit_options(_PROBE_MB, 1.0)
-
-
 def limit_options(mem_mb: int, cpus: float) -> tuple[str, ...]:
     """Options of ``run`` that limit memory (without swap) and cpus."""
     return f"--memory={mem_mb}m", f"--memory-swap={mem_mb}m", f"--cpus={min(cpus, os.cpu_count() or 1):g}"
-
-
-def _probe_image() -> bytes:
-    """An image with nothing in it: what the probe runs is a program of this machine, mounted."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name in ("usr", *_LINKED):
-            entry = tarfile.TarInfo(name)
-            if os.path.islink(f"/{name}"):
-                entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(f"/{name}").lstrip("/")
-            else:
-                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(entry)
-    return buffer.getvalue()
-
-
-def _probe_command() -> list[str]:
-    mounts = [name for name in ("usr", *_LINKED) if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}")]
-    binds = [f"--volume=/{name}:/{name}:ro" for name in mounts]
-    return ["--network=host", *binds, "--entrypoint=/usr/bin/env", _PROBE_IMAGE, "true"]
 
 
 def call(
