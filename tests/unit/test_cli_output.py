@@ -136,7 +136,7 @@ GOLDEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "drain": ([], {"mode": "str", "running": "int"}),
     "get-file": (["12", "-R", "out"], {"id": "int", "path": "str", "file": "str", "bytes": "int"}),
     "list-files": (["12"], {"path": "str", "attempt": "int", "entries": [shape(ENTRY)]}),
-    "predict": (["p"], {"prediction": shape(PREDICTION)}),
+    "predict": (["p"], {"prediction": shape(PREDICTION), "sizes": {"pipeline": "str", "steps": []}}),
     "pipelines": ([], {"pipelines": [{"name": "str", "runs": "int", "predicted": "bool"}]}),
     "load-app": (["-A", "t"], {"application": shape(APPLICATION)}),
     "get-app": (["t"], {"application": shape(APPLICATION)}),
