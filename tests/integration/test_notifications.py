@@ -432,3 +432,18 @@ async def test_a_fault_of_ours_loses_no_news_and_holds_up_no_other(
         ticks.now += rest_s(1)
         look(notifier)
         await until_told(site, first)
+
+
+async def test_news_that_comes_twice_from_the_journal_is_told_once(tmp_path: Path) -> None:
+    script, ticks = Script(), Clock()
+    script.hold = asyncio.Event()
+    async with running_site(tmp_path, LOOPBACK) as site, notified(site, script, ticks) as notifier:
+        job_id = await ended(site, "https://hook.test/")
+        await site.until(lambda: script.documents)
+        assert notifier.courier is not None
+        notifier.courier.take([f"{job_id}/ended"])
+        other = await ended(site, "https://other.test/")
+        await site.until(lambda: f"{other}/ended" in script.ids())
+        assert script.ids().count(f"{job_id}/ended") == 1
+        script.hold.set()
+        await until_told(site, job_id)
