@@ -95,6 +95,10 @@ class Groups:
             if group.tripped
         ]
 
+    def message(self, owner: str, name: str) -> str:
+        """Why jobs of a group that has live ones are not started any more."""
+        return self._message(name, self._groups[key_of(owner, name)])
+
     @staticmethod
     def _message(name: str, group: _Group) -> str:
         return f"{group.fails} jobs of group {name} failed (--max-fails {group.limit}): it was not started"

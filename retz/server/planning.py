@@ -209,7 +209,7 @@ class Planning:
         taken = Assignment()
         for job_id in job_ids:
             job = live.following.find(job_id)
-            if job is None or (job.group and live.following.groups.tripped(job.owner, job.group)):
+            if job is None or live.following.stopped(job):
                 continue
             assignment = self._engine.assign(offer, job.resources, taken)
             if assignment is None:

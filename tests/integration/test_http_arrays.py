@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from retz.array_life import cut
+from retz.lifecycle import Kill
+from retz.model.agent import Agent
 from retz.model.job import Job
+from retz.model.resources import Resources
+from retz.server.following import MOST
 from retz.server.housekeeping import Housekeeping
+from retz.store.database import Change, Ticket
 
-from .http_site import BOB, ROOT, Reply, Site, running_site
+from .http_site import BOB, ROOT, PuppetEngine, Reply, Site, running_site
 
 pytestmark = pytest.mark.anyio
 SMALL = {"cpus": 1, "mem": 1}
@@ -117,6 +124,59 @@ async def test_a_million_tasks_are_one_record_and_gone_at_once(site: Site) -> No
         site.engine.ended(task, 143)
     job = await shown(site, whole)
     assert (job["state"], job["reason"], job["array"]["killed"]) == ("KILLED", "user", 1_000_000)
+
+
+MANY = 3 * MOST
+
+
+def wide_engine() -> PuppetEngine:
+    return PuppetEngine([Agent(id="a1", host="host1", total=Resources(MANY, MANY))])
+
+
+async def test_killing_many_that_run_is_done_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_site(tmp_path, engine=wide_engine()) as site:
+        whole = await array(site, f"1-{2 * MANY}")
+        await site.until(lambda: len(launched(site)) == MANY)
+        apply, steps = site.core.db.apply, []
+
+        def counted(changes: Sequence[Change]) -> Ticket:
+            steps.append(len(changes))
+            return apply(changes)
+
+        monkeypatch.setattr(site.core.db, "apply", counted)
+        assert (await act(site, "kill", whole)).json["ok"] == 1
+        await site.until(lambda: len(site.engine.killed) == MANY)
+        assert sorted(site.engine.killed) == sorted(launched(site))
+        assert max(steps) <= MOST + 1
+        assert sum(steps) == MANY + 1
+
+
+async def test_a_kill_goes_on_after_a_crash(tmp_path: Path) -> None:
+    async with running_site(tmp_path, engine=wide_engine()) as site:
+        whole = await array(site, f"1-{2 * MANY}")
+        await site.until(lambda: len(launched(site)) == MANY)
+        record = site.core.db.jobs.record(whole)
+        assert record is not None
+        await site.core.db.apply([Change("jobs", whole, cut(record, Kill(1.0, "enough")))])
+    async with running_site(tmp_path, engine=wide_engine()) as site:
+        await site.until(lambda: len(site.engine.killed) == MANY)
+        assert (await shown(site, whole + 7))["message"] == "enough"
+        assert launched(site) == []
+
+
+async def test_a_lost_task_of_an_array_that_was_given_up_is_not_tried_again(site: Site) -> None:
+    whole = await array(site, "1-10", max_fails=1)
+    await site.until(lambda: len(launched(site)) == 4)
+    site.engine.ended(f"{whole + 1}.1", 1)
+    site.engine.lost(f"{whole + 2}.1")
+    task = await shown(site, whole + 2)
+    assert (task["state"], task["reason"], len(task["attempts"])) == ("KILLED", "max_fails", 1)
+    for number in (3, 4):
+        site.engine.ended(f"{whole + number}.1")
+    job = await shown(site, whole)
+    assert (job["state"], job["array"]["active"], job["array"]["killed"]) == ("FAILED", 0, 7)
+    assert len(launched(site)) == 4
+    assert len(site.core.scheduler) == 0
 
 
 async def test_one_that_never_started_is_killed_at_once(site: Site) -> None:

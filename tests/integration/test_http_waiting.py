@@ -152,6 +152,17 @@ async def test_no_time(site: Site, value: Any) -> None:
     assert (await submit(site, {"start_at": value})).status == 422
 
 
+async def test_a_lost_job_of_a_group_that_was_given_up_is_not_tried_again(site: Site) -> None:
+    bad, lost, good = [await site.running(group="g", max_fails=1) for _ in range(3)]
+    site.engine.ended(f"{bad}.1", 1)
+    site.engine.lost(f"{lost}.1")
+    job = (await site.get(f"/jobs/{lost}")).json
+    assert (job["state"], job["reason"], len(job["attempts"])) == ("KILLED", "max_fails", 1)
+    site.engine.ended(f"{good}.1")
+    assert site.core.counters.killed == 1
+    assert await site.running(group="g") > good  # the group is over: a new one may have its name
+
+
 async def test_a_group_that_fails_too_often_is_ended(site: Site) -> None:
     runs = [await site.running(group="g", max_fails=2) for _ in range(3)]
     rest = (await submit(site, *[{"group": "g", "max_fails": 2, "held": True}] * 250)).json["ids"]
