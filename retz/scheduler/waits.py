@@ -63,10 +63,10 @@ class Share(NamedTuple):
     @property
     def text(self) -> str:
         """``5m12s for free memory``."""
-        return f"{_span(self.seconds)} {WORDS.get(self.cause, self.cause)}"
+        return f"{span(self.seconds)} {WORDS.get(self.cause, self.cause)}"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """Its two largest units: ``45s``, ``1m40s``, ``2h05m``, ``3d04h``."""
     whole = max(0, round(seconds))
     for size, part, names in ((86400, 3600, "dh"), (3600, 60, "hm"), (60, 1, "ms")):

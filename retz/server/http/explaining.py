@@ -5,10 +5,12 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from retz.array_life import summary
-from retz.model.job import Job
+from retz.model.job import ENDED_STATES, Job
 from retz.scheduler.explain import BlockedBy, Explainer, Why
+from retz.scheduler.outcome import Past, ended
 from retz.scheduler.waits import history, shown
 
+from ..learning.past import StepKey, step_of
 from .api import Call
 from .views import time_of
 
@@ -49,8 +51,33 @@ def why_of(call: Call, job: Job) -> Why:
 
 def _with_history(call: Call, job: Job, why: Why) -> Why:
     now, live = call.core.clock(), call.core.dispatcher.live
+    if job.state in ENDED_STATES:
+        why = replace(why, summary=ended(job, past_of(call, job), _most_mb(call)))
     told = history(job, live.waited(job, now) if job.state == "QUEUED" else [], now)
     return replace(why, waited_s=told.total_s, waited=shown(told.shares), unknown_s=told.unknown_s)
+
+
+def past_of(call: Call, job: Job) -> Past | None:
+    """What is known of the runs of its step before a job; None for one of no pipeline."""
+    learner = call.core.learner
+    if job.pipeline is None:
+        return None
+    runs = [run for run in learner.past.of(job) if run.run != job.run]
+    size = learner.sizes.of(StepKey(job.owner, job.pipeline, step_of(job)))
+    return Past(
+        job.pipeline,
+        [run.peak_mb for run in runs if run.peak_mb is not None and not run.partial],
+        [run.duration_s for run in runs if run.outcome == "finished"],
+        size.memory.limit if size.runs >= call.core.config.estimator_min_runs else None,
+    )
+
+
+def _most_mb(call: Call) -> int | None:
+    """Memory of the largest machine, if that is known."""
+    agents = call.core.agents()
+    if not agents or any(agent.guessed for agent in agents):
+        return None
+    return max(agent.total.mem for agent in agents)
 
 
 def _explained(call: Call, job: Job) -> Why:
