@@ -19,6 +19,7 @@ def facts_of(job: Job) -> list[tuple[str, str]]:
 def _all(job: Job) -> Iterator[tuple[str, str]]:
     yield "command", job.command if isinstance(job.command, str) else shlex.join(job.command)
     yield "asks", _asks(job)
+    yield "predicted", _sized(job)
     yield "time limit", duration(job.timeout_s) if job.timeout_s is not None else ""
     yield "holds", ", ".join([*job.gpus, *(f"port {port}" for port in job.ports)])
     yield "directory", job.directory or "its sandbox"
@@ -39,6 +40,20 @@ def _asks(job: Job) -> str:
     if job.attributes:
         parts.append(f"agents with {job.attributes}")
     return "   ".join(parts)
+
+
+def _sized(job: Job) -> str:
+    """What past runs made of what its user asked for."""
+    sized = job.sized
+    if sized is None:
+        return ""
+    runs = f"{sized.runs} past run{'s' if sized.runs != 1 else ''}"
+    asked = resources_text(Resources(sized.asked.cpus, sized.asked.mem))
+    if sized.mem is None:
+        return f"not yet, by {runs}: it gets what it asked for"
+    if sized.outgrew is not None:
+        return f"{memory(sized.mem)} by {runs}, too little for attempt {sized.outgrew}; asked for were {asked}"
+    return f"by {runs}; asked for were {asked}"
 
 
 def resources_text(resources: Resources) -> str:

@@ -37,6 +37,8 @@ def waiting(job: Job, why: Why | None) -> str:
         text += f" Ahead of it: {ids}{' and others' if why.ahead > min(5, len(why.ahead_ids)) else ''}."
     if job.losses:
         text += f" It was lost {_times(job.losses)} before{_because(job)}."
+    if job.sized is not None and job.sized.outgrew is not None:
+        text += f" It needed more than the {memory(job.sized.mem or 0)} that past runs did: it gets what it asked for."
     return printable(text)
 
 

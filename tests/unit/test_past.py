@@ -46,7 +46,7 @@ def runs(*jobs: Job) -> list[PastRun]:
 
 
 def test_a_job_that_ended_well_is_a_run() -> None:
-    assert runs(job(7)) == [PastRun("r7", 7, 20.0, 10.0, 100.0, 1000, 1000, 2, 5.0, "finished")]
+    assert runs(job(7)) == [PastRun("r7", 7, 20.0, 10.0, 100.0, 1000, 1000, 2, 5.0, "finished", given_cpus=2)]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ SIMILAR = 2
 predictions", 2007) found that two are as good as any number."""
 
 _OUTCOMES: tuple[Outcome, ...] = ("finished", "failed", "oom", "timeout")
-_ROW = struct.Struct("<qdffffffIBB")
+_ROW = struct.Struct("<qdfffffffIBB")
 _INTERPRETERS = frozenset({"python", "python3", "bash", "sh", "perl", "ruby", "Rscript", "node", "java", "julia"})
 
 
@@ -60,6 +60,7 @@ class PastRun(NamedTuple):
         outcome: ``finished`` if any job of it ended well, else why the last did not.
         jobs: Jobs that ``duration_s`` and ``cpu_s`` are means of.
         partial: ``peak_mb`` is of an attempt that was cut short: the whole would have needed at least as much.
+        given_cpus: Processors that the last attempt was given; 0 if nobody knows.
     """
 
     run: str
@@ -74,6 +75,7 @@ class PastRun(NamedTuple):
     outcome: Outcome
     jobs: int = 1
     partial: bool = False
+    given_cpus: float = 0.0
 
 
 def step_of(job: Job | JobSpec) -> str:
@@ -115,6 +117,7 @@ def run_of(job: Job) -> PastRun | None:
         cpu_s=last.usage.cpu_s if last.usage is not None and last.usage.interval_s > 0 else None,
         outcome=outcome,
         partial=not good,
+        given_cpus=job.resources.cpus,
     )
 
 
@@ -148,6 +151,7 @@ def together(earlier: PastRun, later: PastRun) -> PastRun:
         outcome=good[-1].outcome,
         jobs=jobs,
         partial=high.partial,
+        given_cpus=max(earlier.given_cpus, later.given_cpus),
     )
 
 
@@ -296,15 +300,15 @@ def _packed(run: PastRun) -> bytes:
 def _fields(run: PastRun) -> tuple[float, ...]:
     return (
         run.job, run.ended, run.duration_s, _or_nan(run.peak_mb), run.asked_mb, run.given_mb, run.cpus_asked,
-        _or_nan(run.cpu_s), min(run.jobs, 2**32 - 1), _OUTCOMES.index(run.outcome), run.partial,
+        run.given_cpus, _or_nan(run.cpu_s), min(run.jobs, 2**32 - 1), _OUTCOMES.index(run.outcome), run.partial,
     )  # fmt: skip
 
 
 def _unpacked(name: str, row: tuple[float, ...]) -> PastRun:
-    job, ended, duration_s, peak, asked, given, cpus, cpu_s, jobs, outcome, partial = row
+    job, ended, duration_s, peak, asked, given, cpus, given_cpus, cpu_s, jobs, outcome, partial = row
     return PastRun(
         name, int(job), ended, duration_s, _or_none(peak), asked, given, cpus, _or_none(cpu_s),
-        _OUTCOMES[int(outcome)], int(jobs), bool(partial),
+        _OUTCOMES[int(outcome)], int(jobs), bool(partial), given_cpus,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ LEAST_S = 1.0
 """Processor time of a shorter run says little about cpus: starting costs as much as working."""
 _SLACK = 0.1
 """A busy cpu measures as 1.02 now and then: that is no reason to ask for two."""
+_ALL = 0.9
 _MOST_REMEMBERED = 20_000
 
 
@@ -37,8 +38,18 @@ class StepSize(NamedTuple):
 def step_size(runs: Sequence[PastRun]) -> StepSize:
     """What these runs, newest last, say about the next."""
     peaks = peaks_of(runs)
-    timed = [run.cpu_s / run.duration_s for run in runs if run.cpu_s is not None and run.duration_s >= LEAST_S]
-    return StepSize(len(peaks), size(peaks), max(timed) if timed else None)
+    busy = [found for run in runs if (found := _busy(run)) is not None]
+    return StepSize(len(peaks), size(peaks), max(busy) if busy else None)
+
+
+def _busy(run: PastRun) -> float | None:
+    """How many cpus a run kept busy. All that it was given, and less than it asked for: as many as it asked for."""
+    if run.cpu_s is None or run.duration_s < LEAST_S:
+        return None
+    busy = run.cpu_s / run.duration_s
+    # Where cpus are a limit and not only a share, it could not have shown more; a size must not shrink for ever.
+    short = run.given_cpus < run.cpus_asked and busy >= _ALL * run.given_cpus
+    return max(busy, run.cpus_asked) if short else busy
 
 
 def peaks_of(runs: Sequence[PastRun]) -> list[float]:
