@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -96,6 +97,27 @@ async def test_a_stop_leaves_no_process_behind(tmp_path: Path) -> None:
     await until(lambda: pid.exists() and pid.read_text().endswith("\n"))
     await command.stop()
     assert not here(pid) and not counts
+
+
+async def test_a_stop_in_the_middle_of_a_start_leaves_no_process_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, gate, pid = asyncio.create_subprocess_exec, asyncio.Event(), tmp_path / "pid"
+
+    async def slow_start(*words: str, **options: Any) -> asyncio.subprocess.Process:
+        process = await start(*words, **options)
+        await gate.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slow_start)
+    command = Command(f"sleep 1000 & echo $! > {pid}; wait", Counter())
+    command.offer(work())
+    await until(lambda: pid.exists() and pid.read_text().endswith("\n"))
+    stopping = asyncio.ensure_future(command.stop())
+    await asyncio.sleep(0)
+    gate.set()
+    await stopping
+    await until(lambda: not here(pid))
 
 
 @pytest.mark.parametrize("line", ["exit 3", "/no/such/program", "kill -9 $$"])

@@ -74,11 +74,7 @@ class Command:
         self._running -= 1
 
     async def _run_one(self, work: Work) -> str:
-        process = await asyncio.create_subprocess_exec(
-            "/bin/sh", "-c", self._line,
-            stdin=asyncio.subprocess.PIPE, stdout=2, stderr=2,
-            env=_environment(work), cwd="/", start_new_session=True,
-        )  # fmt: skip
+        process = await self._spawn(work)
         try:
             async with asyncio.timeout(self._timeout_s):
                 await process.communicate(work.make())
@@ -90,6 +86,21 @@ class Command:
         if process.returncode:
             log.warning("retz.notify.command ended with %d for job %d", process.returncode, work.job_id)
         return "failed" if process.returncode else "ok"
+
+    async def _spawn(self, work: Work) -> asyncio.subprocess.Process:
+        """Start it. A stop in the middle waits: asyncio would end the shell alone, and not what that has started."""
+        spawning = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                "/bin/sh", "-c", self._line,
+                stdin=asyncio.subprocess.PIPE, stdout=2, stderr=2,
+                env=_environment(work), cwd="/", start_new_session=True,
+            )
+        )  # fmt: skip
+        try:
+            return await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            await _end(await spawning)
+            raise
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
