@@ -61,8 +61,9 @@ run)
 inspect) case $2 in *Pid*) cat STATE/pid 2>/dev/null ;; *) echo false ;; esac ;;
 rm) rm -f STATE/pid ;;
 kill) kill -s "${2#*=}" "$(cat STATE/pid)" ;;
-image) [ "$4" != missing:1 ] || { echo "Error response from daemon: No such image: $4" >&2; exit 1; } ;;
-pull) echo "Error response from daemon: pull access denied for ${3%:*}" >&2; exit 1 ;;
+image) case $4 in missing:*) echo "Error response from daemon: No such image: $4" >&2; exit 1 ;; esac ;;
+pull) [ "$3" != missing:slow ] || exec sleep 1000
+    echo "Error response from daemon: pull access denied for ${3%:*}" >&2; exit 1 ;;
 esac
 """
 
@@ -381,6 +382,10 @@ def test_a_server_runs_them_for_whoever_loads_an_application(place: Path, workin
         server.destroy()
 
 
+def pulling(site: Site) -> list[int]:
+    return [pid for pid in site.strays() if processes.name_of(pid) == "sleep"]
+
+
 def test_docker_is_told_the_same(tmp_path: Path) -> None:
     docker = tmp_path / "docker"
     docker.write_text(DOCKER.replace("STATE", str(tmp_path)))
@@ -412,6 +417,11 @@ def test_docker_is_told_the_same(tmp_path: Path) -> None:
         assert told[-3:] == [IMAGE, "-c", "echo said; exit 4"] and "--entrypoint=/bin/sh" in told
         truth = await site.run("true", "2.1", container=Container("docker", "missing:1"))
         assert truth.reason == "image" and str(truth.message).endswith("pull access denied for missing")
+        await site.launch(site.task("true", "4.1", container=Container("docker", "missing:slow")))
+        await until(lambda: pulling(site))
+        site.engine.kill("4.1", 30.0)
+        truth = await site.recorder.final("4.1")
+        assert truth.reason == "user" and truth.started is None and not pulling(site)
         await site.launch(site.task(("sleep", "1000"), "3.1", **inside()))
         await site.recorder.started("3.1")
         assert (await site.engine.usage(["3.1"]))["3.1"].max_rss_mb > 0

@@ -97,8 +97,10 @@ class Keeper:
             if wrong is not None:
                 raise Trouble("image" if "image" in wrong else "start", NOT_EXECUTABLE, wrong)
         wanted = self.wanted
+        # Not the task: what the runtime leaves running for all containers to come is not one job's.
+        client = {**wanted["environment"], "RETZ_LAUNCHER": self.environment["RETZ_LAUNCHER"]}
         try:
-            profile = runtime.profile(self.base, wanted["runtime"], wanted["options"], wanted["environment"])
+            profile = runtime.profile(self.base, wanted["runtime"], wanted["options"], client)
         except runtime.NoRuntime as error:
             raise Trouble("start", None, str(error)) from None
         self._have_image(profile, image)

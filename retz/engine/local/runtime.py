@@ -127,7 +127,11 @@ def profile(directory: str, wanted: str, options: Sequence[str], environment: Ma
         raise NoRuntime(f"this machine has no container runtime ({name} not found): install it, or see "
                         "retz.container.runtime")  # fmt: skip
     key = [boot_id(), os.geteuid(), list(options), [[path, os.stat(path).st_mtime] for path in found]]
-    fd = os.open(os.path.join(directory, PROFILE), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    place = os.path.join(directory, PROFILE)
+    try:
+        fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise NoRuntime(f"cannot note in {place} how containers run: {error.strerror}") from error
     with os.fdopen(fd, "r+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # a hundred jobs at once: one of them probes, the others wait
         try:
@@ -156,7 +160,7 @@ def base_options(docker: bool) -> list[str]:
 
 def limit_options(mem_mb: int, cpus: float) -> tuple[str, ...]:
     """Options of ``run`` that limit memory (without swap) and cpus."""
-    return f"--memory={mem_mb}m", f"--memory-swap={mem_mb}m", f"--cpus={min(cpus, os.cpu_count() or 1):g}"
+    return f"--memory={mem_mb}m", f"--memory-swap={mem_mb}m", f"--cpus={max(0.01, min(cpus, os.cpu_count() or 1)):g}"
 
 
 def call(
