@@ -162,7 +162,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         group: Name of its group, one of its owner's: see ``max_fails``.
         max_fails: After so many failures in its group, or among the tasks of this array, what has not started is
             killed; 0 means never.
-        array: This record stands for many tasks; it is QUEUED until the last of them has ended.
+        array: This record stands for many tasks; it is QUEUED until the last of them has ended (see ``shown_state``).
         array_id, array_index: This job is a task of that array.
         on_end: URL that is told of its end; of an array's, not of its tasks'. It may hold a secret: never shown whole.
         sized: What past runs said, for a job that was to ask for that.
@@ -217,6 +217,13 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
             return self.resources
         need = self.resources
         return Resources(need.cpus, sized.mem, need.disk, need.gpus, need.ports)
+
+    @property
+    def shown_state(self) -> State:
+        """The state that people see: an array of which nothing waits for its first start any more is STARTED."""
+        if self.array is None or self.state != "QUEUED" or self.array.waiting or not self.array.active:
+            return self.state
+        return "STARTED"
 
     @property
     def attempt(self) -> Attempt | None:

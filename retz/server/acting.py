@@ -116,7 +116,7 @@ class Actions:
         changed = {job.id for job, _ in pairs}
         for result in results[-len(ids) :]:
             if result.id in changed and (after := self._core.db.jobs.record(result.id)) is not None:
-                result.state = after.state
+                result.state = after.shown_state
         return ticket
 
     async def _resubmit(self, user: User, ids: Sequence[int], key: str | None) -> list[ActionResult]:

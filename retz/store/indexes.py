@@ -8,11 +8,11 @@ from typing import Any
 
 from sortedcontainers import SortedList
 
-from retz.model.job import Job
+from retz.model.job import Job, State
 
 FIELDS = ("state", "owner", "tag", "application", "pipeline", "priority")
 
-_SINGLE = ("state", "owner", "application", "priority")
+_SINGLE = ("owner", "application", "priority")
 _NONE: Sequence[int] = SortedList()
 
 
@@ -23,8 +23,11 @@ class JobIndexes:
         self.all: Any = SortedList()
         self.queued: Counter[str] = Counter()
         """How many jobs each owner has waiting, every task of an array that has not started counted."""
+        self.started_arrays: set[int] = set()
+        """Arrays that stand under STARTED, beside those of their tasks that do."""
         self._by: dict[str, dict[Any, Any]] = {field: {} for field in FIELDS}
-        self._state, self._owner, self._application, self._priority = (self._by[field] for field in _SINGLE)
+        self._state = self._by["state"]
+        self._owner, self._application, self._priority = (self._by[field] for field in _SINGLE)
 
     def build(self, jobs: Iterable[Job]) -> None:
         """Index many jobs at once; the indexes must be empty."""
@@ -34,7 +37,7 @@ class JobIndexes:
         for job in jobs:
             number = job.id
             ids.append(number)
-            state.setdefault(job.state, []).append(number)
+            state.setdefault(self._state_of(job), []).append(number)
             owner.setdefault(job.owner, []).append(number)
             if job.state == "QUEUED":
                 self.queued[job.owner] += _waiting(job)
@@ -66,7 +69,7 @@ class JobIndexes:
 
     def _enter(self, number: int, job: Job) -> None:
         self.all.add(number)
-        _add(self._state, job.state, number)
+        _add(self._state, self._state_of(job), number)
         _add(self._owner, job.owner, number)
         _add(self._application, job.application, number)
         _add(self._priority, job.priority, number)
@@ -74,11 +77,25 @@ class JobIndexes:
 
     def _leave(self, number: int, job: Job) -> None:
         self.all.remove(number)
+        _discard(self._state, self._state_of(job), number)
+        self.started_arrays.discard(number)
         for field in _SINGLE:
             _discard(self._by[field], getattr(job, field), number)
         self._leave_optional(number, job)
 
+    def _state_of(self, job: Job) -> State:
+        """Where the job stands: as people see it."""
+        if job.array is None:
+            return job.state
+        state = job.shown_state
+        (self.started_arrays.add if state == "STARTED" else self.started_arrays.discard)(job.id)
+        return state
+
     def _move(self, number: int, old: Job, new: Job) -> None:
+        before, after = self._state_of(old), self._state_of(new)  # the new one last: it is remembered
+        if before is not after and before != after:
+            _discard(self._state, before, number)
+            _add(self._state, after, number)
         for field in _SINGLE:
             before, after = getattr(old, field), getattr(new, field)
             if before is not after and before != after:

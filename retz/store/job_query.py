@@ -130,7 +130,7 @@ _TEXT_SORTS = ("user", "application", "pipeline")
 
 _KEYS: dict[str, Callable[[Job], SortKey]] = {
     "id": lambda job: 0,
-    "state": lambda job: STATES.index(job.state),
+    "state": lambda job: STATES.index(job.shown_state),
     "user": lambda job: job.owner,
     "application": lambda job: job.application,
     "priority": lambda job: job.priority,
@@ -248,7 +248,7 @@ def _lasting_checks(query: JobQuery) -> list[Check]:
 def _passing_checks(query: JobQuery) -> list[Check]:
     """On what depends on the time that is looked at."""
     states, held, agent = query.states, query.held, query.agent
-    checks: list[Check] = [lambda job: job.state in states]
+    checks: list[Check] = [lambda job: job.shown_state in states]
     if held is not None:
         checks.append(lambda job: job.held == held)
     checks += [check_of(condition, query.at or query.now or 0.0) for condition in query.where]

@@ -132,7 +132,7 @@ _MAYBE: dict[str, Callable[[Job, float], float | None]] = {
 """Numbers that a job may not have yet, or that depend on the time."""
 _NUMBERS = (*_AMOUNTS, *_MAYBE)
 _TEXTS: dict[str, Callable[[Job], tuple[str, ...]]] = {
-    "state": lambda job: (job.state,),
+    "state": lambda job: (job.shown_state,),
     "user": lambda job: (job.owner,),
     "application": lambda job: (job.application,),
     "name": lambda job: (job.name,),

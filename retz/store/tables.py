@@ -207,6 +207,11 @@ class JobTable(JournalTable):
         """Return how many jobs of an owner wait to be started, every such task of an array counted."""
         return self._indexes.queued[owner]
 
+    @property
+    def started_arrays(self) -> int:
+        """How many arrays count as STARTED, beside their tasks."""
+        return len(self._indexes.started_arrays)
+
     def load(self, records: dict[Id, Any]) -> None:
         super().load(records)
         self._indexes.build(records.values())

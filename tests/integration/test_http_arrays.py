@@ -78,11 +78,46 @@ async def test_a_failure_of_one_is_a_failure_of_the_whole_at_the_end(site: Site)
     await site.until(lambda: len(launched(site)) == 3)
     site.engine.ended(f"{whole + 1}.1", 7)
     site.engine.ended(f"{whole + 2}.1")
-    assert (await shown(site, whole))["state"] == "QUEUED"
+    assert (await shown(site, whole))["state"] == "STARTED"
     site.engine.ended(f"{whole + 3}.1")
     job = await shown(site, whole)
     assert (job["state"], job["reason"], job["message"]) == ("FAILED", "tasks", "of 3 tasks: 1 failed")
     assert (await shown(site, waiting))["reason"] == "dependency"
+
+
+async def test_an_array_is_queued_while_some_of_it_waits_and_started_from_then_on(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site:
+        whole = await array(site, "1-6")
+        await site.until(lambda: len(launched(site)) == 4)
+        assert await found(site, "state=QUEUED") == [whole]
+        assert (await site.get("/status")).json["queued"] == 1
+        for task in launched(site)[:2]:
+            site.engine.ended(task)
+        await site.until(lambda: len(launched(site)) == 6)
+        await check_all_started(site, whole)
+    async with running_site(tmp_path) as site:
+        await check_all_started(site, whole)
+        await act(site, "kill", whole)
+        for number in (3, 4, 5, 6):
+            site.engine.ended(f"{whole + number}.1")
+        assert (await shown(site, whole))["state"] == "KILLED"
+        assert (await site.get("/status")).json["started"] == 0
+
+
+async def check_all_started(site: Site, whole: int) -> None:
+    job = await shown(site, whole)
+    assert (job["state"], job["why"]) == ("STARTED", "4 active, 2 finished of 6")
+    assert (await site.get(f"/jobs/{whole}/why")).json["state"] == "STARTED"
+    assert await found(site, "state=QUEUED") == []
+    for query in ("state=STARTED", "state=LIVE&where=state=STARTED"):
+        assert whole in await found(site, query), query
+    status = (await site.get("/status")).json
+    # Its four tasks, of which the engine said nothing yet: no other job runs.
+    assert (status["queued"], status["starting"], status["started"]) == (0, 4, 0)
+
+
+async def found(site: Site, query: str) -> list[int]:
+    return [job["id"] for job in (await site.get(f"/jobs?{query}")).json["jobs"]]
 
 
 async def test_no_more_than_the_limit_at_a_time(site: Site) -> None:
@@ -120,7 +155,7 @@ async def test_a_million_tasks_are_one_record_and_gone_at_once(site: Site) -> No
     assert sorted(site.engine.killed) == sorted(launched(site))
     assert len(site.core.scheduler) == 0
     for task in launched(site):
-        assert (await shown(site, whole))["state"] == "QUEUED"
+        assert (await shown(site, whole))["state"] == "STARTED"
         site.engine.ended(task, 143)
     job = await shown(site, whole)
     assert (job["state"], job["reason"], job["array"]["killed"]) == ("KILLED", "user", 1_000_000)

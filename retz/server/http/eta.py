@@ -175,7 +175,7 @@ def _changed(job: Job) -> float:
 
 
 def _eta(call: Call, job: Job, latest: Latest | None) -> Eta:
-    answer = Eta(id=job.id, name=job.name, state=job.state)
+    answer = Eta(id=job.id, name=job.name, state=job.shown_state)
     if latest is not None:
         answer.as_of, answer.age_s = time_of(latest.at), round(max(0.0, call.core.forecasts.age_s), 1)
     if job.state in ENDED_STATES:

@@ -88,7 +88,8 @@ def _explained(call: Call, job: Job) -> Why:
         return explainer_of(call).why(job)
     task = _next_task(call, job)
     if task is None:
-        return replace(explainer_of(call).why(job), blocked_by=None, summary=_joined(job, None))
+        why = explainer_of(call).why(job)
+        return replace(why, state=job.shown_state, blocked_by=None, summary=_joined(job, None))
     why = explainer_of(call).why(task)
     if job.array.limit and job.array.active >= job.array.limit:
         return replace(why, id=job.id, blocked_by="array", summary=_joined(job, f"at most {job.array.limit} at a time"))

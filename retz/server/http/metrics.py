@@ -91,7 +91,10 @@ def _one(name: str, kind: str, text: str, value: float) -> Metric:
 
 def _queue(api: Api) -> Iterable[Metric]:
     core = api.core
-    states: list[Sample] = [("", {"state": state}, float(core.db.jobs.count("state", state))) for state in LIVE_STATES]
+    jobs = core.db.jobs
+    numbers = {state: jobs.count("state", state) for state in LIVE_STATES}
+    numbers["STARTED"] -= jobs.started_arrays  # their tasks are counted
+    states: list[Sample] = [("", {"state": state}, float(number)) for state, number in numbers.items()]
     yield Metric("retz_jobs", "gauge", "Live jobs by state.", states)
     yield _one("retz_queue_length", "gauge", "Queued jobs, held ones left out.", len(core.scheduler))
     yield _one("retz_running", "gauge", "Jobs that hold resources.", core.running())

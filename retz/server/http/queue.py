@@ -115,7 +115,7 @@ async def status(call: Call) -> web.StreamResponse:
             queued=jobs.count("state", "QUEUED"),
             held=held_count(call),
             starting=jobs.count("state", "STARTING"),
-            started=jobs.count("state", "STARTED"),
+            started=jobs.count("state", "STARTED") - jobs.started_arrays,
             agents=len(core.agents()),
             total=resources_of(sums.total),
             used=resources_of(sums.used),

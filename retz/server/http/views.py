@@ -217,7 +217,7 @@ def job_of(job: Job, why: str | None = None, news: Sequence[Notice] | None = Non
     last = attempts[-1] if attempts else None
     return JobView(
         id=job.id,
-        state=job.state,
+        state=job.shown_state,
         held=job.held,
         owner=job.owner,
         application=job.application,
