@@ -12,11 +12,10 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from retz.model.resources import Vector, add, fits
+from retz.model.resources import Vector, add
 
-from .constraints import parse
-from .future import Future
-from .situation import Kind, Situation, Waiter
+from .future import Future, takers
+from .situation import Situation, Waiter
 from .spread import Source, quantile
 
 FUTURES = 8
@@ -27,6 +26,7 @@ Word = Literal["", "never", "paused", "unknown", "later"]
 """Why there is no answer: no agent can take it; nothing is started now; what it waits for is not foreseen itself; it
 starts later than was looked."""
 
+_ARRIVALS = 1 << 62
 _MASK = (1 << 64) - 1
 
 
@@ -122,7 +122,8 @@ def _mixed(value: int) -> int:
 def futures(situation: Situation, count: int = FUTURES, seed: int = 0) -> Iterator[Future]:
     """Yield futures that were run, one after the other: stop when there are enough."""
     for number in range(count):
-        future = Future(situation, _Sampler(situation, seed, number, count).lasts)
+        shift = _part(seed, _ARRIVALS, number, count)
+        future = Future(situation, _Sampler(situation, seed, number, count).lasts, shift=shift)
         future.run()
         yield future
 
@@ -130,7 +131,7 @@ def futures(situation: Situation, count: int = FUTURES, seed: int = 0) -> Iterat
 def forecast(situation: Situation, runs: Sequence[Future]) -> Forecast:
     """What these futures of the situation say."""
     jobs: dict[int, Foreseen] = {}
-    never = {index for index, kind in enumerate(situation.kinds) if not takers(kind, situation)}
+    never = {index for index, kind in enumerate(situation.kinds) if not any(takers(kind, situation))}
     starts: dict[int, list[float]] = {}
     for waiter in situation.waiters:
         times = [run.started.get(waiter.id, NEVER) for run in runs]
@@ -201,20 +202,11 @@ def _rate(situation: Situation, runs: Sequence[Future]) -> float:
     return max(rates, default=0.0)
 
 
-def takers(kind: Kind, situation: Situation) -> int:
-    """How many agents could take such a job if nothing else ran there."""
-    constraint = parse(kind.attributes)
-    return sum(
-        fits(kind.need, machine.room) and (not constraint.clauses or constraint.matches(machine.attributes))
-        for machine in situation.machines
-    )
-
-
 def outlook(situation: Situation, runs: Sequence[Future]) -> Outlook:
     """What these futures say of the situation's probe."""
     waiter = next(each for each in situation.waiters if each.id == situation.probe)
     kind = situation.kinds[waiter.kind]
-    count = takers(kind, situation)
+    count = sum(1 for _ in takers(kind, situation))
     starts = [run.started.get(waiter.id, NEVER) for run in runs]
     ends = [run.ended.get(waiter.id, NEVER) for run in runs]
     word: Word = "never" if not count else "unknown" if situation.open else "paused"

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
+from itertools import count
 
 from retz.model.agent import Agent, Offer
 from retz.model.job import Attempt, Job
 from retz.model.resources import Vector, add, fits, from_vector, least, subtract
 
+from .constraints import parse
 from .scheduler import Scheduler
 from .shares import Shares
-from .situation import Machine, Rules, Situation, Waiter
+from .situation import Kind, Machine, Rules, Situation, Waiter
 
 PER_PASS = 256
 """As many placements as the real server makes in a pass, about."""
@@ -26,6 +28,14 @@ EVERY_SHAPES = 500
 """With more shapes than this in the queue passes get dear, and steps longer."""
 
 LONGEST_STEP = 0.1
+
+FIRST_ARRIVAL = 1 << 60
+"""Ids from here on are those of jobs that are not submitted yet."""
+
+MOST_ARRIVALS = 1000
+"""So many jobs come in a future at most, and as many more as were queued at its beginning."""
+
+_NOBODY = Waiter(0, 0, 0, math.inf, start_at=math.inf)
 
 Durations = Callable[[int, int, float], float]
 """(job id, index of its spread, seconds it has run already) -> seconds that it runs in all."""
@@ -36,6 +46,8 @@ class Future:
 
     Args:
         durations: How long each job runs.
+        shift: Where in the time of the last arrivals the future's begin: 0 to 1. What came lately comes again, over
+            and over, as long as anything is of interest.
         step: What ends within this part of the time since the beginning is taken together; 0 is exact.
 
     Attributes:
@@ -44,7 +56,7 @@ class Future:
         agent: Where the probe started.
     """
 
-    def __init__(self, situation: Situation, durations: Durations, step: float = 0.01) -> None:
+    def __init__(self, situation: Situation, durations: Durations, step: float = 0.01, shift: float = 0.0) -> None:
         self._situation = situation
         self._durations = durations
         self._step = step
@@ -60,6 +72,7 @@ class Future:
         self._least = _least_need(situation)
         self._resources = [from_vector(kind.need) for kind in situation.kinds]
         self._running: dict[int, Job] = {}
+        self._count = len(situation.waiters)
         self._waiters: dict[int, Waiter] = {waiter.id: waiter for waiter in situation.waiters}
         self._ends: list[tuple[float, int]] = []
         self._times: list[tuple[float, int]] = []
@@ -73,12 +86,17 @@ class Future:
         self._lines: dict[int, _Line] = {row.id: _Line(row.limit) for row in situation.rows if row.limit}
         self._next_look = self.now
         self._added = False
+        self._takeable = {index for index, kind in enumerate(situation.kinds) if any(takers(kind, situation))}
+        self._arriving = _again(situation, shift)
+        self._next_arrival = next(self._arriving, _NOBODY)
+        self._alive = 0
+        """Jobs, those that will come not counted, that are queued or run."""
 
     def run(self) -> None:
         """Let time pass until all that can start has started."""
         self._set_up()
         self._plan()
-        while self._expecting() and (self._ends or self._times):
+        while self._expecting() and (self._alive or self._times):
             self._forward()
             self._plan()
         for at, job_id in sorted(self._ends):
@@ -91,7 +109,7 @@ class Future:
         probe = self._situation.probe
         if probe:
             return probe not in self.started
-        return len(self.started) < len(self._waiters)
+        return len(self.started) < self._count
 
     # -- the beginning -----------------------------------------------------------------------------------
 
@@ -124,6 +142,7 @@ class Future:
     def _runs(self, job_id: int, kind: int, agent: str, since: float, array: int) -> None:
         job = self._job(job_id, kind, (Attempt(1, agent, since),))
         self._running[job_id] = job
+        self._alive += 1
         self._scheduler.started(job, self.now)
         if agent in self._free:
             self._free[agent] = subtract(self._free[agent], job.resources.vector)
@@ -155,7 +174,14 @@ class Future:
     # -- from event to event -----------------------------------------------------------------------------
 
     def _forward(self) -> None:
-        at = min(self._ends[0][0] if self._ends else math.inf, self._times[0][0] if self._times else math.inf)
+        at = min(
+            self._ends[0][0] if self._ends else math.inf,
+            self._times[0][0] if self._times else math.inf,
+            self._next_arrival.start_at,
+        )
+        if at == math.inf:  # what is queued fits nowhere beside what never ends
+            self._alive = 0
+            return
         until = at + (at - self._begin) * self._step
         self.now = at
         if self._scheduler.patience_s and self.now >= self._next_look:
@@ -165,6 +191,14 @@ class Future:
             self._end(job_id)
         while self._times and self._times[0][0] <= self.now:
             self._ready(heappop(self._times)[1])
+        while self._next_arrival.start_at <= self.now:
+            self._arrives(self._next_arrival)
+
+    def _arrives(self, waiter: Waiter) -> None:
+        self._waiters[waiter.id] = waiter
+        self._pending[waiter.id] = 0
+        self._may_start(waiter.id)
+        self._next_arrival = next(self._arriving, _NOBODY)
 
     def _give_places(self) -> None:
         """As the real server does once a second; less often where that would take long, and later on."""
@@ -175,6 +209,7 @@ class Future:
     def _end(self, job_id: int) -> None:
         job = self._running.pop(job_id)
         self.ended[job_id] = self.now
+        self._alive -= job_id < FIRST_ARRIVAL
         self._scheduler.stopped(job, self.now)
         agent = job.attempts[-1].agent
         if agent in self._free:
@@ -222,6 +257,9 @@ class Future:
             self._queue(self._waiters[job_id])
 
     def _queue(self, waiter: Waiter) -> None:
+        if waiter.kind not in self._takeable:
+            return
+        self._alive += waiter.id < FIRST_ARRIVAL
         self._scheduler.add(self._job(waiter.id, waiter.kind))
         self._since[waiter.id] = waiter.since if self.now == self._begin else self.now
         self._added = True
@@ -266,7 +304,8 @@ class Future:
             lasts = self._lasts(job_id, waiter.spread, waiter.kind, 0.0)
             self._running[job_id] = job
             self._scheduler.started(job, self.now)
-            self.started[job_id] = self.now
+            if job_id < FIRST_ARRIVAL:
+                self.started[job_id] = self.now
             heappush(self._ends, (self.now + lasts, job_id))
         self._free[agent] = free
         self._unoffered[agent] = None
@@ -296,12 +335,35 @@ def scheduler_of(rules: Rules) -> Scheduler:
     )
 
 
+def takers(kind: Kind, situation: Situation) -> Iterator[Machine]:
+    """Yield the agents that could take such a job if nothing else ran there."""
+    constraint = parse(kind.attributes)
+    for machine in situation.machines:
+        if fits(kind.need, machine.room) and (not constraint.clauses or constraint.matches(machine.attributes)):
+            yield machine
+
+
+def _again(situation: Situation, shift: float) -> Iterator[Waiter]:
+    """The arrivals to come, in order of time."""
+    arrivals, length, begin = situation.arrivals, situation.arrivals_s, situation.now
+    if not arrivals:
+        return
+    # Each at its distance from the beginning of the window; the window turned by the shift.
+    turned = sorted(((length - each.ago + shift * length) % length, each.kind, each.spread) for each in arrivals)
+    ids = count(FIRST_ARRIVAL)
+    for number in range(-(-(MOST_ARRIVALS + len(situation.waiters)) // len(arrivals))):
+        for at, kind, spread in turned:
+            when = begin + number * length + at
+            yield Waiter(next(ids), kind, spread, when, start_at=when)
+
+
 def _agent_of(machine: Machine) -> Agent:
     return Agent(id=machine.id, host=machine.host, total=from_vector(machine.room), attributes=machine.attributes)
 
 
 def _least_need(situation: Situation) -> Vector:
-    needs = {situation.kinds[waiter.kind].need for waiter in situation.waiters}
+    kinds = {each.kind for each in situation.waiters} | {each.kind for each in situation.arrivals}
+    needs = {situation.kinds[kind].need for kind in kinds}
     found: Vector | None = None
     for need in needs:
         found = need if found is None else least(found, need)

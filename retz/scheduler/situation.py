@@ -73,6 +73,14 @@ class Row(Struct, frozen=True, array_like=True, gc=False):
     untold: int = 0
 
 
+class Arrival(Struct, frozen=True, array_like=True, gc=False):
+    """A job that was submitted so many seconds ago: such ones will come again."""
+
+    kind: int
+    spread: int
+    ago: float
+
+
 class Rules(Struct, frozen=True):
     """How the real scheduler was made."""
 
@@ -92,6 +100,7 @@ class Situation(Struct, frozen=True):
         open: Whether jobs are started.
         capacity: Of all agents, for shares.
         used: What each user used so far; see ``shares.py``.
+        arrivals: What was submitted lately, in the last ``arrivals_s`` seconds, the oldest first.
         cut: The last waiters told of where there are more behind them: what starts later than these is not foreseen.
         probe: Id of a waiter who only asks what would be: nothing after its start matters.
     """
@@ -107,5 +116,7 @@ class Situation(Struct, frozen=True):
     capacity: Vector = (0, 0, 0, 0, 0)
     used: dict[str, float] = {}
     open: bool = True
+    arrivals: list[Arrival] = []
+    arrivals_s: float = 0.0
     cut: tuple[int, ...] = ()
     probe: int = 0

@@ -25,7 +25,7 @@ RECENT = 16
 _TREND = 8
 """A trend is that of so many runs."""
 
-_WIDE = 1.6
+_WIDE = 2.2
 """Two similar jobs say little of the third: in two of three cases it is within this factor of their mean."""
 
 _TAIL = 4.0

@@ -102,6 +102,7 @@ class Core:
         self.users = Users(db.users, self.dispatcher.apply, self.audit, config, clock)
         self.metering = asyncio.Lock()
         self.forecasts = Forecasts(self.dispatcher.live, config, self.learner.past, lambda: db.seq)
+        self.dispatcher.on_arrival = self.forecasts.recent.add
         self.observer = Observer(self)
         self.submissions = Submissions(self)
         self.actions = Actions(self)

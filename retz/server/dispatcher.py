@@ -46,6 +46,9 @@ class Dispatcher:
         runs: Told of every job that comes or ends; None where nobody wants to know.
         archived: Looks up an ended job that is not in the store any more.
         refusal: Says why a job that is about to start must not; None if it may.
+
+    Attributes:
+        on_arrival: Called with the jobs of each submission, those of a bulk in slices.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Dispatcher:
         self._collector = collector
         self._on_agents_changed = on_agents_changed
         self._runs = runs
+        self.on_arrival: Callable[[Sequence[Job]], None] = lambda jobs: None
         self._timer: asyncio.TimerHandle | None = None
 
     # -- start and stop -------------------------------------------------------------------------------
@@ -147,6 +151,7 @@ class Dispatcher:
             if self._runs is not None and job.pipeline is not None:
                 self._runs.entered(job)
         self._counters.submitted += len(jobs)
+        self.on_arrival(jobs)
         if self.following.waiting.timed:
             self._wake_in_time()
         self._catch_up_soon()

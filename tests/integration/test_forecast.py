@@ -18,6 +18,7 @@ from retz.model.resources import Resources
 from retz.server.forecasting import forecasts as forecasts_module
 from retz.server.forecasting import gathering
 from retz.server.forecasting.gathering import gather
+from retz.server.forecasting.recent import MOST, PER_MINUTE, Recent
 from retz.server.learning.past import Past
 
 from .http_site import ANN, BOB, ROOT, PuppetEngine, Site, running_site
@@ -112,14 +113,14 @@ async def test_a_plan_submits_nothing_and_says_when_and_where(site: Site) -> Non
     assert found["ahead"]["jobs"] == 0
     assert (found["source"], found["resources"]["cpus"]) == ("guess", 2.0)
     await site.running(user=BOB, name="secret", **HOUR)
-    await site.submit(user=BOB, name="secret", **HOUR)
+    own = await site.submit(**HOUR)
     reply = await site.ask("POST", "/api/v2/plan", job={"command": "true", **HOUR})
     found = reply.json
     assert found["agents"]["fit"] == 0
     assert after(found["start"]["p50"]) > 3500
     assert found["ahead"]["jobs"] == 1 and found["ahead"]["resources"]["cpus"] == 4.0
     assert b"secret" not in reply.body and b"bob" not in reply.body
-    assert (await site.get("/jobs?user=*&state=ALL", ROOT)).json["total"] == 2
+    assert (await site.get("/jobs?user=*&state=ALL", ROOT)).json["total"] == own
 
 
 async def test_a_plan_that_no_agent_can_take(site: Site) -> None:
@@ -241,8 +242,8 @@ async def test_a_snapshot_holds_the_loop_only_briefly_while_many_are_submitted(s
         site.ask("POST", "/api/v2/jobs", jobs=[{"command": "true", "resources": {"mem": 9}}] * 20_000)
     )
     await site.until(lambda: len(site.core.db.jobs.records()) > 3000)
-    turns = 0
-    gathering_task = asyncio.ensure_future(gather(site.core.dispatcher.live, site.core.config, Past()))
+    turns, live = 0, site.core.dispatcher.live
+    gathering_task = asyncio.ensure_future(gather(live, site.core.config, Past(), Recent(time.time())))
     while not gathering_task.done():
         await asyncio.sleep(0)
         turns += 1
@@ -264,3 +265,28 @@ async def test_agents_that_vanish(tmp_path: Path) -> None:
         found = await eta(site, waits)
         assert found["start"] is None and "could ever take it" in found["note"]
         assert (await eta(site, runs))["end"] is not None
+
+
+async def test_what_came_lately_is_expected_again(site: Site) -> None:
+    recent = site.core.forecasts.recent
+    hour_ago = Recent(time.time() - 7200)
+    assert recent.seen(time.time()) == ([], 0.0), "seen for a few seconds only: too short"
+    await site.ask("POST", "/api/v2/jobs", jobs=[{"command": "true"}] * 500)
+    await site.submit(array="1-9999")
+    await site.submit(user=BOB)
+    site.core.forecasts.recent = hour_ago
+    hour_ago.add(list(site.core.db.jobs.records().values())[:200])
+    jobs, seconds = hour_ago.seen(time.time() + 1)
+    assert len(jobs) == PER_MINUTE and 7000 < seconds < 7300
+    situation = await gather(site.core.dispatcher.live, site.core.config, Past(), hour_ago)
+    assert len(situation.arrivals) == PER_MINUTE
+    assert hour_ago.seen(time.time() + 200_000)[0] == []
+
+
+def test_of_recent_jobs_a_bounded_number_is_kept() -> None:
+    recent = Recent(0.0)
+    for number in range(3 * MOST):
+        recent.add([Job(id=number, owner="ann", command="", resources=Resources(), submitted=number * 10.0)])
+    jobs, seconds = recent.seen(30.0 * MOST)
+    assert len(jobs) <= MOST and jobs[-1].id == 3 * MOST - 1
+    assert seconds <= 10.0 * (MOST + 1)

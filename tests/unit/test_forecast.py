@@ -14,7 +14,7 @@ from retz.model.resources import Resources, Vector, add, fits, from_vector
 from retz.scheduler.forecast import Foreseen, forecast, futures, outlook
 from retz.scheduler.future import Future, scheduler_of
 from retz.scheduler.limits import UserLimits
-from retz.scheduler.situation import Kind, Machine, Row, Rules, Runner, Situation, Waiter
+from retz.scheduler.situation import Arrival, Kind, Machine, Row, Rules, Runner, Situation, Waiter
 from retz.scheduler.spread import GUESS, Spread, limited, recurring, similar
 from tests.doubles.simulated_cluster import SimulatedCluster
 
@@ -218,6 +218,25 @@ def test_the_real_planner_is_used() -> None:
     fair = next(futures(situation([0, 0, 4, 0], machines=asked.machines, rules=Rules("fair")), 1)).started
     assert fifo[3] > fifo[2]
     assert fair[3] < fair[2]
+
+
+def test_what_came_lately_comes_again_and_is_not_told_of() -> None:
+    machines = [Machine("a", "h", (3000, 900, 0, 0, 0))]
+    alone = situation([1, 1, 1], machines=machines, rules=Rules("fair"))
+    arrivals = [Arrival(2, 0, float(ago)) for ago in range(1, 100, 2)]
+    busy = situation([1, 1, 1], machines=machines, rules=Rules("fair"), arrivals=arrivals, arrivals_s=100.0)
+    quiet, crowded = seen(alone), seen(busy)
+    assert set(crowded) == {1, 2, 3}
+    last, later = quiet[3].start, crowded[3].start
+    assert last is not None and later is not None and later.half > last.half
+
+
+def test_a_crowd_does_not_keep_a_forecast_from_ending() -> None:
+    arrivals = [Arrival(0, 0, 0.5)]
+    waiters = [Waiter(1, 5, 0, NOW), Waiter(2, 0, 0, NOW, after=(99,)), Waiter(3, 0, 0, NOW)]
+    kinds = [*KINDS, Kind("ann", (64000, 1, 0, 0, 0))]
+    found = seen(situation([], waiters=waiters, kinds=kinds, arrivals=arrivals, arrivals_s=1.0))
+    assert [found[number].word for number in (1, 2, 3)] == ["never", "unknown", ""]
 
 
 # -- durations -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from retz.scheduler.forecast import FUTURES, Foreseen, Outlook
 from ..live import Live
 from .gathering import History, gather
 from .process import Fault, Worker
+from .recent import Recent
 from .wire import Request, frame
 
 log = logging.getLogger("retz.forecast")
@@ -91,6 +92,7 @@ class Forecasts:
         self._seq = seq
         self._elapsed = elapsed
         self.worker = Worker()
+        self.recent = Recent(live.clock())
         self.latest: Latest | None = None
         self.trouble: str | None = None
         self._refreshing: asyncio.Task[None] | None = None
@@ -150,7 +152,7 @@ class Forecasts:
         began = self._elapsed()
         try:
             seq = self._seq()
-            situation = await gather(self._live, self._config, self._history)
+            situation = await gather(self._live, self._config, self._history, self.recent)
             request = await asyncio.to_thread(frame, Request(situation, FUTURES, ENOUGH_S))
             jobs, rest = await self.worker.ask(request, BUDGET_S)
             self.latest = Latest(jobs, situation.now, seq, rest.rate, rest.until, rest.futures)
@@ -177,7 +179,7 @@ class Forecasts:
         Raises:
             Fault: nobody can tell at present.
         """
-        situation = await gather(self._live, self._config, self._history, job)
+        situation = await gather(self._live, self._config, self._history, self.recent, job)
         request = await asyncio.to_thread(frame, Request(situation, FUTURES, ENOUGH_S))
         _, rest = await self.worker.ask(request, BUDGET_S)
         if rest.outlook is None:

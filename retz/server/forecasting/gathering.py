@@ -18,11 +18,12 @@ from retz.model.job import RUNNING_STATES, Job
 from retz.model.resources import Vector, add
 from retz.scheduler.places import own_room
 from retz.scheduler.planner import PLANNERS
-from retz.scheduler.situation import Kind, Machine, Row, Rules, Runner, Situation, Waiter
+from retz.scheduler.situation import Arrival, Kind, Machine, Row, Rules, Runner, Situation, Waiter
 from retz.scheduler.spread import Source, Spread
 
 from ..learning.past import PastRun, step_of
 from ..live import Live
+from .recent import Recent
 
 LOOKED_AT = 10_000
 """So many queued jobs, the first in the planner's order, are run forward; as many that wait for something else."""
@@ -42,14 +43,20 @@ class History(Protocol):
 
 
 async def gather(
-    live: Live, config: ServerConfig, history: History, probe: Job | None = None, limit: int = LOOKED_AT
+    live: Live,
+    config: ServerConfig,
+    history: History,
+    recent: Recent,
+    probe: Job | None = None,
+    limit: int = LOOKED_AT,
 ) -> Situation:
     """Return what a forecast starts from.
 
     Args:
+        recent: What was submitted lately.
         probe: A job that is not submitted, to be put behind all others of its rank.
     """
-    return await _Gathering(live, config, history, limit).situation(probe)
+    return await _Gathering(live, config, history, limit).situation(recent, probe)
 
 
 class _Gathering:
@@ -68,7 +75,7 @@ class _Gathering:
         self._unseen = limit
         """So many tasks that the scheduler does not see yet may still be told of."""
 
-    async def situation(self, probe: Job | None) -> Situation:
+    async def situation(self, recent: Recent, probe: Job | None) -> Situation:
         live = self._live
         # What must belong together, at once.
         now, running = live.clock(), list(live.ledger.running)
@@ -91,6 +98,10 @@ class _Gathering:
             self._blocked(job_id)
         if probe is not None:
             self._wait(probe, now)
+        usual, usual_s = recent.seen(now)
+        arrivals = []
+        async for job in _sliced(usual):
+            arrivals.append(Arrival(self._kind(job), self._spread(job), now - job.submitted))
         told = Counter(waiter.array for waiter in self._waiters.values())
         return Situation(
             now=now,
@@ -104,6 +115,8 @@ class _Gathering:
             capacity=capacity,
             used=used,
             open=live.mode == "open",
+            arrivals=arrivals,
+            arrivals_s=usual_s,
             cut=tuple(job_id for job_id in self._cut if job_id in self._waiters),
             probe=0 if probe is None else probe.id,
         )
