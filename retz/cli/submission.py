@@ -16,6 +16,7 @@ from retz.client.retry import Backoff, new_key
 from retz.config import JOB_VARIABLES, host_token
 
 from .app import App
+from .output import plural, printable
 from .parameters import Cpus, Duration, Moment, Size
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,6 +79,7 @@ _OPTIONS = [
         "--predicted/--no-predicted", default=None,
         help="Ask for what past runs of the pipeline used; --mem and --cpus hold until enough is known.",
     ),
+    click.option("--strict", is_flag=True, help="Refuse it if it could never run on the machines there are now."),
     click.option("-w", "--directory", metavar="DIR", help="Working directory on the machine that runs it."),
     click.option("--env-all", is_flag=True, help="Pass your whole environment (except RETZ_*)."),
     click.option("--sandbox", is_flag=True, help="Run in the job's own empty directory, with nothing of yours."),
@@ -118,7 +120,9 @@ def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: 
     except ValueError as error:
         raise click.UsageError(f"this cannot be sent: {error}") from None
     try:
-        return list(app.transport.call(call, first)["ids"])
+        answer = app.transport.call(call, first)
+        _warn(answer)
+        return list(answer["ids"])
     except ApiError as error:
         if len(jobs) > 1:
             raise
@@ -126,6 +130,15 @@ def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: 
         fields = [(field.removeprefix("jobs[0]."), message) for field, message in error.errors]
         detail = error.detail.replace("jobs[0].", "")
         raise ApiError(error.status, error.code, detail, fields) from None
+
+
+def _warn(answer: Mapping[str, Any]) -> None:
+    """Tell of jobs that could never run, on stderr, whoever reads it."""
+    for warning in answer.get("warnings") or ():
+        more = warning["jobs"] - 1
+        which = f"job {warning['first']}" + (f" and {plural(more, 'more job')}" if more else "")
+        said = printable(warning["message"])
+        print(f"retz: warning: {which} can never run on the machines there are now: {said}", file=sys.stderr)
 
 
 def _commands(words: tuple[str, ...], line: str | None, each_line: str | None) -> list[str | list[str]]:
@@ -179,6 +192,7 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
         "max_fails": options["max_fails"],
         "on_end": options["on_end"],
         "predicted": options["predicted"],
+        "strict": options["strict"] or None,
     }
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
 

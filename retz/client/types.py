@@ -137,11 +137,20 @@ class Job(Struct, frozen=True, kw_only=True):
         return self.state == "FINISHED"
 
 
+class SubmitWarning(Struct, frozen=True, kw_only=True):
+    """So many jobs, the first of which has this id, could never run on the agents known now; ``message`` says why."""
+
+    first: int
+    jobs: int
+    message: str
+
+
 class Submitted(Struct, frozen=True):
     """The answer to a submission. ``replayed``: the same key had been seen before, these are its jobs."""
 
     ids: tuple[int, ...]
     replayed: bool = False
+    warnings: tuple[SubmitWarning, ...] = ()
 
 
 class Window(Struct, frozen=True, kw_only=True):

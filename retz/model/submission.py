@@ -54,6 +54,7 @@ class JobSpec(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     array: Annotated[str, Meta(max_length=60)] | None = None
     predicted: bool | None = None
     on_end: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
+    strict: bool = False
 
 
 class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):

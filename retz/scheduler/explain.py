@@ -229,12 +229,9 @@ class Explainer:
     def _look(self, need: Vector, constraint: Constraint) -> _Finding:
         if not self._machines:
             return _Finding("room", "no agent is connected")
-        matching = [machine for machine in self._machines if constraint.matches(machine.agent.attributes)]
-        if not matching:
-            return _Finding("never", self._unmatched(constraint))
-        able = [machine for machine in matching if machine.agent.guessed or fits(need, machine.total)]
-        if not able:
-            return _Finding("never", _too_large(need, constraint, [machine.total for machine in matching]))
+        able = _able(self._machines, need, constraint)
+        if isinstance(able, str):
+            return _Finding("never", able)
         reached = [machine for machine in able if machine.agent.state == "active"]
         if not reached:
             return _Finding("room", f"{_count(len(able), 'agent')} could run it, but {_away(able)}")
@@ -244,13 +241,6 @@ class Explainer:
         places = self._scheduler.places
         kept = fitting[0] if places and all(agent in places for agent in fitting) else None
         return _Finding(None, "", kept)
-
-    def _unmatched(self, constraint: Constraint) -> str:
-        clauses = {constraint.first_failing(machine.agent.attributes) for machine in self._machines}
-        clause = clauses.pop()
-        if clause is not None and not clauses:
-            return f"needs {clause.text}: no agent has it"
-        return f"needs {constraint.text}: no agent has all of it"
 
     def _counts(self, need: Vector, constraint: Constraint) -> AgentCounts:
         fail = dict.fromkeys((*RESOURCE_NAMES, "attributes"), 0)
@@ -288,6 +278,30 @@ def reason_line(
 ) -> str:
     """:meth:`Explainer.line` for a single job; for a list make one Explainer."""
     return Explainer(scheduler, agents, free, mode=mode, running=running).line(job)
+
+
+def never(resources: Resources, attributes: str, agents: Sequence[Agent]) -> str | None:
+    """Why none of these agents could ever run such a job; None if one could, or none is known."""
+    machines = [_Machine(agent, agent.total.vector, _NOTHING) for agent in agents]
+    able = _able(machines, resources.vector, parse(attributes)) if machines else machines
+    return able if isinstance(able, str) else None
+
+
+def _able(machines: Sequence[_Machine], need: Vector, constraint: Constraint) -> Sequence[_Machine] | str:
+    """Those that could take it if they were empty; why there are none."""
+    matching = [machine for machine in machines if constraint.matches(machine.agent.attributes)]
+    if not matching:
+        return _unmatched(machines, constraint)
+    able = [machine for machine in matching if machine.agent.guessed or fits(need, machine.total)]
+    return able or _too_large(need, constraint, [machine.total for machine in matching])
+
+
+def _unmatched(machines: Sequence[_Machine], constraint: Constraint) -> str:
+    clauses = {constraint.first_failing(machine.agent.attributes) for machine in machines}
+    clause = clauses.pop()
+    if clause is not None and not clauses:
+        return f"needs {clause.text}: no agent has it"
+    return f"needs {constraint.text}: no agent has all of it"
 
 
 def _not_queued(job: Job, hosts: Mapping[str, str]) -> str:

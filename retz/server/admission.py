@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from retz.config_server import ServerConfig
 from retz.model.agent import Agent
@@ -20,6 +21,7 @@ from retz.model.submission import MAX_COMMAND_BYTES, MAX_ENVIRONMENT_BYTES, JobS
 from retz.model.units import format_size, parse_size
 from retz.model.user import User
 from retz.scheduler import constraints
+from retz.scheduler.explain import never
 from retz.scheduler.limits import UserLimits
 
 from . import unix_users
@@ -38,6 +40,17 @@ _NO_ENVIRONMENT: dict[str, str] = {}
 _UNBOUNDED = 64
 """Where nobody knows how large the agents are, past runs give at most so many times what was asked for."""
 Past = Callable[[str, JobSpec, Resources, Application | None, Resources], tuple[Resources, Sized]]
+
+
+MOST_WARNINGS = 20
+
+
+class Warned(NamedTuple):
+    """A warning about so many jobs of a request, the first of which has this id."""
+
+    first: int
+    jobs: int
+    message: str
 
 
 class _Invalid(ValueError):
@@ -78,10 +91,14 @@ class Admission:
         self._past = past
         self._callable = config.notify_networks
         self._sized: dict[tuple[object, ...], tuple[Resources, bool]] = {}
+        self._never: dict[tuple[Resources, str], str | None] = {}
+        self._comes_and_goes = config.engine == "mesos"
+        """Agents do: that none is large enough today is worth a warning, and no refusal."""
 
     def agents_changed(self) -> None:
         """Forget what was derived from the agents' sizes."""
         self._sized.clear()
+        self._never.clear()
 
     def build(
         self, specs: Sequence[JobSpec], owner: str, ids: Sequence[int], now: float, *, base: int = 0
@@ -123,6 +140,8 @@ class Admission:
             _check_text(f"tags[{number}]", tag)
         if spec.attributes:
             _check_constraint(spec.attributes)
+        if spec.strict and (why := self._impossible(resources, spec.attributes or "")) is not None:
+            raise _Invalid("strict", f"it could never run here as things are: {why}")
         if spec.directory is not None and (not spec.directory.startswith("/") or "\0" in spec.directory):
             raise _Invalid("directory", f"must be an absolute path, not {spec.directory!r}")
         if spec.timeout_s is not None and not math.isfinite(spec.timeout_s):
@@ -177,7 +196,8 @@ class Admission:
     ) -> tuple[Resources, Sized]:
         given, sized = self._past(owner, spec, asked, application, self.most_for(asked))
         try:
-            self._check_limits(given, self._agents())
+            self._check_limits(given)
+            self._check_agents(given, self._agents())
         except _Invalid:  # more cpus and memory, and no agent has both
             return asked, Sized(asked=asked, runs=sized.runs)
         return given, sized
@@ -254,10 +274,36 @@ class Admission:
         if mem < 1:
             raise _Invalid("resources.mem", "must be at least 1 MiB")
         resources = Resources(cpus, mem, disk, gpus, ports)
-        self._check_limits(resources, agents)
+        self._check_limits(resources)
+        if not self._comes_and_goes:
+            self._check_agents(resources, agents)
         return resources, mem_default
 
-    def _check_limits(self, resources: Resources, agents: Sequence[Agent]) -> None:
+    def warnings(self, specs: Sequence[JobSpec], ids: Sequence[int]) -> list[Warned]:
+        """Which of these jobs, accepted before, could never run on the agents known now, and why."""
+        found: dict[str, Warned] = {}
+        for spec, job_id in zip(specs, ids, strict=False):
+            if not spec.attributes and not self._comes_and_goes:
+                continue  # it would have been refused
+            try:
+                resources, _ = self._resources(spec.resources)
+            except _Invalid:  # the machines became smaller since it was accepted
+                continue
+            why = self._impossible(resources, spec.attributes or "")
+            if why is not None and (why in found or len(found) < MOST_WARNINGS):
+                known = found.get(why)
+                found[why] = Warned(job_id, 1, why) if known is None else known._replace(jobs=known.jobs + 1)
+        return list(found.values())
+
+    def _impossible(self, resources: Resources, attributes: str) -> str | None:
+        key = resources, attributes
+        if key not in self._never:
+            if len(self._never) > 10_000:
+                self._never.clear()
+            self._never[key] = never(resources, attributes, self._agents())
+        return self._never[key]
+
+    def _check_limits(self, resources: Resources) -> None:
         for name in RESOURCE_NAMES:
             limit = getattr(self._config, f"max_{name}")
             if limit and getattr(resources, name) > limit:
@@ -272,6 +318,8 @@ class Admission:
                 f"resources.{name_above}",
                 f"{asked} is above what one user may hold at a time, {limit} (retz.max.user.{name_above})",
             )
+
+    def _check_agents(self, resources: Resources, agents: Sequence[Agent]) -> None:
         if not agents or any(agent.guessed or fits(resources.vector, agent.total.vector) for agent in agents):
             return  # what cannot be known yet is no reason to refuse
         for name in RESOURCE_NAMES:

@@ -198,6 +198,55 @@ async def test_why_a_job_waits(site: Site) -> None:
     assert why["need"]["cpus"] == 2.0 and why["details"][0]["agent"] == "a1"
 
 
+class Clock:
+    """A server's clock that stands until it is moved."""
+
+    def __init__(self, site: Site) -> None:
+        self.now = float(int(time.time()))
+        site.core.clock = site.core.dispatcher.live.clock = site.core.dispatcher._clock = lambda: self.now
+
+
+async def test_what_a_job_waited_for_is_told_while_it_waits_runs_and_has_ended(site: Site) -> None:
+    clock = Clock(site)
+    first = await site.running(resources={"cpus": 3})
+    job_id = await site.submit(resources={"cpus": 2}, held=True)
+    await site.core.observer.look()
+    clock.now += 10
+    await site.ask("PATCH", f"/api/v2/jobs/{job_id}", held=False)
+    clock.now += 20
+    await site.core.observer.look()
+    waiting = (await site.get(f"/jobs/{job_id}/why")).json
+    assert [(part["cause"], part["resource"], part["seconds"]) for part in waiting["waited"]] == [
+        ("room", "cpus", 20.0),
+        ("held", None, 10.0),
+    ]
+    assert (waiting["waited_s"], waiting["unknown_s"], waiting["waited"][0]["text"]) == (30.0, 0.0, "20s for free cpus")
+    site.engine.ended(f"{first}.1")
+    await site.until(lambda: f"{job_id}.1" in site.engine.held)
+    site.engine.started(f"{job_id}.1")
+    clock.now += 5
+    running = (await site.get(f"/jobs/{job_id}/why")).json
+    assert running["waited"] == waiting["waited"]
+    site.engine.ended(f"{job_id}.1", 3)
+    ended = (await site.get(f"/jobs/{job_id}/wait")).json
+    told = (await site.get(f"/jobs/{job_id}/why")).json
+    assert ended["state"] == "FAILED" and told["waited"] == waiting["waited"]
+    assert (
+        told["summary"].startswith("failed (exit 3): its command gave up after") and "retz get-file" in told["summary"]
+    )
+
+
+async def test_what_can_never_run_is_warned_of_and_refused_if_strict(site: Site) -> None:
+    jobs = [{"command": "x", "attributes": "rack=r9"}, {"command": "y"}]
+    answer = await site.ask("POST", "/api/v2/jobs", jobs=jobs)
+    assert answer.status == 201
+    (warning,) = answer.json["warnings"]
+    assert warning == {"first": answer.json["ids"][0], "jobs": 1, "message": "needs rack=r9: no agent has it"}
+    assert "warnings" not in (await site.ask("POST", "/api/v2/jobs", jobs=[{"command": "y"}])).json
+    strict = await site.ask("POST", "/api/v2/jobs", jobs=[{"command": "x", "attributes": "rack=r9", "strict": True}])
+    assert (strict.status, strict.json["errors"][0]["field"]) == (422, "jobs[0].strict")
+
+
 async def test_waiting_for_the_end(site: Site) -> None:
     job_id = await site.running()
     assert (await site.get(f"/jobs/{job_id}/wait?timeout_s=0.01")).json["state"] == "STARTED"

@@ -30,11 +30,23 @@ DEFAULT_LIMIT = 100
 Priority = Annotated[int, Meta(ge=MIN_PRIORITY, le=MAX_PRIORITY)]
 
 
-class Submitted(Struct):
-    """The ids, in the order of the request; ``replayed`` if its key had been used for the same request."""
+class WarningView(Struct):
+    """So many jobs of the request, the first of which has this id, could never run on the agents known now."""
+
+    first: int
+    jobs: int
+    message: str
+
+
+class Submitted(Struct, omit_defaults=True):
+    """The ids, in the order of the request; ``replayed`` if its key had been used for the same request.
+
+    ``warnings`` is left out where there are none.
+    """
 
     ids: list[int]
     replayed: bool
+    warnings: list[WarningView] = []
 
 
 class JobList(Struct):
@@ -122,9 +134,11 @@ async def submit(call: Call) -> web.StreamResponse:
         message = f"this server takes at most {most} jobs in one request; send several"
         raise Problem("bad-request", f"jobs: {message}", [FieldError("jobs", message)])
     ids, replayed = await call.core.submit(call.user, request.jobs, request.key, call.body.md5.hexdigest())
-    if len(ids) == 1 and not replayed:
+    warned = call.core.admission.warnings(request.jobs, ids)
+    if len(ids) == 1 and not replayed and not warned:
         return json_bytes(b'{"ids":[%d],"replayed":false}' % ids[0], 201)
-    response = json_of(Submitted(list(ids), replayed), 200 if replayed else 201)
+    warnings = [WarningView(*warning) for warning in warned]
+    response = json_of(Submitted(list(ids), replayed, warnings), 200 if replayed else 201)
     await submission.free(request.jobs)
     return response
 
