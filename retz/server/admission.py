@@ -91,6 +91,7 @@ class Admission:
         self._past = past
         self._callable = config.notify_networks
         self._sized: dict[tuple[object, ...], tuple[Resources, bool]] = {}
+        self._sizes: dict[str, Resources] = {}
         self._never: dict[tuple[Resources, str], str | None] = {}
         self._comes_and_goes = config.engine == "mesos"
         """Agents do: that none is large enough today is worth a warning, and no refusal."""
@@ -98,6 +99,7 @@ class Admission:
     def agents_changed(self) -> None:
         """Forget what was derived from the agents' sizes."""
         self._sized.clear()
+        self._sizes.clear()
         self._never.clear()
 
     def build(
@@ -134,12 +136,12 @@ class Admission:
         sized: Sized | None = None
         if spec.predicted and spec.pipeline is None:
             raise _Invalid("predicted", "needs past runs of a pipeline: name it too (--pipeline NAME), or leave it out")
-        if _is_sized(spec, application):
-            resources, sized = self._by_past(spec, owner, application, resources)
         for number, tag in enumerate(spec.tags or ()):
             _check_text(f"tags[{number}]", tag)
         if spec.attributes:
             _check_constraint(spec.attributes)
+        if _is_sized(spec, application):
+            resources, sized = self._by_past(spec, owner, application, resources)
         if spec.strict and (why := self._impossible(resources, spec.attributes or "")) is not None:
             raise _Invalid("strict", f"it could never run here as things are: {why}")
         if spec.directory is not None and (not spec.directory.startswith("/") or "\0" in spec.directory):
@@ -194,7 +196,7 @@ class Admission:
     def _by_past(
         self, spec: JobSpec, owner: str, application: Application | None, asked: Resources
     ) -> tuple[Resources, Sized]:
-        given, sized = self._past(owner, spec, asked, application, self.most_for(asked))
+        given, sized = self._past(owner, spec, asked, application, self.most_for(asked, spec.attributes or ""))
         try:
             self._check_limits(given)
             self._check_agents(given, self._agents())
@@ -202,18 +204,29 @@ class Admission:
             return asked, Sized(asked=asked, runs=sized.runs)
         return given, sized
 
-    def most_for(self, asked: Resources) -> Resources:
+    def most_for(self, asked: Resources, attributes: str = "") -> Resources:
         """The most memory and cpus, each by itself, that a job that asks for ``asked`` could have."""
-        config, agents = self._config, self._agents()
-        mems, cpus = [config.max_mem, config.max_user_mem], [config.max_cpus, config.max_user_cpus]
-        if agents and not any(agent.guessed for agent in agents):
-            mems.append(max(agent.total.mem for agent in agents))
-            cpus.append(max(agent.total.cpus for agent in agents))
-        most_mem, most_cpus = min(filter(None, mems), default=None), min(filter(None, cpus), default=None)
-        return Resources(
-            cpus=asked.cpus * _UNBOUNDED if most_cpus is None else most_cpus,
-            mem=asked.mem * _UNBOUNDED if most_mem is None else most_mem,
-        )
+        config, largest = self._config, self._largest(attributes)
+        mems = filter(None, (config.max_mem, config.max_user_mem, largest.mem))
+        cpus = filter(None, (config.max_cpus, config.max_user_cpus, largest.cpus))
+        return Resources(cpus=min(cpus, default=asked.cpus * _UNBOUNDED), mem=min(mems, default=asked.mem * _UNBOUNDED))
+
+    def _largest(self, attributes: str) -> Resources:
+        """Most cpus and memory of agents with these attributes; nothing where that is not known."""
+        found = self._sizes.get(attributes)
+        if found is None:
+            constraint = constraints.parse(attributes)
+            agents = [agent for agent in self._agents() if constraint.matches(agent.attributes)]
+            found = Resources()
+            if not any(agent.guessed for agent in agents):
+                found = Resources(
+                    max((agent.total.cpus for agent in agents), default=0),
+                    max((agent.total.mem for agent in agents), default=0),
+                )
+            if len(self._sizes) > 1_000:
+                self._sizes.clear()
+            self._sizes[attributes] = found
+        return found
 
     def _checked_application(self, name: str | None, owner: str) -> Application | None:
         found = self._application(f"{owner}/{name or DEFAULT_APPLICATION}")

@@ -17,7 +17,6 @@ from retz.model.user import User
 from retz.store.database import Bulk, Change
 
 from .dependencies import with_dependencies
-from .learning.learner import PATIENCE_S
 from .problem import Problem
 from .skylines.runs import fresh_run
 
@@ -54,9 +53,7 @@ class Submissions:
             Problem: ``unprocessable``, ``conflict`` or ``unavailable``.
         """
         self._core.require_writable()
-        learner, admission = self._core.learner, self._core.admission
-        if not learner.ready and any(admission.is_sized(spec, user.key) for spec in specs):
-            await learner.loaded(PATIENCE_S)  # in the first seconds of a server
+        await self._core.learner.prepare(user.key, specs, self._core.admission.is_sized)
         if key is None:
             self._require_accepting()
             return await self._accept(user, specs, None, digest, repeats), False

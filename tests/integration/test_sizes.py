@@ -274,7 +274,7 @@ async def test_runs_that_end_while_the_book_is_read_are_in_it(tmp_path: Path, mo
         return load(*arguments)
 
     monkeypatch.setattr("retz.server.learning.learner.load", slow)
-    monkeypatch.setattr("retz.server.submitting.PATIENCE_S", 0.0)
+    monkeypatch.setattr("retz.server.learning.learner.PATIENCE_S", 0.0)
     async with running_site(tmp_path) as site:
         for peak in (500.0, 520.0):
             await ran(site, peak)

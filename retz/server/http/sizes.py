@@ -69,7 +69,7 @@ async def get_sizes(call: Call) -> web.StreamResponse:
     """``GET /pipelines/{name}/sizes``."""
     name, owner = name_of(call), owner_of(call, call.params("user"))
     await call.core.settled()
-    reports = call.core.learner.report(owner, name)
+    reports = await call.core.learner.reports(owner, name)
     if not reports:
         raise unknown(name)
     needed = call.core.config.estimator_min_runs

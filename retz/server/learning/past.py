@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from math import isnan, nan
 from posixpath import basename
 from typing import Literal, NamedTuple
@@ -96,9 +95,10 @@ def _program(command: str | tuple[str, ...]) -> str:
 def run_of(job: Job) -> PastRun | None:
     """An ended job as a run of its step; None if it says nothing: never started, or ended by a person."""
     last = job.attempt
-    if job.array is not None or job.state not in ("FINISHED", "FAILED") or last is None or last.started is None:
+    duration_s = _duration(job)
+    if duration_s is None or last is None or job.ended is None or job.state not in ("FINISHED", "FAILED"):
         return None
-    if job.ended is None or job.reason in ("user", "lost", "dependency", "max_fails"):
+    if job.reason in ("user", "lost", "dependency", "max_fails"):
         return None
     good = job.state == "FINISHED"
     outcome: Outcome = "finished" if good else job.reason if job.reason in ("oom", "timeout") else "failed"
@@ -108,8 +108,7 @@ def run_of(job: Job) -> PastRun | None:
         run=job.run or "",
         job=job.id,
         ended=job.ended,
-        # Clocks are set back: an end before the start took no time at all.
-        duration_s=max(0.0, (job.ended if last.ended is None else last.ended) - last.started),
+        duration_s=duration_s,
         peak_mb=max(peaks, default=None),
         asked_mb=asked.mem,
         given_mb=job.resources.mem,
@@ -119,6 +118,14 @@ def run_of(job: Job) -> PastRun | None:
         partial=not good,
         given_cpus=job.resources.cpus,
     )
+
+
+def _duration(job: Job) -> float | None:
+    """Seconds of the last attempt; None if it never started. Clocks are set back: then it took no time at all."""
+    last = job.attempts[-1] if job.attempts else None
+    if last is None or last.started is None or last.ended is None or job.array is not None:
+        return None
+    return max(0.0, last.ended - last.started)
 
 
 def _peak(attempt: Attempt, given_mb: int) -> float | None:
@@ -173,12 +180,12 @@ class Past:
 
     def add(self, job: Job) -> StepKey | None:
         """Take an ended job, each one once. Returns the step that has news."""
+        if job.state == "FINISHED" and (duration_s := _duration(job)) is not None:
+            self._remember(job, duration_s)
+        if job.pipeline is None or job.run is None:
+            return None
         run = run_of(job)
         if run is None:
-            return None
-        if run.outcome == "finished":
-            self._remember(job, run.duration_s)
-        if job.pipeline is None or job.run is None:
             return None
         key = StepKey(job.owner, job.pipeline, step_of(job))
         self._step(key).add(run, job.resubmit_of)
@@ -254,12 +261,13 @@ class _Step:
     def add(self, run: PastRun, resubmit_of: int | None) -> None:
         """Enter a run, or more of one of the latest."""
         count = len(self._numbers) // _ROW.size
-        for place in range(count - 1, max(-1, count - 1 - LOOKED_BACK), -1):
-            known = self._row(place)
-            again = known.job == resubmit_of and known.outcome != "finished"
-            if again or known.run == run.run:
-                self._put(place, together(known, run))
-                return
+        latest = self._names.rsplit("\n", LOOKED_BACK + 1)[-LOOKED_BACK - 1 : -1]
+        for place, name in enumerate(latest, count - len(latest)):
+            if name == run.run or resubmit_of is not None:
+                known = self._row(place, name)
+                if name == run.run or (known.job == resubmit_of and known.outcome != "finished"):
+                    self._put(place, together(known, run))
+                    return
         self._numbers += _packed(run)
         self._names += run.run + "\n"
         if count == KEPT:
@@ -278,12 +286,8 @@ class _Step:
         rows = _ROW.iter_unpack(self._numbers)
         return [_unpacked(name, row) for name, row in zip(self._names.split("\n"), rows, strict=False)]
 
-    def _row(self, place: int) -> PastRun:
-        name = next(islice(self._lines(), place, None))
+    def _row(self, place: int, name: str) -> PastRun:
         return _unpacked(name, _ROW.unpack_from(self._numbers, place * _ROW.size))
-
-    def _lines(self) -> Iterator[str]:
-        return iter(self._names.split("\n"))
 
     def _put(self, place: int, run: PastRun) -> None:
         _ROW.pack_into(self._numbers, place * _ROW.size, *_fields(run))
