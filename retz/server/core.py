@@ -255,20 +255,28 @@ class Core:
         """Do ``action`` to each job; see :meth:`retz.server.acting.Actions.act`."""
         return await self.actions.act(user, action, ids, priority=priority, key=key, origin=origin)
 
-    async def put_application(self, user: User, application: Application) -> None:
-        """Register or replace one of the user's applications; durable on return."""
+    async def put_application(self, user: User, application: Application, *, unseen: bool = False) -> None:
+        """Register or replace one of the user's applications; durable on return.
+
+        Args:
+            unseen: Whether this machine can give what is asked for (files, image, volumes) is left to its jobs to tell.
+        """
         self.require_writable()
         record = replace(application, owner=user.key, updated=self.clock())
         refused = unix_users.refusal(record, user, self.config, "user" in self.engine.honours)
         if refused is not None:
             raise Problem("unprocessable", refused)
+        if not unseen:
+            await self._check_can_run(record)
+        await self.dispatcher.apply([Change("applications", record.key, record)])
+
+    async def _check_can_run(self, application: Application) -> None:
         if self.config.engine == "local":
-            _check_fetchable(record)
-        if record.container != Container():
-            refused = await self.engine.refusal(record.container)
+            _check_fetchable(application)
+        if application.container != Container():
+            refused = await self.engine.refusal(application.container)
             if refused is not None:
                 raise Problem("unprocessable", refused)
-        await self.dispatcher.apply([Change("applications", record.key, record)])
 
     async def delete_application(self, user: User, name: str) -> None:
         """Forget an application of the user.

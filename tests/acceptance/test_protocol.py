@@ -193,6 +193,26 @@ def test_ports_and_environment_reach_the_job(old: OldClient) -> None:
     assert int(first) != int(second) and language == "C"
 
 
+def test_an_application_that_cannot_work_here_is_registered_as_it_is_and_its_jobs_tell_why(old: OldClient) -> None:
+    """Retz's own example among them: a volume below the sandbox, of a driver that is not allowed here."""
+    volume = {
+        "driver": "nfs", "containerPath": "my-nfs", "mode": "RW", "name": "192.168.0.1/", "options": {"user": "u"},
+    }  # fmt: skip
+    asked: dict[str, Any] = {
+        "container": {"type": "docker", "image": "ubuntu:16.04", "volumes": [volume]},
+        "files": ["file:///a", "hdfs://nn/b"],
+        "largeFiles": ["http://h/large.tgz"],
+    }
+    old.load_app("elsewhere", **asked)
+    found = old.get_app("elsewhere")
+    assert {name: found[name] for name in asked} == asked
+    old.load_app("lost", files=["file://foo/bar/baz"])
+    ended = old.run(job("true", "lost"))
+    assert ended["state"] == "KILLED" and "not of 'foo'" in ended["reason"]
+    for name in ("elsewhere", "lost"):
+        old.unload_app(name)
+
+
 def test_f5_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "home", settings=SETTINGS)
     try:

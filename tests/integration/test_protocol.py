@@ -433,6 +433,26 @@ async def test_requests_that_are_wrong_are_told_what_is_wrong(
     assert code == 400 and said in sentence
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "code"),
+    [
+        ("GET", "/jobs", 405),
+        ("PATCH", "/job/1", 405),
+        ("POST", "/app/t", 405),
+        ("DELETE", "/job/", 404),
+        ("GET", "/app/", 404),
+        ("GET", "/app/a%0Ab", 404),
+        ("GET", "/job/1/files", 404),
+    ],
+)
+async def test_old_addresses_that_are_no_routes_refuse_as_old_clients_read_it(
+    site: Site, method: str, target: str, code: int
+) -> None:
+    assert (await refused(client_of(site).call, method, target))[0] == code
+    reply = await do(client_of(site).ask, method, "/jobsite")
+    assert reply.headers["content-type"] == "application/problem+json"
+
+
 async def test_a_body_without_version_is_accepted(site: Site) -> None:
     assert (await do(client_of(site).call, "POST", "/jobs", {"command": "list", "state": "QUEUED"}))["jobs"] == []
 
@@ -486,6 +506,15 @@ async def test_the_body_of_an_application_names_it_and_absent_enabled_is_false(s
     application = {"appid": "inside", "owner": "ann"}
     await do(old.call, "PUT", "/app/outside", {"command": "load-app", "application": application})
     assert [(each["appid"], each["enabled"]) for each in await do(old.apps)] == [("inside", False)]
+
+
+async def test_null_flags_and_empty_tags_are_as_absent_ones(site: Site) -> None:
+    await pause(site)
+    old = client_of(site)
+    await do(old.load_app, "t", enabled=None, container=None, gracePeriod=None, files=None)
+    assert (await do(old.get_app, "t"))["enabled"] is False
+    await do(old.load_app, "t")
+    assert (await do(old.schedule, job("true", tags=["", "a"])))["tags"] == ["a"]
 
 
 async def test_an_application_in_use_stays(site: Site) -> None:
@@ -548,6 +577,20 @@ async def test_files_that_are_not_there_or_not_to_be_read(site: Site) -> None:
     assert (missing.code, decode(missing.body)["status"]) == (404, "missing not found")
     assert (await do(old.download, job_id, "..")).code == 403
     assert site.engine.open_readers == 0
+
+
+async def test_a_sandbox_that_is_not_there_yet_is_empty_and_one_that_is_gone_is_not_found(site: Site) -> None:
+    old, job_id = await running(site)
+    await do(old.load_app, "slow")
+    begins = (await do(old.schedule, job("true", "slow")))["id"]
+    await site.until(lambda: f"{begins}.1" in site.engine.files)
+    await site.core.settled()
+    for number in (job_id, begins):
+        del site.engine.files[f"{number}.1"]
+    answer = await do(old.list_files, begins)
+    assert (answer["job"]["state"], answer["entries"]) == ("STARTING", [])
+    assert await refused(old.list_files, begins, "d") == (404, "d not found")
+    assert await refused(old.list_files, job_id) == (404, "$MESOS_SANDBOX not found")
 
 
 async def test_a_directory(site: Site) -> None:

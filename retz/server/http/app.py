@@ -19,6 +19,7 @@ from .guard import RequestHandler, guarded
 from .hub import Hub
 from .mounted import mount
 from .protocol import table as protocol
+from .protocol.answers import refusal as old_refusal
 from .responses import encode, problem_of
 from .routes import Route
 from .submission import MAX_BODY
@@ -105,16 +106,18 @@ def _register(app: web.Application, api: Api, routes: Iterable[Route]) -> None:
             if route.method == "GET":
                 resource.add_route("HEAD", handler)
                 methods.append("HEAD")
-        resource.add_route("*", _wrong_method(api, path, methods))
+        resource.add_route("*", _wrong_method(api, here[0], methods))
 
 
-def _wrong_method(api: Api, path: str, methods: list[str]) -> RequestHandler:
+def _wrong_method(api: Api, route: Route, methods: list[str]) -> RequestHandler:
     allow = ", ".join(methods)
     problem = Problem("method-not-allowed", f"this address answers to {allow} only")
 
-    async def handle(_request: web.Request) -> web.StreamResponse:
-        api.requests["other", path, 405] += 1
-        return problem_of(problem, {"Allow": allow})
+    async def handle(request: web.Request) -> web.StreamResponse:
+        api.requests["other", route.path, 405] += 1
+        response = route.refuse(request, problem)
+        response.headers["Allow"] = allow
+        return response
 
     return handle
 
@@ -122,9 +125,9 @@ def _wrong_method(api: Api, path: str, methods: list[str]) -> RequestHandler:
 def _nothing_here(api: Api) -> RequestHandler:
     problem = Problem("not-found", "there is nothing at this address; the API is described by /api/v2/openapi.json")
 
-    async def handle(_request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.Request) -> web.StreamResponse:
         api.requests["other", "other", 404] += 1
-        return problem_of(problem)
+        return old_refusal(request, problem) if protocol.is_old(request.path) else problem_of(problem)
 
     return handle
 

@@ -44,7 +44,8 @@ async def put_application(call: Call) -> web.StreamResponse:
     if asked.user == "root" and not isinstance(asked.container, messages.DockerRequest):
         return error(400, "root user is only allowed with Docker container")
     check_name(asked.appid)
-    await call.core.put_application(call.user, application_of(asked))
+    # As in Retz: a registration says nothing of whether it works here, the reason of its jobs' end does.
+    await call.core.put_application(call.user, application_of(asked), unseen=True)
     return answer(messages.LoadAppAnswer())
 
 

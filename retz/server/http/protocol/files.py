@@ -143,12 +143,18 @@ async def list_files(call: Call) -> web.StreamResponse:
         try:
             entries = await _entries(call, job, "" if path == ROOT else path)
         except (FileNotFoundError, NotADirectoryError):
-            return error(404, f"{path} not found")
+            if path != ROOT or _began(job):
+                return error(404, f"{path} not found")
         except FileRefused as refused:
             raise Problem("forbidden", str(refused)) from None
         except FilesUnavailable as away:
             raise Problem("unavailable", str(away)) from None
     return answer(messages.ListFilesAnswer(message, entries))
+
+
+def _began(job: Job) -> bool:
+    """Whether the latest attempt has a sandbox; one that only was to begin may have none."""
+    return job.attempt is not None and job.attempt.started is not None
 
 
 async def _entries(call: Call, job: Job, path: str) -> list[EntryMessage]:

@@ -289,7 +289,7 @@ class ApplicationRequest(Struct, rename="camel", forbid_unknown_fields=True):
     user: str | None = None
     grace_period: Annotated[int, Meta(le=1024)] | None = None
     container: MesosRequest | DockerRequest | None = None
-    enabled: bool = False
+    enabled: bool | None = None
 
 
 class LoadAppRequest(Struct, forbid_unknown_fields=True):

@@ -19,6 +19,12 @@ _PART = (
 _NAME = Parameter("name", {"type": "string", "minLength": 1}, "The application's name.", "path")
 _APP = "/app/{name:.+}"
 """Old clients leave a slash within a name as it is."""
+_FIRST = ("job", "jobs", "app", "apps")
+
+
+def is_old(path: str) -> bool:
+    """Whether an address, of a route or none, is one that only old clients ask for."""
+    return path.lstrip("/").partition("/")[0] in _FIRST
 
 
 def _route(

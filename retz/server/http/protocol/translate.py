@@ -150,7 +150,7 @@ def spec_of(job: JobRequest) -> JobSpec:
         "command": job.cmd,
         "application": job.appid,
         "name": job.name,
-        "tags": job.tags,
+        "tags": [tag for tag in job.tags or () if tag],
         "priority": job.priority,
         "environment": job.props if job.props is not None else job.env,
         "attributes": job.attributes,
@@ -200,7 +200,7 @@ def application_of(asked: ApplicationRequest) -> Application:
         user=asked.user or None,
         grace_period_s=float(grace) if grace > 0 else None,
         container=_container_of(asked.container),
-        enabled=asked.enabled,
+        enabled=asked.enabled or False,
     )
 
 
