@@ -75,11 +75,11 @@ def _print_csv(report: dict[str, Any]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("since", "until", *FIELDS))
     for row in report["rows"]:
-        values = [_safe(row[name]) for name in FIELDS]
+        values = [safe(row[name]) for name in FIELDS]
         writer.writerow((report["since"], report["until"], *values))
 
 
-def _safe(value: Any) -> Any:
+def safe(value: Any) -> Any:
     """A text that a spreadsheet would take for a formula is marked as text."""
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 

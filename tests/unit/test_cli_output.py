@@ -31,6 +31,23 @@ WHY = {
     "agents": {"total": 2, "fit": 0, "fail": {"cpus": 2, "mem": 1}}, "need": RESOURCES,
     "details": [{"agent": "a", "host": "n1", "free": RESOURCES, "total": RESOURCES, "failing": ["mem 4G > 2G free"]}],
 }  # fmt: skip
+EFF = {
+    "id": 12, "name": "", "user": "", "state": "", "pipeline": None, "run": None, "elapsed_s": None, "cpus": 1.0,
+    "cpu_s": None, "cpu": None, "mem_mb": 1, "mem_peak_mb": None, "mem": None, "attempts": 1,
+}  # fmt: skip
+TOTAL = {
+    "jobs": 0, "unmeasured": 0, "cpu_hours": 0.0, "cpu_hours_used": 0.0, "cpu": None, "mem_gib_hours": 0.0,
+    "mem_gib_hours_used": 0.0, "mem": None,
+}  # fmt: skip
+MOMENT = {"p50": "2026-11-20T14:05:00.000Z", "p90": "2026-11-20T14:20:00.000Z"}
+ETA = {
+    "id": 12, "name": "fit", "state": "QUEUED", "start": MOMENT, "end": MOMENT, "not_before": None,
+    "source": "limit", "note": None, "as_of": "2026-11-20T14:00:00.000Z", "age_s": 1.5,
+}  # fmt: skip
+PLAN = {
+    "resources": RESOURCES, "agents": WHY["agents"], "could": 2, "where": "n1", "start": MOMENT, "end": MOMENT,
+    "ahead": {"jobs": 3, "resources": RESOURCES}, "source": "limit", "note": None,
+}  # fmt: skip
 ENTRY = {
     "path": "stdout", "name": "stdout", "type": "file", "size": 6, "mtime": "2026-11-20T06:00:00.000Z",
     "mode": "-rw-r--r--", "uid": "ann", "gid": "ann", "nlink": 1,
@@ -53,6 +70,8 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
             "GET /api/v2/jobs/12": JOB,
             "GET /api/v2/jobs/12/wait": job(state="FAILED", reason="exit", exit_code=3),
             "GET /api/v2/jobs/12/why": WHY,
+            "GET /api/v2/eta": {"etas": [ETA], "trouble": None},
+            "POST /api/v2/plan": PLAN,
             "GET /api/v2/jobs/12/files": {"path": "", "attempt": 1, "entries": [ENTRY]},
             "GET /api/v2/jobs/12/file": b"hello\n",
             "PUT /api/v2/queue": {"mode": "draining", "running": 0},
@@ -126,6 +145,9 @@ GOLDEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "list": ([], {"jobs": [shape(JOB)], "total": "int", "counts": {"QUEUED": "int"}, "as_of": "int"}),
     "get-job": (["12"], {"jobs": [shape(JOB)]}),
     "why": (["12"], shape(WHY)),
+    "eta": (["12"], {"etas": [shape(ETA)], "trouble": "NoneType"}),
+    "plan": (["--", "x"], shape(PLAN)),
+    "eff": ([], {"jobs": [shape(EFF)], "total": shape(TOTAL)}),
     "watch": (["12", "--since", "5"], {"seq": "int", "job": shape(JOB)}),
     "kill": (["1"], shape(RESULTS)),
     "killall": (["-t", "a"], shape(RESULTS)),
@@ -290,7 +312,7 @@ def test_list_prints_everything_when_piped(api: FakeApi, capsys: pytest.CaptureF
     }  # fmt: skip
     guarded(_cli(), ["list"])
     header, line = capsys.readouterr().out.splitlines()
-    assert header.split() == "ID STATE NAME CPUS MEM GPUS PRIO AGE RUN AGENT TAGS COMMAND WHY".split()  # noqa: SIM905
+    assert header.split() == "ID STATE NAME CPUS MEM GPUS PRIO AGE RUN ETA AGENT TAGS COMMAND WHY".split()  # noqa: SIM905
     assert f"echo {long} 'a b'" in line and line.endswith("waits for memory") and "\033" not in line
 
 
