@@ -19,7 +19,6 @@ from .output import (
     ago,
     command_text,
     note,
-    plural,
     print_json,
     print_table,
     printable,
@@ -28,6 +27,7 @@ from .output import (
     to_seconds,
 )
 from .parameters import Ids, ids_of, ids_option, json_option, one_id, watch_option
+from .sizing import sized_text
 from .waiting import ENDED, exit_code_of
 from .watching import repeat
 
@@ -78,7 +78,7 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("command", command_text(job["command"])),
         ("directory", job["directory"] or ""),
         ("asks", asks),
-        ("predicted", _sized(job.get("sized"))),
+        ("predicted", sized_text(job.get("sized"))),
         ("used", used if usage else ""),
         ("attributes", job["attributes"]),
         ("priority", str(job["priority"] or "")),
@@ -104,19 +104,6 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         # Values stay out: they are where people keep secrets. --json has what the server gives.
         ("environment", ", ".join(n + " <masked>" * (v == "<masked>") for n, v in sorted(job["environment"].items()))),
     ]
-
-
-def _sized(sized: dict[str, Any] | None) -> str:
-    """What past runs changed about what it asks for."""
-    if sized is None:
-        return ""
-    asked, runs = sized["asked"], plural(sized["runs"], "run")
-    said = f"{format_size(asked['mem'])}, {asked['cpus']:g} cpu{'s' * (asked['cpus'] != 1)}"
-    if sized["mem"] is None:
-        return f"no: only {runs} measured so far; it asks for what it was given ({said})"
-    if sized["outgrew"] is not None:
-        return f"{format_size(sized['mem'])} by {runs}, which attempt {sized['outgrew']} outgrew; asked for were {said}"
-    return f"by {runs}; asked for were {said}"
 
 
 def _bonds(job: dict[str, Any], now: float) -> list[tuple[str, str]]:

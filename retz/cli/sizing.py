@@ -11,6 +11,25 @@ from .output import plural, printable, span
 MOST_STEPS = 8
 
 
+def sized_text(sized: dict[str, Any] | None) -> str:
+    """What past runs made of what a job asked for; empty for one that is not sized by them."""
+    if sized is None:
+        return ""
+    asked, runs = _amounts(sized["asked"]), plural(sized["runs"], "past run")
+    if sized["mem"] is None:
+        return f"not yet, by {runs}: it gets what it asked for, {asked}"
+    if sized["outgrew"] is not None:
+        return (
+            f"{format_size(sized['mem'])} by {runs}, which attempt {sized['outgrew']} outgrew; asked for were {asked}"
+        )
+    return f"by {runs}; asked for were {asked}"
+
+
+def submitted_text(job: dict[str, Any]) -> str:
+    """What a job that has just been submitted with ``--predicted`` got."""
+    return f"job {job['id']} gets {_amounts(job['resources'])}: predicted {sized_text(job.get('sized'))}"
+
+
 def size_lines(pipeline: str, sizes: dict[str, Any]) -> list[str]:
     """A few lines for each step: what is asked for, what would be, why, and how sure that is."""
     steps = sizes["steps"]
@@ -22,8 +41,8 @@ def size_lines(pipeline: str, sizes: dict[str, Any]) -> list[str]:
     if len(steps) > MOST_STEPS:
         lines += ["", f"... and {plural(len(steps) - MOST_STEPS, 'more step')}: --json lists them"]
     if any(step["given"] is not None for step in steps):
-        lines += ["", f"ask for it: retz run --pipeline {printable(pipeline)} --predicted ...",
-                  "A job that is killed for memory under such a size runs once more with what it asked for."]  # fmt: skip
+        lines += ["", f"ask for it: retz run --pipeline {printable(pipeline)} --predicted ..."]
+        lines.append("A job that is killed for memory under such a size runs once more with what it asked for.")
     return lines
 
 
@@ -49,7 +68,7 @@ def _saved(step: dict[str, Any]) -> str:
 
 def _why(step: dict[str, Any]) -> str:
     """How the limit came about."""
-    held = f"the next of {plural(step['measured'], 'run')} should hold {_size(step['expected_mb'])} at most"
+    held = f"by {plural(step['measured'], 'run')} the next should peak at about {_size(step['expected_mb'])}"
     reasons = [f"runs stray by {step['spread']:.0%}"] if step["spread"] >= 0.005 else []
     if abs(step["growth"]) >= 0.001:
         reasons.append(f"they {'grow' if step['growth'] > 0 else 'shrink'} by {abs(step['growth']):.1%} each")

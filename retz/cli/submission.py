@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,8 +17,9 @@ from retz.client.retry import Backoff, new_key
 from retz.config import JOB_VARIABLES, host_token
 
 from .app import App
-from .output import plural, printable
+from .output import is_terminal, note, plural, printable
 from .parameters import Cpus, Duration, Moment, Size
+from .sizing import submitted_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -121,8 +123,6 @@ def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: 
         raise click.UsageError(f"this cannot be sent: {error}") from None
     try:
         answer = app.transport.call(call, first)
-        _warn(answer)
-        return list(answer["ids"])
     except ApiError as error:
         if len(jobs) > 1:
             raise
@@ -130,6 +130,17 @@ def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: 
         fields = [(field.removeprefix("jobs[0]."), message) for field, message in error.errors]
         detail = error.detail.replace("jobs[0].", "")
         raise ApiError(error.status, error.code, detail, fields) from None
+    _warn(answer)
+    if options["predicted"]:
+        _tell_size(app, answer["ids"][0])
+    return list(answer["ids"])
+
+
+def _tell_size(app: App, job_id: int) -> None:
+    """Tell what past runs made of the first job's request, on a terminal."""
+    if is_terminal(sys.stderr):
+        with suppress(ApiError):  # the jobs are accepted, whatever becomes of this
+            note(submitted_text(app.call(calls.job(job_id))))
 
 
 def _warn(answer: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retz.cli.sizing import MOST_STEPS, size_lines
+from retz.cli.sizing import MOST_STEPS, size_lines, sized_text, submitted_text
 
 
 def step(**more: Any) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def test_asked_given_saved_and_why() -> None:
     assert (
         "train: asks for 4G, 4 cpus; --predicted gives 1.4G, 1 cpu: 2.6G free for others for 5m12s of each run" in text
     )
-    assert "why: the next of 12 runs should hold 1.3G at most; runs stray by 4%; at most 0.93 cpus were busy" in text
+    assert "why: by 12 runs the next should peak at about 1.3G; runs stray by 4%; at most 0.93 cpus were busy" in text
     assert "nobody knows yet" in text
     assert "retz run --pipeline etl --predicted" in text
 
@@ -69,3 +69,13 @@ def test_one_screen() -> None:
 
 def test_names_cannot_move_the_cursor() -> None:
     assert "\x1b" not in lines(step(step="\x1b[2J"))
+
+
+def test_what_a_job_got() -> None:
+    asked = {"asked": {"mem": 4096, "cpus": 4}, "runs": 12, "mem": 1434, "outgrew": None}
+    job = {"id": 7, "resources": {"mem": 1434, "cpus": 1}, "sized": asked}
+    assert submitted_text(job) == "job 7 gets 1.4G, 1 cpu: predicted by 12 past runs; asked for were 4G, 4 cpus"
+    few = {**asked, "runs": 1, "mem": None}
+    assert sized_text(few) == "not yet, by 1 past run: it gets what it asked for, 4G, 4 cpus"
+    assert sized_text({**asked, "outgrew": 2}).startswith("1.4G by 12 past runs, which attempt 2 outgrew")
+    assert sized_text(None) == ""
