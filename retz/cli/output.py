@@ -183,9 +183,11 @@ def state_cell(job: dict[str, Any]) -> Cell:
 
 
 def _failure(job: dict[str, Any]) -> str:
+    reason = job.get("reason")
+    if job["state"] == "QUEUED" and reason == "oom":
+        return "after oom"  # it outgrew a size that past runs gave it
     if job["state"] != "FAILED":
         return ""
-    reason = job.get("reason")
     if reason == "exit":
         return str(job.get("exit_code"))
     return f"signal {job.get('signal')}" if reason == "signal" else str(reason or "")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from retz.client import Client
 from tests.server_process import ServerProcess
 
 from .terminal import retz
@@ -62,3 +63,10 @@ def test_a_guess_becomes_a_size_and_a_job_that_outgrows_it_is_made_good(server: 
     steps = json.loads(out(server, "predict", "etl", "--json"))["sizes"]["steps"]
     assert steps[0]["given"]["mem"] > 700
     assert [past["outcome"] for past in steps[0]["past"]] == ["finished"] * 5
+    key, secret = server.credentials()
+    with Client(uri=server.uri, key=key, secret=secret) as client:
+        (step,) = client.sizes("etl").steps
+        assert step.given is not None and step.given.mem == steps[0]["given"]["mem"]
+        assert step.past[-1].peak_mb is not None and step.past[-1].peak_mb >= 700
+        again = client.run([sys.executable, eater, "10", "0"], pipeline="etl", name="train", predicted=True)
+        assert again.sized is not None and again.sized.runs == 5

@@ -121,6 +121,23 @@ async def test_who_outgrows_a_size_gets_what_was_asked_for_once_and_loses_no_ret
     assert (await sizes(site))[0]["given"]["mem"] > 900
 
 
+async def test_what_outgrew_its_size_before_a_restart_has_its_new_one_after_it(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site:
+        for peak in (500.0, 520.0):
+            await ran(site, peak)
+        job_id = await started(site, predicted=True)
+        await site.core.set_mode("paused")
+        await end(site, job_id, 1.0, exit_code=None, signal=9, reason="oom")
+        before = record(site, job_id)
+    async with running_site(tmp_path) as site:
+        assert record(site, job_id) == before
+        assert (before.state, before.reason, before.resources.mem) == ("QUEUED", "oom", 2000)
+        assert "once more with 2000 MiB" in (before.message or "")
+        await site.core.set_mode("open")
+        await site.until(lambda: f"{job_id}.2" in site.engine.held)
+        assert site.engine.held[f"{job_id}.2"].mem == 2000
+
+
 async def test_the_second_kill_for_memory_is_final(site: Site) -> None:
     for peak in (1990.0, 2000.0, 1995.0):
         await ran(site, peak)
