@@ -196,6 +196,10 @@ class Engine(Protocol):
     shared: bool
     """Whether others want the same machines: room that no job needs is declined, not held."""
 
+    @property
+    def master(self) -> str | None:
+        """``host:port`` of who hands out the machines; None where nobody does, or while not connected."""
+
     async def start(self, listener: Listener, known: Sequence[KnownTask]) -> None:
         """Adopt ``known``, then begin to offer. Returns when adoption is complete and the first offers are out.
 

@@ -29,6 +29,7 @@ class NullEngine:
     name = "null"
     honours: frozenset[str] = frozenset()
     shared = False
+    master: str | None = None
 
     def __init__(self, slots: int = 64, total: Resources | None = None) -> None:
         self._total = total or Resources(cpus=float(slots), mem=slots << 20, disk=slots << 20, ports=1000)

@@ -68,6 +68,7 @@ class PuppetEngine:
     name = "puppet"
     honours: frozenset[str] = frozenset()
     shared = False
+    master: str | None = None
 
     def __init__(self, agents: Sequence[Agent] | None = None) -> None:
         self._agents = agents or [

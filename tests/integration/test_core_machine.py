@@ -79,6 +79,7 @@ class Puppet:
     name = "puppet"
     honours: frozenset[str] = frozenset()
     shared = False
+    master: str | None = None
 
     def __init__(self, world: Machines) -> None:
         self.world = world

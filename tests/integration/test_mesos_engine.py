@@ -410,6 +410,7 @@ async def test_a_master_that_is_not_there_yet(tmp_path: Path) -> None:
         port = hole.getsockname()[1]
     cluster = cluster_of(1, port=port)
     async with server(tmp_path, cluster, master=f"127.0.0.1:{port}") as site:
+        assert (await site.http.ask("GET", "/status", None)).json["master"] is None
         await site.until(lambda: site.core.engine_failure)
         health = await site.http.ask("GET", "/healthz", None)
         assert (health.status, health.json["status"]) == (503, "engine-failure")
@@ -420,6 +421,7 @@ async def test_a_master_that_is_not_there_yet(tmp_path: Path) -> None:
             assert (await site.ended(job_id)).state == "FINISHED"
             assert (await site.http.ask("GET", "/healthz", None)).status == 200
             assert (await site.status())["engine_failure"] is None
+            assert (await site.http.ask("GET", "/status", None)).json["master"] == f"127.0.0.1:{port}"
 
 
 async def test_a_master_that_is_away_for_a_while(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ class LocalEngine:
 
     name = "local"
     shared = False
+    master: str | None = None
 
     def __init__(
         self,

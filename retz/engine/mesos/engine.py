@@ -147,6 +147,11 @@ class MesosEngine:
 
     # -- start and stop ---------------------------------------------------------------------------------
 
+    @property
+    def master(self) -> str | None:
+        """The leading master that we are subscribed to."""
+        return self._master if self._connected else None
+
     async def start(self, listener: Listener, known: Sequence[KnownTask]) -> None:
         """Adopt ``known`` and begin to look for the master; does not wait for it: the queue is open meanwhile.
 

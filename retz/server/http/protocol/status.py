@@ -34,14 +34,8 @@ async def status(call: Call) -> web.StreamResponse:
             num_slaves=active,
             offers=active,
             total_offered=quantity(from_vector((cpus, mem, disk, gpus, ports)), nodes=active),
-            master=_master(call),
+            master=core.engine.master,
             stanchion_queue_length=0,
             server_version=SERVER,
         )
     )
-
-
-def _master(call: Call) -> str | None:
-    """Address of the Mesos master; None without one, or while it cannot be reached."""
-    config = call.core.config
-    return config.mesos_master if config.engine == "mesos" and call.core.engine_failure is None else None
