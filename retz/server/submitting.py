@@ -34,7 +34,7 @@ class Submissions:
         self._core = core
         self._submitting: dict[str, asyncio.Future[None]] = {}
         self._arriving: Counter[str] = Counter()
-        """Jobs of bulks that are in the journal and not yet in memory, by owner."""
+        """Jobs (every task of an array counted) of bulks that are in the journal and not yet in memory, by owner."""
 
     async def submit(
         self, user: User, specs: Sequence[JobSpec], key: str | None, digest: str, repeats: Sequence[int] = ()
@@ -80,7 +80,7 @@ class Submissions:
         now = self._core.clock()
         count = len(specs)
         if self._core.config.max_user_queued:
-            self._require_room(user, specs)
+            self._require_room(user, count if count > SLICE else sum(map(_tasks, specs)))
         if count <= SLICE:
             jobs = self._core.admission.build(specs, user.key, range(count), now)
             taken: list[Change] = []
@@ -109,6 +109,7 @@ class Submissions:
         """The same in slices, so that the loop is never held: check all, then encode all, then one atomic line."""
         slices = range(0, len(specs), SLICE)
         built: list[list[Job]] = []
+        waiting = 0
         self._require_groups(user, specs)
         ids, taken = self._reserve(specs)
         for start in slices:
@@ -116,6 +117,7 @@ class Submissions:
             jobs = self._core.admission.build(specs[part], user.key, ids[part], now, base=start)
             jobs = with_dependencies(jobs, specs[part], ids, start, lambda job_id: self._found(user, job_id))
             built.append(_in_runs(_marked(jobs, repeats[part]), now, ids[0]))
+            waiting += sum(map(_waiting, jobs))
             await asyncio.sleep(0)
         bulk = self._core.db.bulk()
         # First, so that it comes to memory in the same turn as to the journal.
@@ -126,9 +128,9 @@ class Submissions:
         self._core.require_writable()
         self._require_accepting()
         if self._core.config.max_user_queued:
-            self._require_room(user, specs)  # again: others of this user's may have come meanwhile
+            self._require_room(user, waiting)  # again: others of this user's may have come meanwhile
         ticket = bulk.commit()
-        self._arriving[user.key] += len(specs)
+        self._arriving[user.key] += waiting
         self._core.dispatcher.follow_ticket(ticket)
         self._absorb(bulk)
         # What is in the journal must come to memory whole, whatever becomes of the request.
@@ -165,7 +167,7 @@ class Submissions:
         changes = bulk.absorb(SLICE)
         jobs = [change.record for change in changes if change.table == "jobs"]
         for job in jobs:
-            self._arriving[job.owner] -= 1
+            self._arriving[job.owner] -= _waiting(job)
         self._core.dispatcher.enqueue(jobs)
         self._core.dispatcher.plan_soon()
         return bool(changes)
@@ -186,11 +188,10 @@ class Submissions:
         )
         return [Change("submissions", name, record)]
 
-    def _require_room(self, user: User, specs: Sequence[JobSpec]) -> None:
+    def _require_room(self, user: User, more: int) -> None:
         """Raise unless the user may have so many more jobs waiting. To be asked only where there is a bound."""
         most = self._core.config.max_user_queued
         waiting = self._core.db.jobs.waiting(user.key) + self._arriving[user.key]
-        more = sum(_tasks(spec) for spec in specs)
         if waiting + more > most:
             raise Problem(
                 "unprocessable",
@@ -228,6 +229,11 @@ def _in_runs(jobs: list[Job], now: float, first: int) -> list[Job]:
         return jobs
     run = fresh_run(now, first)
     return [replace(job, run=run) if job.pipeline is not None and job.run is None else job for job in jobs]
+
+
+def _waiting(job: Job) -> int:
+    """How many jobs a new record is."""
+    return 1 if job.array is None else job.array.size
 
 
 def _tasks(spec: JobSpec) -> int:

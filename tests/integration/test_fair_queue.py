@@ -93,6 +93,18 @@ async def test_a_bulk_counts_before_it_is_in_memory(tmp_path: Path) -> None:
         assert site.core.db.jobs.waiting("ann") == 700
 
 
+async def test_arrays_in_a_bulk_count_with_every_task_before_they_are_in_memory(tmp_path: Path) -> None:
+    async with running_site(tmp_path, {"retz.max.user.queued": "1000"}) as site:
+        body: list[dict[str, Any]] = [{"command": "true", "held": True}] * 250
+        body += [{"command": "true", "held": True, "array": "1-400"}]
+        answers = await asyncio.gather(*(site.ask("POST", "/api/v2/jobs", jobs=body) for _ in range(3)))
+        assert sorted(answer.status for answer in answers) == [201, 422, 422]
+        assert site.core.db.jobs.waiting("ann") == 650
+        room = {"command": "true", "held": True, "array": "1-350"}
+        assert (await site.ask("POST", "/api/v2/jobs", jobs=[room | {"array": "1-351"}])).status == 422
+        assert (await site.ask("POST", "/api/v2/jobs", jobs=[room])).status == 201
+
+
 async def test_a_user_at_the_limit_is_passed_over_and_told_so(tmp_path: Path) -> None:
     async with running_site(tmp_path, {"retz.max.user.cpus": "2"}) as site:
         mine = [await site.submit(**ONE_CPU) for _ in range(3)]
