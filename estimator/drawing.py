@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .errors import InvalidInput
-from .model import History, Prediction
+from .model import History, Kind, Prediction
 from .skyline import Skyline
 from .solver.runs import run_skyline
 from .steps import Charset, Point, Series, render, to_text
@@ -153,6 +153,12 @@ def shortened(name: str, most: int = 60) -> str:
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in name
     )
     return shown if len(shown) <= most else f"{shown[: most - most // 3 - 1]}…{shown[-(most // 3) :]}"
+
+
+def run_points(history: History, resource: str, kind: Kind) -> list[list[Point]]:
+    """What the runs of a history held of one resource over time, evenly chosen ones of very many; the newest last."""
+    curves = [run_skyline(jobs, kind) for jobs in history.values()]
+    return [_points(run, resource) for run in _chosen([run for run in curves if not run.is_empty], MOST_RUNS)]
 
 
 def _points(skyline: Skyline, resource: str) -> list[Point]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .config import ALIASES, SOLVERS, EstimatorConfig, load_class
 from .documents import history_from_json, history_to_json, prediction_to_json, skyline_from_json
@@ -24,6 +24,9 @@ from .overview import runs_overview
 from .skylinestore.base import Runs, SkylineStore
 from .skylinestore.files import FileStore
 from .solver.base import SolverSettings
+
+if TYPE_CHECKING:
+    from .sizeview import SizePicture
 
 _KEPT_IN_FILES = {ALIASES["files"], ALIASES["memory"]}
 MOST_NAMED = 20
@@ -216,12 +219,59 @@ def text(
     """The same picture for a terminal."""
     from .drawing import drawing, text_picture
 
-    if not (1 <= width <= MOST_CELLS and 1 <= height <= MOST_CELLS):
-        raise BadArgument(f"a picture has from 1 to {MOST_CELLS} columns and lines, not {width} x {height}")
+    _check_cells(width, height)
     prediction = _predicted(store, config, pipeline, wishes)
     drawn = drawing(history_of(store, pipeline), prediction, resource)
     picture = text_picture(drawn, width=width, height=height, colour=colour)
     return Outcome(picture.encode(), "text/plain; charset=utf-8")
+
+
+def size_plot(
+    store: SkylineStore,
+    config: EstimatorConfig,
+    *,
+    pipeline: str,
+    steps: Sequence[Any],
+    one_job: bool,
+    format: str = "png",
+) -> Outcome:
+    """A picture of what jobs ask for, use and should get; see :mod:`estimator.sizeview`."""
+    if format not in _FORMATS:
+        raise BadArgument(f"the format of a plot is one of {', '.join(_FORMATS)}, not {format!r}")
+    from .plot_sizes import plot_sizes
+
+    return Outcome(plot_sizes(_sizes(store, pipeline, steps, one_job), format=format), _FORMATS[format])
+
+
+def size_text(
+    store: SkylineStore,
+    config: EstimatorConfig,
+    *,
+    pipeline: str,
+    steps: Sequence[Any],
+    one_job: bool,
+    width: int = 100,
+    height: int = 28,
+    colour: bool = False,
+) -> Outcome:
+    """The same picture for a terminal."""
+    from .sizeview import size_text as drawn_text
+
+    _check_cells(width, height)
+    picture = drawn_text(_sizes(store, pipeline, steps, one_job), width=width, height=height, colour=colour)
+    return Outcome(picture.encode(), "text/plain; charset=utf-8")
+
+
+def _sizes(store: SkylineStore, pipeline: str, steps: Sequence[Any], one_job: bool) -> SizePicture:
+    from .sizeview import PastSize, SizedStep, size_picture
+
+    read = [SizedStep(name, asked, given, [PastSize(*run) for run in past]) for name, asked, given, past in steps]
+    return size_picture(pipeline, read, _known(store, pipeline), one_job)
+
+
+def _check_cells(width: int, height: int) -> None:
+    if not (1 <= width <= MOST_CELLS and 1 <= height <= MOST_CELLS):
+        raise BadArgument(f"a picture has from 1 to {MOST_CELLS} columns and lines, not {width} x {height}")
 
 
 def reservation(store: SkylineStore, config: EstimatorConfig, *, pipeline: str, **options: Any) -> Outcome:
@@ -323,6 +373,6 @@ _OPERATIONS: dict[str, Callable[..., Outcome]] = {
     function.__name__: function
     for function in (
         history, estimation, estimate, current, add_history, update_history, delete_history, delete_estimation,
-        pipelines, runs, forget, translate, plot, text, reservation, record_run, backtest,
+        pipelines, runs, forget, translate, plot, text, size_plot, size_text, reservation, record_run, backtest,
     )
 }  # fmt: skip

@@ -25,6 +25,9 @@ forget              pipeline                                                    
 plot                pipeline, resource="memory", format="png", WISHES               PNG, SVG or PDF
 text                pipeline, resource="memory", width=100, height=28,              text/plain
                     colour=False, WISHES
+size_plot           pipeline, steps, one_job, format="png"                          PNG, SVG or PDF; steps as
+                                                                                    ``sizeview.SizedStep``
+size_text           pipeline, steps, one_job, width=100, height=28, colour=False    text/plain
 reservation         pipeline, WISHES, what ``reservation_request`` takes            YARN's request
 record_run          pipeline, run, spans, usages=(), keep=None                      ``{}``
 backtest            pipeline                                                        report of the backtest
@@ -37,7 +40,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-SOLVING = frozenset({"estimate", "plot", "text", "reservation", "backtest", "translate"})
+SOLVING = frozenset({"estimate", "plot", "text", "size_plot", "size_text", "reservation", "backtest", "translate"})
 """Operations that may take long; all others are quick."""
 
 WRITING = frozenset(

@@ -27,7 +27,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 # A dark blue, with vermilion and light blue of Okabe and Ito's palette: apart for every kind of colour blindness, and
 # dark, middle and light in grey.
-_PLAN, _FIXED, _BAND, _RUNS, _TEXT = "#005B96", "#D55E00", "#56B4E9", "#555555", "#222222"
+PLAN, FIXED, BAND, RUNS, TEXT = "#005B96", "#D55E00", "#56B4E9", "#555555", "#222222"
 _DPI = 144
 
 
@@ -55,7 +55,7 @@ def plot_prediction(
     _draw_prediction(axes, drawn)
     _headline(axes, drawn.title, drawn.subtitle)
     _legend(figure)
-    return _image(figure, format)
+    return image(figure, format)
 
 
 def plot_backtest(
@@ -77,10 +77,10 @@ def plot_backtest(
             f"they held {', '.join(results[0].waste)}" if results else "",
         )
     panels = [
-        ("reserved in vain", "of what was held", [result.waste[resource] for result in results], _FIXED),
-        ("missing", "of what was held", [result.under[resource] for result in results], _FIXED),
-        ("done in time", "of the runs", [result.deadline_hits or 0.0 for result in results], _PLAN),
-        ("peak too low", "of the runs", [result.peak_misses[resource] for result in results], _FIXED),
+        ("reserved in vain", "of what was held", [result.waste[resource] for result in results], FIXED),
+        ("missing", "of what was held", [result.under[resource] for result in results], FIXED),
+        ("done in time", "of the runs", [result.deadline_hits or 0.0 for result in results], PLAN),
+        ("peak too low", "of the runs", [result.peak_misses[resource] for result in results], FIXED),
     ]
     figure = Figure(figsize=(width, 1.7 + 0.36 * len(results)), layout=ConstrainedLayoutEngine(h_pad=0.12))
     places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -91,17 +91,17 @@ def plot_backtest(
     figure.suptitle(
         f"{shortened(report.pipeline, 40)}: {resource}, {len(report.replayed)} of {report.runs} runs predicted from"
         f" those before them, steps of {duration(report.interval)}",
-        x=0.01, ha="left", fontsize=12, fontweight="bold", color=_TEXT, parse_math=False,
+        x=0.01, ha="left", fontsize=12, fontweight="bold", color=TEXT, parse_math=False,
     )  # fmt: skip
-    return _image(figure, format)
+    return image(figure, format)
 
 
 def _draw_panel(axes: Axes, title: str, of: str, shares: Sequence[float], color: str) -> None:
     """Bars with their figures; an axis from zero with room for the longest one's."""
     bars = axes.barh(range(len(shares)), shares, color=color, height=0.6)
-    axes.bar_label(bars, [percent(share) for share in shares], padding=4, fontsize=9, color=_TEXT)
+    axes.bar_label(bars, [percent(share) for share in shares], padding=4, fontsize=9, color=TEXT)
     axes.set_xlim(0, 1.35 * (1.0 if of == "of the runs" else max(shares) or 1.0))
-    axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold", color=_TEXT)
+    axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold", color=TEXT)
     axes.set_xlabel(of, loc="left", fontsize=9, color="#555555")
     axes.set_xticks([])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
@@ -116,13 +116,13 @@ def _draw_prediction(axes: Axes, drawn: Drawing) -> None:
     faint = min(1.0, max(0.12, 8 / max(len(drawn.runs), 1)))
     for index, run in enumerate(drawn.runs):
         label = f"past run{'s' if drawn.count > 1 else ''} ({drawn.count})" if index == 0 else None
-        _steps(axes, run, color=_RUNS, linewidth=0.9, alpha=faint, label=label, zorder=2)
-    _steps(axes, drawn.plan, color=_PLAN, linewidth=3.0, label="plan for the next run", zorder=4)
+        draw_steps(axes, run, color=RUNS, linewidth=0.9, alpha=faint, label=label, zorder=2)
+    draw_steps(axes, drawn.plan, color=PLAN, linewidth=3.0, label="plan for the next run", zorder=4)
     _saved(axes, drawn)
     across, up = [0.0, drawn.length, drawn.length], [drawn.height, drawn.height, 0.0]
-    axes.plot(across, up, color=_FIXED, linewidth=1.8, dashes=(5, 3), label="fixed request", zorder=5)
+    axes.plot(across, up, color=FIXED, linewidth=1.8, dashes=(5, 3), label="fixed request", zorder=5)
     axes.text(
-        0.01, highest / top + 0.02, drawn.verdict, transform=axes.transAxes, color=_TEXT,
+        0.01, highest / top + 0.02, drawn.verdict, transform=axes.transAxes, color=TEXT,
         fontsize=10, fontweight="bold", va="bottom", parse_math=False,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
     )  # fmt: skip
@@ -142,7 +142,7 @@ def _saved(axes: Axes, drawn: Drawing) -> None:
     times = [0.0, *inside, drawn.length]
     axes.fill_between(
         times, [min(_at(drawn.plan, time), drawn.height) for time in times], drawn.height, step="post",
-        facecolor="none", edgecolor=_FIXED, alpha=0.22, hatch="//", linewidth=0, zorder=1.5,
+        facecolor="none", edgecolor=FIXED, alpha=0.22, hatch="//", linewidth=0, zorder=1.5,
         label="not reserved by the plan",
     )  # fmt: skip
 
@@ -153,7 +153,7 @@ def _band(axes: Axes, drawn: Drawing) -> None:
     times = sorted({time for time, _ in (*drawn.lower, *drawn.upper)})
     lower, upper = ([_at(points, time) for time in times] for points in (drawn.lower, drawn.upper))
     axes.fill_between(
-        times, lower, upper, step="post", color=_BAND, alpha=0.3, linewidth=0, zorder=1,
+        times, lower, upper, step="post", color=BAND, alpha=0.3, linewidth=0, zorder=1,
         label="p10 to p90 of the runs",
     )  # fmt: skip
 
@@ -162,7 +162,7 @@ def _at(points: Sequence[Point], time: float) -> float:
     return next((value for start, value in reversed(points) if start <= time), 0.0)
 
 
-def _steps(axes: Axes, points: Sequence[Point], **style: Any) -> None:
+def draw_steps(axes: Axes, points: Sequence[Point], **style: Any) -> None:
     """A step line that rises from zero and falls to it."""
     if points:
         times = [points[0][0], *(time for time, _ in points)]
@@ -175,23 +175,23 @@ def _axes(axes: Axes, right: float, top: float, unit: str, resource: str) -> Non
     axes.set_yticks([tick.value for tick in up], [tick.label for tick in up])
     axes.set_xlim(0, right)
     axes.set_ylim(0, top)
-    axes.set_xlabel("time from the run's start", color=_TEXT)
+    axes.set_xlabel("time from the run's start", color=TEXT)
     name = scale(top, unit)[1] if unit == "MB" else ""
-    axes.set_ylabel(f"memory ({name})" if name else resource, color=_TEXT, parse_math=False)
+    axes.set_ylabel(f"memory ({name})" if name else resource, color=TEXT, parse_math=False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _headline(axes: Axes, title: str, subtitle: str) -> None:
-    axes.set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold", color=_TEXT, parse_math=False)
+    axes.set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold", color=TEXT, parse_math=False)
     axes.annotate(
         subtitle, (0, 1), xytext=(0, 6), xycoords="axes fraction", textcoords="offset points",
         fontsize=9.5, color="#555555", parse_math=False,
     )  # fmt: skip
 
 
-def _image(figure: Figure, format: str) -> bytes:
+def image(figure: Figure, format: str) -> bytes:
     """The figure as a file, the same bytes for the same data."""
     if format not in FORMATS:
         raise InvalidInput("format", f"unknown ({format})", f"use {', '.join(FORMATS)}")

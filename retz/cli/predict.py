@@ -26,6 +26,7 @@ RESOURCES = ("memory", "vcores", "gpus")
 TITLES = {"memory": "MEMORY", "vcores": "CPUS", "gpus": "GPUS"}
 FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 SHARE = click.FloatRange(0, 1)
+_WISHES = ("resource", "kind", "solver", "alpha", "beta", "interval")
 _UNPROCESSABLE = 422
 _NOT_FOUND = 404
 
@@ -47,8 +48,10 @@ def predict_command(
 ) -> None:
     """Say what the next run of a pipeline will need.
 
-    Runs are remembered when their last job has ended: 'retz run --pipeline NAME -- ...' marks jobs. The solver peak
-    is the one for memory limits; the others plan what may be made up later, such as processors.
+    Runs are remembered when their last job has ended: 'retz run --pipeline NAME -- ...' marks jobs. First what
+    --predicted would give each job, then how much the whole run needs over time. Pictures show the first: memory asked
+    for, used, and what the next job should get; with --solver, --kind or --resource they show the second. The
+    solver peak is the one for memory limits; the others plan what may be made up later, such as processors.
     """
     if sum((picture is not None, drawn, as_json)) > 1:
         raise click.UsageError("one of --json, --png and --text at a time")
@@ -59,14 +62,16 @@ def predict_command(
     elif drawn:
         _draw_here(app, pipeline, {"resource": resource, **wishes})
     else:
-        prediction = app.call(calls.prediction(pipeline, None, wishes))
         sizes = _sizes(app, pipeline)
         if as_json:
-            print_json("predict", prediction=prediction, sizes=sizes)
+            print_json("predict", prediction=app.call(calls.prediction(pipeline, None, wishes)), sizes=sizes)
             return
+        prediction = _of_use(app, pipeline, wishes) if _has_sizes(sizes) else None
+        if prediction is None:
+            prediction = app.call(calls.prediction(pipeline, None, wishes))
+        lines = size_lines(pipeline, sizes)
+        print("\n".join(lines[1:]) + "\n" * 2 if lines else "", end="")
         _tell(app, pipeline, prediction, wishes)
-        for line in size_lines(pipeline, sizes):
-            print(line)
 
 
 # -- pictures --------------------------------------------------------------------------------------------------------
@@ -96,7 +101,18 @@ def _draw_here(app: App, pipeline: str, parameters: dict[str, Any]) -> None:
 
 
 def _content(app: App, pipeline: str, format: str, parameters: dict[str, Any]) -> bytes:
-    with app.transport.stream(calls.prediction(pipeline, format, parameters), EVENT_SILENCE_S) as stream:
+    if all(parameters.get(name) is None for name in _WISHES):
+        shape = {name: value for name, value in parameters.items() if name not in _WISHES}
+        try:
+            return _bytes(app, calls.sizes_plot(pipeline, format, shape))
+        except ApiError as error:
+            if error.status not in (_NOT_FOUND, _UNPROCESSABLE):  # runs from logs; too few were measured
+                raise
+    return _bytes(app, calls.prediction(pipeline, format, parameters))
+
+
+def _bytes(app: App, call: calls.Call) -> bytes:
+    with app.transport.stream(call, EVENT_SILENCE_S) as stream:
         return b"".join(stream)
 
 
@@ -111,6 +127,23 @@ def _sizes(app: App, pipeline: str) -> dict[str, Any]:
     return found
 
 
+def _has_sizes(sizes: dict[str, Any]) -> bool:
+    return any(step["given"] is not None for step in sizes["steps"])
+
+
+def _of_use(app: App, pipeline: str, wishes: dict[str, Any]) -> dict[str, Any] | None:
+    """From what was used, if nothing else is wished for: what was reserved are the guesses that sizes make better."""
+    if wishes["kind"] is not None:
+        return None
+    try:
+        found: dict[str, Any] = app.call(calls.prediction(pipeline, None, {**wishes, "kind": "used"}))
+    except ApiError as error:
+        if error.status == _UNPROCESSABLE:  # all runs ended before they could be measured over time
+            return None
+        raise
+    return found
+
+
 # -- in words --------------------------------------------------------------------------------------------------------
 
 
@@ -119,7 +152,8 @@ def _tell(app: App, pipeline: str, prediction: dict[str, Any], wishes: dict[str,
     names = [name for name in RESOURCES if name != "gpus" or any(amounts.get(name) for _, amounts in steps)]
     of = "of what was used" if prediction["kind"] == "used" else "of what was reserved"
     count = plural(len(prediction["runs"]), "run")
-    print(f"{printable(pipeline)}: the next run, from {count} (solver {prediction['solver']}, {of})\n")
+    solver = prediction["solver"]
+    print(f"{printable(pipeline)}: all jobs of the next run together, from {count} (solver {solver}, {of})\n")
     _print_steps(steps, names)
     print()
     rows = [*_last_run(app, pipeline), (_peak(steps), "planned at the peak")]
@@ -170,7 +204,7 @@ def _last_run(app: App, pipeline: str) -> list[Row]:
 
 def _advice(app: App, pipeline: str, prediction: dict[str, Any], wishes: dict[str, Any]) -> list[Row]:
     """What a limit should be: peaks of what runs really used, which no later moment makes up for."""
-    if wishes["solver"] is not None or prediction["kind"] == "used":
+    if wishes["solver"] is not None:
         return []
     try:
         limit = app.call(calls.prediction(pipeline, None, {"solver": "peak", "kind": "used"}))

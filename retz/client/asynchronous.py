@@ -286,6 +286,14 @@ class AsyncClient:
         """
         return await self._get(calls.sizes(name, user), types.Sizes)
 
+    async def sizes_plot(self, name: str, format: str = "png", **parameters: object) -> bytes:
+        """Return the same as a picture: ``png``, ``svg``, ``pdf``, or ``txt`` for a terminal.
+
+        Raises:
+            ApiError: 404 as :meth:`sizes`; 422, too few runs were measured.
+        """
+        return await self._send(calls.sizes_plot(name, format, parameters))
+
     async def prediction(self, name: str, **parameters: object) -> types.Prediction:
         """Return what the next run will need.
 

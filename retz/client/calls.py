@@ -267,6 +267,11 @@ def sizes(name: str, user: str | None = None) -> Call:
     return Call("GET", _target(f"{_pipeline(name)}/sizes", {"user": user}))
 
 
+def sizes_plot(name: str, format: str, parameters: Mapping[str, object] | None = None) -> Call:
+    """The same drawn: ``png``, ``svg``, ``pdf``, ``txt``."""
+    return Call("GET", _target(f"{_pipeline(name)}/sizes.{format}", parameters), patience_s=SOLVE_PATIENCE_S)
+
+
 def prediction(name: str, format: str | None = None, parameters: Mapping[str, object] | None = None) -> Call:
     """What the next run will need: as JSON, or drawn (``png``, ``svg``, ``pdf``, ``txt``)."""
     path = f"{_pipeline(name)}/prediction" + ("" if format is None else f".{format}")

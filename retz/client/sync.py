@@ -269,6 +269,14 @@ class Client:
         """
         return self._get(calls.sizes(name, user), types.Sizes)
 
+    def sizes_plot(self, name: str, format: str = "png", **parameters: object) -> bytes:
+        """Return the same as a picture: ``png``, ``svg``, ``pdf``, or ``txt`` for a terminal.
+
+        Raises:
+            ApiError: 404 as :meth:`sizes`; 422, too few runs were measured.
+        """
+        return self._send(calls.sizes_plot(name, format, parameters))
+
     def prediction(self, name: str, **parameters: object) -> types.Prediction:
         """Return what the next run will need.
 

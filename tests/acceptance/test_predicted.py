@@ -50,6 +50,11 @@ def test_a_guess_becomes_a_size_and_a_job_that_outgrows_it_is_made_good(server: 
         assert ran(server, eater, megabytes)["sized"] is None
     told = out(server, "predict", "etl")
     assert "train: asks for 1.5G, 2 cpus; --predicted gives" in told and "how sure" in told
+    drawn = out(server, "predict", "etl", "--text")
+    assert "the next should get" in drawn and "asks for 1.46 GB; used" in drawn and "% less" in drawn
+    picture = Path(server.home) / "etl.png"
+    out(server, "predict", "etl", "--png", str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG")
     sized = ran(server, eater, 150, "--predicted")
     given = sized["resources"]["mem"]
     assert 150 < given < 400

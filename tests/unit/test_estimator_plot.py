@@ -15,6 +15,8 @@ from estimator.drawing import MOST_IN_TERMINAL, MOST_RUNS, Drawing, drawing, ser
 from estimator.errors import InvalidInput
 from estimator.model import Prediction, RecurrenceId, ResourceSkyline
 from estimator.plot import plot_backtest, plot_prediction
+from estimator.plot_sizes import plot_sizes
+from estimator.sizeview import PastSize, SizedStep, size_picture, size_text
 from estimator.skyline import Skyline
 from estimator.skylinestore.base import Runs
 from estimator.solver.base import SolverSettings
@@ -169,3 +171,71 @@ def test_a_backtest_is_drawn() -> None:
     assert svg != plot_backtest(report, resource="vcores", format="svg")
     with pytest.raises(InvalidInput, match="gpus"):
         plot_backtest(report, resource="gpus")
+
+
+# -- sizes -----------------------------------------------------------------------------------------------------------
+
+
+def measured(count: int) -> Runs:
+    """Runs of one job that reserved a gigabyte, and used a tenth of it in two stages."""
+    runs: Runs = {}
+    for index in range(count):
+        used = Skyline.of({0: {"memory": 60.0}, 10: {"memory": 100.0 + index}, 30: {}})
+        held = Skyline.of({0: {"memory": GB}, 30: {}})
+        runs[RecurrenceId("etl", f"r{index}")] = [ResourceSkyline(f"j{index}", held, used=used)]
+    return runs
+
+
+def sized(step: str = "etl", given: float = 130.0, count: int = 5) -> SizedStep:
+    known = [PastSize(GB, GB, 100.0 + n, None if n < 2 else 125.0) for n in range(count)]
+    return SizedStep(step, GB, given, known)
+
+
+@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
+def test_a_picture_of_sizes_is_what_it_claims_and_always_the_same(form: str) -> None:
+    drawn = size_picture("etl", [sized()], measured(5), one_job=True)
+    picture = plot_sizes(drawn, format=form)
+    assert picture.startswith(MAGIC[form]) and picture == plot_sizes(drawn, format=form)
+    with pytest.raises(InvalidInput):
+        plot_sizes(drawn, format="gif")
+
+
+def test_a_picture_of_sizes_shows_runs_over_time_only_where_a_run_is_a_job() -> None:
+    alone = plot_sizes(size_picture("etl", [sized()], measured(5), one_job=True), format="svg").decode()
+    many = plot_sizes(size_picture("etl", [sized()], measured(5), one_job=False), format="svg").decode()
+    assert lines_of(alone) - lines_of(many) >= 5
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [[sized(f"s{n}") for n in range(count)] for count in (1, 2, 3, 7)]
+    + [[sized(count=0)], [sized(given=9 * GB)], [SizedStep("Räk $x_2$ \x1b[2J\n" + "long-" * 80, 0.0, 0.0, [])]],
+)
+def test_any_sizes_can_be_drawn(steps: list[SizedStep]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = size_picture("p" * 300, steps, {}, one_job=True)
+        assert plot_sizes(drawn).startswith(MAGIC["png"])
+    for width, height in ((80, 24), (1, 1), (300, 60)):
+        text = size_text(drawn, width=width, height=height)
+        assert "\x1b" not in text
+        assert all(len(line) <= max(20, width) for line in text.splitlines())
+
+
+def test_sizes_are_told_as_they_are() -> None:
+    text = size_text(size_picture("etl", [sized()], measured(5), one_job=True), width=80)
+    last = text.splitlines()[-1]
+    assert last == "asks for 1 GB; used 104 MB at most in 5 runs; should get 130 MB: 87 % less"
+    assert "asked for" in text and "used by past runs" in text and "20 s" in text
+    assert sized(given=GB).verdict.endswith("should get 1 GB: no less")
+    assert sized(given=2 * GB).verdict.endswith("should get 2 GB: 100 % more")
+    assert SizedStep("s", GB, 130.0, []).verdict == "asks for 1 GB; should get 130 MB: 87 % less"
+
+
+def test_the_steps_that_save_most_are_drawn() -> None:
+    steps = [sized("little", 900.0), sized("more", 2 * GB), sized("much", 10.0)]
+    drawn = size_picture("p", steps, {}, one_job=False)
+    assert [step.step for step in drawn.steps] == ["much", "little", "more"]
+    assert "run by run" in size_text(drawn)
+    with pytest.raises(InvalidInput, match="too few runs"):
+        size_picture("p", [], {}, one_job=False)

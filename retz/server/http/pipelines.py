@@ -136,7 +136,7 @@ _decode_runs = msgspec.json.Decoder(list[_Run]).decode
 async def list_pipelines(call: Call) -> web.StreamResponse:
     """``GET /pipelines``."""
     owner = owner_of(call, call.params("user"))
-    listed = _decode_list((await _operate(call, owner, "pipelines")).body)
+    listed = _decode_list((await operate(call, owner, "pipelines")).body)
     return json_of(PipelineList([PipelineView(each.pipelineId, each.runs, each.predicted) for each in listed]))
 
 
@@ -159,7 +159,7 @@ async def delete_pipeline(call: Call) -> web.StreamResponse:
     if not await _runs(call, owner, name):
         raise unknown(name)
     _note(call, owner, f"pipeline {name!r}")
-    await _operate(call, owner, "forget", pipeline=name)
+    await operate(call, owner, "forget", pipeline=name)
     await call.core.learner.forget(owner, name)
     return web.Response(status=204)
 
@@ -170,7 +170,7 @@ async def delete_run(call: Call) -> web.StreamResponse:
     run = _part(call, "run")
     _note(call, owner, f"run {run!r} of pipeline {name!r}")
     try:
-        await _operate(call, owner, "delete_history", pipeline=name, run=run)
+        await operate(call, owner, "delete_history", pipeline=name, run=run)
     except RecurrenceIdNotFound:
         raise Problem(
             "not-found", f"pipeline {name!r} has no run {run!r}; 'retz pipelines {name}' lists them"
@@ -184,7 +184,7 @@ async def prediction(call: Call) -> web.StreamResponse:
     name, params = name_of(call), call.params("user", *WISHES)
     owner, wishes = owner_of(call, params), _wishes(call, params)
     # What is known already does not wait behind somebody's solve.
-    body = (await _operate(call, owner, "current", pipeline=name, full=True, **wishes)).body
+    body = (await operate(call, owner, "current", pipeline=name, full=True, **wishes)).body
     if body == b"null":
         body = (await _predicted(call, owner, "estimate", name, full=True, **wishes)).body
     return json_bytes(body)
@@ -273,7 +273,7 @@ def _wishes(call: Call, params: Params) -> dict[str, Any]:
 # -- what is answered ------------------------------------------------------------------------------------------------
 
 
-async def _operate(call: Call, owner: str, operation: str, /, **arguments: Any) -> Outcome:
+async def operate(call: Call, owner: str, operation: str, /, **arguments: Any) -> Outcome:
     """Have an operation done on the owner's history; given up when the client hangs up."""
     skylines = call.core.skylines
     if not skylines.enabled:
@@ -308,13 +308,13 @@ async def _while_there(request: web.Request, work: Awaitable[T]) -> T:
 async def _predicted(call: Call, owner: str, operation: str, name: str, /, **arguments: Any) -> Outcome:
     """The same for what needs a prediction: a history too thin for one is explained."""
     try:
-        return await _operate(call, owner, operation, pipeline=name, **arguments)
+        return await operate(call, owner, operation, pipeline=name, **arguments)
     except InvalidInput as error:
         raise await _refused(call, owner, name, arguments.get("kind"), str(error)) from error
 
 
 async def _runs(call: Call, owner: str, name: str, skylines: int = 0) -> list[_Run]:
-    return _decode_runs((await _operate(call, owner, "runs", pipeline=name, skylines=skylines)).body)
+    return _decode_runs((await operate(call, owner, "runs", pipeline=name, skylines=skylines)).body)
 
 
 async def _refused(call: Call, owner: str, name: str, kind: str | None, why: str) -> Problem:

@@ -21,6 +21,7 @@ from . import (
     pipelines,
     queue,
     selection,
+    sizepictures,
     sizes,
     submission,
     usage,
@@ -348,6 +349,24 @@ def _picture(format: str, media: str) -> Route:
 
 
 PIPELINES = (
+def _size_picture(format: str, media: str) -> Route:
+    return Route(
+        "GET",
+        f"{API}/pipelines/{{name}}/sizes.{format}",
+        sizepictures.size_picture(format),
+        "What jobs ask for, what runs used and what the next should get, as a picture.",
+        parameters=(_PIPELINE, _USER),
+        answers={200: Answer("The picture.", bytes, media)},
+        refusals=_NO_PREDICTION,
+    )
+
+
+_CELLS = (
+    Parameter("width", _whole(*pipelines.WIDTHS), "Columns; default 100."),
+    Parameter("height", _whole(*pipelines.HEIGHTS), "Lines; default 28."),
+    Parameter("colour", _FLAG, "true for ANSI colours."),
+)
+
     Route(
         "GET",
         f"{API}/pipelines",
@@ -398,6 +417,16 @@ PIPELINES = (
         refusals=(404,),
     ),
     Route(
+    *(_size_picture(format, media) for format, media in pipelines.FORMATS.items()),
+    Route(
+        "GET",
+        f"{API}/pipelines/{{name}}/sizes.txt",
+        sizepictures.size_text,
+        "The same for a terminal: of the step that saves most.",
+        parameters=(_PIPELINE, _USER, *_CELLS),
+        answers={200: Answer("Lines of text.", str, "text/plain")},
+        refusals=_NO_PREDICTION,
+    ),
         "GET",
         f"{API}/pipelines/{{name}}/prediction",
         pipelines.prediction,
@@ -415,9 +444,7 @@ PIPELINES = (
         parameters=(
             *_WISHES,
             _RESOURCE,
-            Parameter("width", _whole(*pipelines.WIDTHS), "Columns; default 100."),
-            Parameter("height", _whole(*pipelines.HEIGHTS), "Lines; default 28."),
-            Parameter("colour", _FLAG, "true for ANSI colours."),
+            *_CELLS,
         ),
         answers={200: Answer("Lines of text.", str, "text/plain")},
         refusals=_NO_PREDICTION,
