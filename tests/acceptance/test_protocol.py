@@ -304,6 +304,20 @@ def test_a_server_and_a_client_with_their_old_files(tmp_path: Path) -> None:
         server.destroy()
 
 
+def test_an_old_server_file_without_signatures_has_no_secret_either(tmp_path: Path) -> None:
+    file = tmp_path / "retz.properties"
+    file.write_text("retz.mesos = 10.0.0.1:5050\nretz.authentication = false\nretz.access.key = deadbeef\n")
+    server = ServerProcess(tmp_path / "home", engine="null")
+    try:
+        server.start(["--config", str(file)])
+        old = client_of(server, secret="")
+        old.sign = lambda *_parts: "all-okay"
+        old.load_app("t")
+        assert old.run(job("true"))["state"] == "FINISHED"
+    finally:
+        server.destroy()
+
+
 def retz(server: ServerProcess, config: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", "from retz.cli import main; main()", "-C", str(config), *words],

@@ -83,5 +83,5 @@ def check(reply: requests.Response) -> None:
     else:
         assert reply.status_code in REFUSALS, reply.text
         assert kind != "application/json" or decode(reply.content)["command"] == "error"
-        # Where an address is none at all, or the method is not one of it, the native API's words are told as text.
+        # An address that is not even below an old one is told of in the native API's words.
         assert kind in ("application/json", "text/plain", "application/problem+json")

@@ -57,6 +57,7 @@ def test_a_project_file_means_nothing_to_a_server(tmp_path: Path, monkeypatch: p
         ({"RETZ_BIND": "https://127.0.0.1:1"}, "retz.tls.certificate"),
         ({"RETZ_BIND": "http://0.0.0.0:1", "RETZ_AUTHENTICATION": "false"}, "could run commands as you"),
         ({"RETZ_ACCESS_KEY": "k"}, "belong together"),
+        ({"RETZ_ACCESS_SECRET": "s", "RETZ_AUTHENTICATION": "false"}, "belong together"),
         ({"RETZ_MAX_MEM": "-1"}, "RETZ_MAX_MEM: retz.max.mem: not a size"),
         ({"RETZ_LOG_LEVEL": "loud"}, "must be one of debug, info, warning, error"),
         ({"RETZ_BIND": "http://127.0.0.1:99999"}, "port"),
@@ -65,6 +66,11 @@ def test_a_project_file_means_nothing_to_a_server(tmp_path: Path, monkeypatch: p
 def test_what_cannot_work_is_refused_at_once(tmp_path: Path, variables: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, **variables)
+
+
+def test_a_key_needs_no_secret_where_nothing_is_signed(tmp_path: Path) -> None:
+    config = load(tmp_path, RETZ_ACCESS_KEY="k", RETZ_AUTHENTICATION="false")
+    assert (config.access_key, config.access_secret) == ("k", None)
 
 
 def test_authentication_may_be_off_on_loopback(tmp_path: Path) -> None:
