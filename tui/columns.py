@@ -37,6 +37,16 @@ def seconds(moment: datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()
 
 
+def start_text(job: Job, now: float) -> str:
+    """When a job that waits will start, as far as that is foreseen: ``→ 14:05``, ``→ Sat``, ``→ 30 Nov``."""
+    if job.state != "QUEUED" or job.eta is None or job.eta.start is None:
+        return ""
+    when, today = job.eta.start.p50.astimezone(), datetime.fromtimestamp(now).astimezone()
+    if when.date() == today.date():
+        return f"→ {when:%H:%M}"
+    return f"→ {when:%a}" if (when - today).days < 6 else f"→ {when:%d %b}"
+
+
 def columns_of(retz: RetzApp) -> list[Column[Job]]:
     """All columns, in their order; ages are as of the time that is looked at, machines go by their host names."""
 
@@ -47,7 +57,7 @@ def columns_of(retz: RetzApp) -> list[Column[Job]]:
     def running(job: Job) -> Cell:
         begun = seconds(job.started)
         if begun is None:
-            return "", ""
+            return start_text(job, retz.now), "dim"
         return duration((seconds(job.ended) or retz.now) - begun), "dim" if job.over else ""
 
     def agent(job: Job) -> Cell:

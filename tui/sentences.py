@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Literal
 
 from retz.client.types import Job, Series, Why
 
@@ -39,7 +40,16 @@ def waiting(job: Job, why: Why | None) -> str:
         text += f" It was lost {_times(job.losses)} before{_because(job)}."
     if job.sized is not None and job.sized.outgrew is not None:
         text += f" It needed more than the {memory(job.sized.mem or 0)} that past runs did: it gets what it asked for."
-    return printable(text)
+    return printable(text + foreseen(job, "start"))
+
+
+def foreseen(job: Job, word: Literal["start", "end"]) -> str:
+    """When it starts or ends, as a sentence with a blank before it; empty if nothing is known."""
+    moment = None if job.eta is None else getattr(job.eta, word)
+    if moment is None:
+        return ""
+    half, most = (when.astimezone().strftime("%a %H:%M") for when in (moment.p50, moment.p90))
+    return f" It will {word} about {half}" + (f" (by {most} in 9 of 10)." if most != half else ".")
 
 
 def running(job: Job, used: Series | None) -> str:
@@ -53,7 +63,8 @@ def running(job: Job, used: Series | None) -> str:
             f"It uses {amount(cpus)} of {amount(asked.cpus)} cpus and {memory(mem)} of {memory(asked.mem)} memory,"
             f" at most {memory(max(used.max_rss_mb, mem))} so far."
         )
-    return " ".join(parts) or "It runs; what it uses has not been measured yet."
+    text = " ".join(parts) or "It runs; what it uses has not been measured yet."
+    return text + foreseen(job, "end")
 
 
 def ended(job: Job) -> str:

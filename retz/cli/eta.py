@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ from retz.client import calls
 from retz.model.units import format_size
 
 from .app import App
-from .listing import compact
+from .listing import SOON, clock, compact
 from .output import Column, note, plural, print_json, print_table, printable, span, state_cell
 from .parameters import Ids, json_option
 from .submission import bodies, job_options
@@ -102,8 +101,8 @@ def about(moment: dict[str, Any], now: float) -> str:
     """``about 14:05 (by 14:20 in 9 of 10)``."""
     half, most = clock(moment["p50"], now), clock(moment["p90"], now)
     if half == most:
-        return half if half == _SOON else f"about {half}"
-    word = half if half == _SOON else f"about {half}"
+        return half if half == SOON else f"about {half}"
+    word = half if half == SOON else f"about {half}"
     return f"{word} (by {most} in 9 of 10)"
 
 
@@ -113,19 +112,6 @@ def between(moment: dict[str, Any] | None, now: float) -> str:
         return ""
     half, most = clock(moment["p50"], now), clock(moment["p90"], now)
     return half if half == most else f"{half}-{most}"
-
-
-_SOON = "now"
-
-
-def clock(text: str, now: float) -> str:
-    """An ISO-8601 time in the local time zone, as short as it is clear: ``14:05``, ``Sat 14:05``, ``2026-12-01``."""
-    when, today = datetime.fromisoformat(text).astimezone(), datetime.fromtimestamp(now).astimezone()
-    if when - today < timedelta(seconds=30):
-        return _SOON
-    if when.date() == today.date():
-        return f"{when:%H:%M:%S}" if when - today < timedelta(minutes=5) else f"{when:%H:%M}"
-    return f"{when:%a %H:%M}" if when - today < timedelta(days=6) else f"{when:%Y-%m-%d}"
 
 
 @click.command("plan", context_settings={"allow_interspersed_args": False})

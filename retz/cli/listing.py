@@ -34,6 +34,8 @@ TERMINAL_LIMIT = 100
 MAX_IDS_TEXT = 7_000
 """The ids stand in the request's address, and servers refuse long ones."""
 
+SOON = "now"
+
 COLUMNS = (
     Column("ID", right=True),
     Column("STATE"),
@@ -44,6 +46,7 @@ COLUMNS = (
     Column("PRIO", right=True, optional=True, drop=4),
     Column("AGE", right=True, drop=3),
     Column("RUN", right=True, optional=True, drop=9),
+    Column("ETA", optional=True, drop=8),
     Column("AGENT", flexible=True, varied=True, drop=1),
     Column("TAGS", flexible=True, optional=True, drop=2),
     Column("COMMAND", flexible=True, least=16),
@@ -94,6 +97,8 @@ def show_list(
         kind: The name of the JSON document; ``admin jobs`` has a column that says whose job it is.
     """
     parameters = _parameters(app, ids, options)
+    if is_terminal(sys.stdout) and "at" not in parameters:
+        parameters["foresee"] = "true"
     if limit is None:
         limit = TERMINAL_LIMIT if is_terminal(sys.stdout) and not as_json else 0
     for _ in repeat(watch, as_json):
@@ -186,11 +191,33 @@ def row(job: dict[str, Any], now: float) -> list[Cell | str]:
         str(job["priority"] or ""),
         ago(job["submitted"], now),
         run_time(job, now),
+        eta_text(job, now),
         job.get("host") or job["agent"] or "",
         ",".join(job["tags"]),
         command_text(job["command"]),
         job["why"] or "",
     ]
+
+
+def eta_text(job: dict[str, Any], now: float) -> str:
+    """When it starts, or when it ends if it runs, as far as that is foreseen: ``start 14:05``."""
+    eta = job.get("eta") or {}
+    for word in ("start", "end"):
+        if eta.get(word):
+            return f"{word} {clock(eta[word]['p50'], now)}"
+    return ""
+
+
+def clock(text: str, now: float) -> str:
+    """An ISO-8601 time to come, in the local time zone, as short as it is clear: ``14:05``, ``Sat 14:05``."""
+    from datetime import datetime, timedelta
+
+    when, today = datetime.fromisoformat(text).astimezone(), datetime.fromtimestamp(now).astimezone()
+    if when - today < timedelta(seconds=30):
+        return SOON
+    if when.date() == today.date():
+        return f"{when:%H:%M:%S}" if when - today < timedelta(minutes=5) else f"{when:%H:%M}"
+    return f"{when:%a %H:%M}" if when - today < timedelta(days=6) else f"{when:%Y-%m-%d}"
 
 
 def id_text(job: dict[str, Any]) -> str:

@@ -77,6 +77,20 @@ class News(Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class Moment(Struct, frozen=True, kw_only=True):
+    """When something happens: before ``p50`` in half of all cases, before ``p90`` in nine of ten."""
+
+    p50: datetime
+    p90: datetime
+
+
+class Foreseen(Struct, frozen=True, kw_only=True):
+    """When a job starts and ends, as foreseen when its list was asked for."""
+
+    start: Moment | None = None
+    end: Moment | None = None
+
+
 class Job(Struct, frozen=True, kw_only=True):
     """A job as the server shows it; docs/api.md explains the fields."""
 
@@ -125,6 +139,7 @@ class Job(Struct, frozen=True, kw_only=True):
     on_end: str | None = None
     sized: Sized | None = None
     news: tuple[News, ...] | None = None
+    eta: Foreseen | None = None
 
     @property
     def over(self) -> bool:

@@ -24,7 +24,7 @@ from .situation import Kind, Machine, Rules, Situation, Waiter
 PER_PASS = 256
 """As many placements as the real server makes in a pass, about."""
 
-EVERY_SHAPES = 500
+EVERY_SHAPES = 250
 """With more shapes than this in the queue passes get dear, and steps longer."""
 
 LONGEST_STEP = 0.1

@@ -92,9 +92,9 @@ def limited(limit_s: float) -> Spread:
 
 
 def similar(durations: Sequence[float]) -> Spread:
-    """From the last two similar jobs of its user: around their mean."""
+    """From the last two similar jobs of its user: around their geometric mean, as likely to be too high as too low."""
     last = [max(LEAST_S, each) for each in durations[-2:]]
-    mean = sum(last) / len(last)
+    mean = math.sqrt(last[0] * last[-1])
     apart = abs(math.log(last[-1] / last[0]))
     width = max(math.log(_WIDE), min(apart / 2, 2.0))
     return Spread("similar", tuple(mean * math.exp(width * each) for each in _NORMAL))

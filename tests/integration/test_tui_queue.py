@@ -368,12 +368,22 @@ def steady(text: str) -> str:
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 async def test_frames(site: Site, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site.core.aggregates, "read", lambda *_: [])
+    monkeypatch.setattr("tui.screens.queue.FORESEE", False)  # comes when it comes
     await some_jobs(site)
     running = await site.running("serve", name="running", resources={"cpus": 1, "mem": 64}, pipeline="etl", run="1")
     app = window(site)
     text = steady(await _frame(app, "queue", size))
     assert f"{running} ● started" in text
     assert_golden(f"queue-{size[0]}x{size[1]}", text)
+
+
+async def test_it_says_when_a_job_will_start(site: Site) -> None:
+    await site.running(timeout_s=7200.0, resources={"cpus": 4, "mem": 64})
+    await site.submit(timeout_s=7200.0, resources={"cpus": 4, "mem": 64})
+    async with opened(window(site), (160, 30)) as shown:
+        await shown.until(lambda: site.core.forecasts.latest is not None)
+        shown.app.screen.reload()  # type: ignore[attr-defined]
+        await shown.until(lambda: "→ " in frame(shown.app))
 
 
 async def test_one_frame(site: Site) -> None:

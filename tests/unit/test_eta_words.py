@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from retz.cli.eta import about, between, clock, sentence
+from retz.cli.eta import about, between, sentence
+from retz.cli.listing import clock, eta_text
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC).timestamp()
 
@@ -57,6 +58,12 @@ def test_half_and_most() -> None:
     assert about(moment(0, 1), NOW) == "now (by 15:00 in 9 of 10)"
     assert between(moment(1, 1.5), NOW) == "15:00-15:30"
     assert between(None, NOW) == ""
+
+
+def test_a_list_says_when_what_waits_starts_and_what_runs_ends() -> None:
+    assert eta_text({"eta": {"start": moment(1, 2), "end": moment(2, 3)}}, NOW) == "start 15:00"
+    assert eta_text({"eta": {"start": None, "end": moment(2, 3)}}, NOW) == "end 16:00"
+    assert eta_text({"eta": {"start": None, "end": None}}, NOW) == eta_text({}, NOW) == ""
 
 
 def test_sentences() -> None:

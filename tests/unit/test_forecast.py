@@ -265,7 +265,7 @@ def test_one_outlier_is_not_believed() -> None:
 
 def test_two_similar_runs_are_believed_in_the_middle_only() -> None:
     spread = similar([80.0, 120.0])
-    assert spread.at(0.5) == pytest.approx(100)
+    assert spread.at(0.5) == pytest.approx(100, rel=0.03)
     assert spread.at(0.9) > 150
 
 

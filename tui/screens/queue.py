@@ -35,6 +35,9 @@ SORTS = {
     "pipeline": "pipeline",
 }
 EMPTY = "no live jobs: 'retz run' makes one, /state:all shows those that have ended"
+FORESEE = True
+"""Ask the server to look ahead, so that starts can be shown: it does so every few seconds at most."""
+
 STATUS_EVERY_S = 2.0
 HISTORY_EVERY_S = 30.0
 HISTORY_STEP_S = 300
@@ -135,7 +138,8 @@ class QueuePage(Page):
             # The far end is the near one of the list turned around: no server has to walk there.
             first = max(0, table.total - first - number)
             sort = sort.removeprefix("-") if sort.startswith("-") else f"-{sort}"
-        window: Window = await self.session.client.list(sort=sort, offset=first, limit=number, **parameters)
+        wishes = {**parameters, "foresee": True} if FORESEE and self.retz.moment is None else parameters
+        window: Window = await self.session.client.list(sort=sort, offset=first, limit=number, **wishes)
         rows = window.jobs
         if backwards:
             first, rows = max(0, window.total - first - len(rows)), tuple(reversed(rows))

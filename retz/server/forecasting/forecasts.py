@@ -35,6 +35,9 @@ DUTY = 10
 STALE_S = 60.0
 """After so long it is made anew though nothing changed: what runs has run on."""
 
+TOO_OLD_S = 600.0
+"""Lists do not show what is older."""
+
 AFTER_FAULT_S = 60.0
 
 CLOCK_SET_S = 5.0
@@ -107,8 +110,9 @@ class Forecasts:
         await self.worker.stop()
 
     def of(self, job_id: int) -> Foreseen | None:
-        """What is foreseen of a job; costs nothing and asks for nothing."""
-        return self.latest.jobs.get(job_id) if self.latest is not None else None
+        """What is foreseen of a job; costs nothing and asks for nothing. What is too old is nothing."""
+        latest = self.latest
+        return latest.jobs.get(job_id) if latest is not None and self.age_s < TOO_OLD_S else None
 
     @property
     def age_s(self) -> float:
@@ -121,7 +125,7 @@ class Forecasts:
         The answer waits for a new one only where there is none yet, or where it began before ``newest``, when what is
         asked for was not there; and not for long.
         """
-        self._refresh_if_stale()
+        self.refresh_if_stale()
         until = self._elapsed() + FIRST_S
         while self.latest is None or self.latest.at < newest:
             pause = self._next_at - self._elapsed()
@@ -133,10 +137,11 @@ class Forecasts:
                 break
             if self._elapsed() >= until:
                 break
-            self._refresh_if_stale()
+            self.refresh_if_stale()
         return self.latest
 
-    def _refresh_if_stale(self) -> None:
+    def refresh_if_stale(self) -> None:
+        """Begin a new forecast if the latest is stale; nobody waits for it."""
         now = self._elapsed()
         if self._refreshing is not None or now < self._next_at:
             return

@@ -20,11 +20,14 @@ from retz.scheduler.spread import cooked
 
 from .wire import HEADER, PORTION, End, Portion, Request, decode_request, frame
 
+GC_THRESHOLDS = (10_000, 20, 100)
+"""Passes leave cycles behind, small ones and soon: looking at all that lives is seldom worth it."""
+
 
 def main() -> None:
     """Answer until nobody asks any more."""
     os.nice(19)
-    gc.disable()  # a future has few cycles; what there are go after each answer
+    gc.set_threshold(*GC_THRESHOLDS)
     reading, writing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints does not disturb the answers
     while (body := _read(reading)) is not None:

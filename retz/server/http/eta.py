@@ -24,7 +24,7 @@ from .api import Call
 from .explaining import explainer_of
 from .params import MAX_ID, MAX_IDS_TEXT, refuse
 from .responses import json_of
-from .views import ResourcesView, Time, resources_of, time_of
+from .views import ForeseenView, MomentView, ResourcesView, Time, resources_of, time_of
 
 MAX_ETAS = 1000
 DEFAULT_ETAS = 100
@@ -39,13 +39,6 @@ NOTES: dict[Word, str] = {
     "unknown": "it waits for what cannot be foreseen: a held job, or room that others hold",
     "later": "too far behind others to be looked at one by one",
 }
-
-
-class MomentView(Struct, frozen=True):
-    """When something happens: before ``p50`` in half of all cases, before ``p90`` in nine of ten."""
-
-    p50: Time
-    p90: Time
 
 
 class Eta(Struct, kw_only=True):
@@ -206,6 +199,16 @@ def _fill(call: Call, answer: Eta, job: Job, latest: Latest) -> None:
     if known.word == "later":
         bound = latest.not_before(call.core.scheduler.ahead(job.id))
         answer.not_before = None if bound is None else time_of(max(now, bound))
+
+
+def foreseen(call: Call, job: Job) -> ForeseenView | None:
+    """What is known of a job that waits or runs, without asking for more."""
+    known = call.core.forecasts.of(job.id) if job.state in LIVE_STATES and not job.held else None
+    if known is None or known.end is None:
+        return None
+    now = call.core.clock()
+    start = None if job.state in RUNNING_STATES else moment_view(known.start, now)
+    return ForeseenView(start, moment_view(known.end, now))
 
 
 def moment_view(moment: Moment | None, now: float) -> MomentView | None:

@@ -18,6 +18,7 @@ from ..problem import FieldError, Problem
 from . import body as bodies
 from . import selection, submission
 from .api import Call
+from .eta import foreseen
 from .explaining import Reasons, why_of
 from .files import attempt_of
 from .params import MAX_ID
@@ -151,7 +152,12 @@ async def list_jobs(call: Call) -> web.StreamResponse:
     found = await window(core.db.jobs, core.archive, query, seq=lambda: core.db.published_seq)
     counts = selection.counts(call, query.owner)
     reasons = Reasons(call)
-    jobs = await encoded(found.jobs, lambda job: job_of(job, None if query.at else reasons.line(job)))
+    if call.request.query.get("foresee") == "true":
+        core.forecasts.refresh_if_stale()
+    if query.at:
+        jobs = await encoded(found.jobs, job_of)
+    else:
+        jobs = await encoded(found.jobs, lambda job: job_of(job, reasons.line(job), eta=foreseen(call, job)))
     # What is shown must not vanish in a crash.
     await core.settled()
     return json_of(_EncodedList(jobs, found.total, found.exact, found.next, found.as_of, counts))
@@ -234,7 +240,8 @@ async def _act_on_one(call: Call, action: Action, job_id: int, **options: Any) -
 
 
 async def _shown(call: Call, job: Job, status: int = 200) -> web.StreamResponse:
-    body = encode(job_of(job, Reasons(call).line(job), call.core.outbox.of_job(job.id)))
+    news = call.core.outbox.of_job(job.id)
+    body = encode(job_of(job, Reasons(call).line(job), news, foreseen(call, job)))
     await call.core.settled()
     return json_bytes(body, status)
 

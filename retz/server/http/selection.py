@@ -23,7 +23,7 @@ SORT_NAMES = tuple(sign + name for name in SORTS for sign in ("", "-"))
 STATE_WORDS = ("LIVE", "ENDED", "ALL", "CREATED", "QUEUED", "STARTING", "STARTED", "FINISHED", "FAILED", "KILLED")
 PARAMETERS = (
     "state", "ids", "user", "application", "name", "pipeline", "held", "agent", "text", "since", "until", "at",
-    "where", "sort", "limit", "offset", "cursor",
+    "where", "sort", "limit", "offset", "cursor", "foresee",
 )  # fmt: skip
 MAX_OFFSET = 10**9
 

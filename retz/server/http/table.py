@@ -77,6 +77,7 @@ _LIST = (
     Parameter("limit", _whole(1, 1000), "Default 100."),
     Parameter("offset", _whole(0, selection.MAX_OFFSET), "Default 0."),
     Parameter("cursor", _WORDS, "From 'next' of the window before; instead of offset."),
+    Parameter("foresee", _FLAG, "true: somebody looks at 'eta'; it is brought up to date, for the next answer."),
 )
 _FILE = (
     _ID,

@@ -102,6 +102,20 @@ class NewsView(Struct, gc=False):
     error: str | None
 
 
+class MomentView(Struct, frozen=True, gc=False):
+    """When something happens: before ``p50`` in half of all cases, before ``p90`` in nine of ten."""
+
+    p50: Time
+    p90: Time
+
+
+class ForeseenView(Struct, frozen=True, gc=False):
+    """When a job starts and ends; null what has been or is not known."""
+
+    start: MomentView | None
+    end: MomentView | None
+
+
 class JobView(Struct, gc=False):
     """A job. ``agent``, ``host``, ``gpus``, ``ports``, ``usage`` and ``started`` are those of the latest attempt.
 
@@ -153,6 +167,7 @@ class JobView(Struct, gc=False):
     on_end: str | None
     sized: SizedView | None
     news: list[NewsView] | None
+    eta: ForeseenView | None
 
 
 def time_of(seconds: float) -> str:
@@ -206,12 +221,15 @@ def _attempt(job_id: int, a: Attempt) -> AttemptView:
     )
 
 
-def job_of(job: Job, why: str | None = None, news: Sequence[Notice] | None = None) -> JobView:
+def job_of(
+    job: Job, why: str | None = None, news: Sequence[Notice] | None = None, eta: ForeseenView | None = None
+) -> JobView:
     """The view of a job.
 
     Args:
         why: One line, for queued jobs.
         news: How it stands with what others are told of it.
+        eta: When it starts and ends, if that is foreseen already.
     """
     attempts = [_attempt(job.id, attempt) for attempt in job.attempts]
     last = attempts[-1] if attempts else None
@@ -261,6 +279,7 @@ def job_of(job: Job, why: str | None = None, news: Sequence[Notice] | None = Non
         on_end=None if job.on_end is None else f"{receiver_of(job.on_end)}/{MASK}",
         sized=None if job.sized is None else _sized(job.sized),
         news=None if news is None else [_news(notice) for notice in news],
+        eta=eta,
     )
 
 
