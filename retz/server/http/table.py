@@ -349,7 +349,6 @@ def _picture(format: str, media: str) -> Route:
     )
 
 
-PIPELINES = (
 def _size_picture(format: str, media: str) -> Route:
     return Route(
         "GET",
@@ -368,6 +367,7 @@ _CELLS = (
     Parameter("colour", _FLAG, "true for ANSI colours."),
 )
 
+PIPELINES = (
     Route(
         "GET",
         f"{API}/pipelines",
@@ -417,7 +417,6 @@ _CELLS = (
         answers=_answer("Its steps.", sizes.SizesView),
         refusals=(404,),
     ),
-    Route(
     *(_size_picture(format, media) for format, media in pipelines.FORMATS.items()),
     Route(
         "GET",
@@ -428,6 +427,7 @@ _CELLS = (
         answers={200: Answer("Lines of text.", str, "text/plain")},
         refusals=_NO_PREDICTION,
     ),
+    Route(
         "GET",
         f"{API}/pipelines/{{name}}/prediction",
         pipelines.prediction,
