@@ -223,13 +223,6 @@ class Why(Struct, frozen=True, kw_only=True):
     unknown_s: float = 0.0
 
 
-class Moment(Struct, frozen=True, kw_only=True):
-    """When something happens: before ``p50`` in half of all cases, before ``p90`` in nine of ten."""
-
-    p50: datetime
-    p90: datetime
-
-
 class Eta(Struct, frozen=True, kw_only=True):
     """When a job starts and ends; docs/api.md says what None means. ``note``: why there is no answer."""
 
