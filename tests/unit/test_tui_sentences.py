@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from retz.client.types import Attempt, Job, Series, Usage, Why
+from retz.client.types import Attempt, Job, Series, Sized, Usage, Why
 from retz.model.resources import Resources
 from tui.facts import facts_of
 from tui.sentences import sentence
@@ -90,3 +90,16 @@ def test_facts_leave_out_what_says_nothing() -> None:
     assert facts["asks"] == "2 cpus  2.0G" and facts["time limit"] == "01:30"
     assert facts["environment"] == "A=1" and facts["holds"] == "GPU-1"
     assert not {"tags", "pipeline", "priority", "repeats", "used"} & facts.keys()
+
+
+def test_what_past_runs_made_of_a_request() -> None:
+    sized = Sized(asked=Resources(4, 4096), runs=12, mem=2048)
+    assert dict(facts_of(job(sized=sized)))["predicted"] == "by 12 past runs; asked for were 4 cpus  4.0G"
+    few = Sized(asked=Resources(4, 4096), runs=1)
+    assert dict(facts_of(job(sized=few)))["predicted"] == "not yet, by 1 past run: it gets what it asked for"
+    outgrown = Sized(asked=Resources(4, 4096), runs=12, mem=1024, outgrew=1)
+    said = dict(facts_of(job(sized=outgrown)))["predicted"]
+    assert said == "1.0G by 12 past runs, too little for attempt 1; asked for were 4 cpus  4.0G"
+    assert sentence(job(sized=outgrown), None, None, T0) == (
+        "It waits for its turn. It needed more than the 1.0G that past runs did: it gets what it asked for."
+    )
