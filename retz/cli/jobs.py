@@ -19,6 +19,7 @@ from .output import (
     ago,
     command_text,
     note,
+    off_path_text,
     print_json,
     print_table,
     printable,
@@ -73,6 +74,7 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("job", str(job["id"])),
         ("state", state_cell(job).text),
         ("why", job["why"] or ""),
+        ("off path", off_path_text(job)),
         ("message", job["message"] or ""),
         ("name", job["name"]),
         ("command", command_text(job["command"])),
@@ -173,7 +175,7 @@ def why_command(app: App, /, ids: Any, id_option: Any, as_json: bool) -> None:
         print(waited)
     if answer["state"] == "QUEUED":
         _show_waiting(answer)
-    elif answer["state"] == "FAILED":
+    elif answer["state"] == "FAILED" and "get-file" not in answer["summary"]:
         note(f"what it said last: 'retz get-file --path stderr {answer['id']}'")
 
 

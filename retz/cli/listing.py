@@ -20,6 +20,7 @@ from .output import (
     command_text,
     is_terminal,
     note,
+    off_path_text,
     print_json,
     print_table,
     seconds_of,
@@ -195,7 +196,7 @@ def row(job: dict[str, Any], now: float) -> list[Cell | str]:
         job.get("host") or job["agent"] or "",
         ",".join(job["tags"]),
         command_text(job["command"]),
-        job["why"] or "",
+        job["why"] or (off_path_text(job) if job["state"] == "STARTED" else ""),
     ]
 
 

@@ -193,6 +193,20 @@ def _failure(job: dict[str, Any]) -> str:
     return f"signal {job.get('signal')}" if reason == "signal" else str(reason or "")
 
 
+def off_path_text(job: dict[str, Any]) -> str:
+    """How it left the path of its pipeline's past runs; empty if it did not."""
+    from retz.model.units import format_size
+
+    told = []
+    for how in job.get("off_path") or ():
+        if how["kind"] == "slower":
+            told.append(f"slower than usual: {span(how['value'])}, in 9 of 10 runs at most {span(how['usual'])}")
+        else:
+            value, usual = format_size(round(how["value"])), format_size(round(how["usual"]))
+            told.append(f"hungrier than usual: {value}, in 9 of 10 runs at most {usual}")
+    return "; ".join(told)
+
+
 def command_text(command: str | list[str]) -> str:
     """A command as one would type it."""
     if isinstance(command, str):

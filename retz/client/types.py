@@ -66,6 +66,20 @@ class Sized(Struct, frozen=True, kw_only=True):
     outgrew: int | None = None
 
 
+class OffPath(Struct, frozen=True, kw_only=True):
+    """How a running job left the path of the runs before it: ``slower`` (seconds) or ``hungrier`` (MiB).
+
+    ``usual`` is the 90th percentile of ``runs`` runs.
+    """
+
+    kind: str
+    at: datetime
+    attempt: int
+    value: float
+    usual: float
+    runs: int = 0
+
+
 class News(Struct, frozen=True, kw_only=True):
     """How it stands with telling ``on_end``: waiting, delivered or given-up."""
 
@@ -138,6 +152,7 @@ class Job(Struct, frozen=True, kw_only=True):
     array_index: int | None = None
     on_end: str | None = None
     sized: Sized | None = None
+    off_path: tuple[OffPath, ...] = ()
     news: tuple[News, ...] | None = None
     eta: Foreseen | None = None
 

@@ -246,8 +246,12 @@ class Engine(Protocol):
     def acknowledge(self, seqs: Sequence[int]) -> None:
         """These updates are durable; they need not come again."""
 
-    async def usage(self, task_ids: Sequence[str]) -> dict[str, Usage]:
-        """Present usage, series included, of running tasks; unknown ones are left out."""
+    async def usage(self, task_ids: Sequence[str], *, series: bool = True) -> dict[str, Usage]:
+        """Present usage of running tasks; unknown ones are left out.
+
+        Args:
+            series: Whether the series is wanted, too; without it a thousand tasks are cheap.
+        """
 
     async def list_files(self, task_id: str, path: str, agent: str = "") -> list[FileEntry]:
         """Entries of a directory of the sandbox, in name order; one entry if ``path`` is a file.

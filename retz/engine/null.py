@@ -137,7 +137,7 @@ class NullEngine:
         for seq in seqs:
             self._unacknowledged.pop(seq, None)
 
-    async def usage(self, task_ids: Sequence[str]) -> dict[str, Usage]:
+    async def usage(self, task_ids: Sequence[str], *, series: bool = True) -> dict[str, Usage]:
         """Nothing runs, nothing is used."""
         return {}
 

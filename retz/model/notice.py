@@ -6,9 +6,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-EventKind = Literal["ended"]
-"""What there is to tell of a job."""
-EVENT_KINDS: tuple[EventKind, ...] = ("ended",)
+EventKind = Literal["ended", "off_path"]
+"""What there is to tell of a job: that it is over, or that it left the path of its past runs."""
+EVENT_KINDS: tuple[EventKind, ...] = ("ended", "off_path")
 
 NoticeState = Literal["waiting", "delivered", "given-up"]
 

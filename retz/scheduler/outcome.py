@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from retz.model.job import Attempt, Job, Reason
+from retz.model.job import Attempt, Job, OffPath, Reason
 from retz.model.units import format_size
 
 from .waits import span
@@ -72,6 +72,17 @@ def ended(job: Job, past: Past | None = None, most_mb: int | None = None) -> str
     if job.reason is None:
         return _join("failed" if job.state == "FAILED" else "killed", [job.message or "why is not known"])
     return _join(_head(job), TABLE[job.reason](facts))
+
+
+def strayed(job: Job) -> str:
+    """How a job left the path of its step's past runs; empty if it did not."""
+    return "; ".join(map(_strayed, job.off_path))
+
+
+def _strayed(how: OffPath) -> str:
+    if how.kind == "slower":
+        return f"slower than usual: {span(how.value)}, in 9 of 10 runs at most {span(how.usual)}"
+    return f"hungrier than usual: {_size(how.value)}, in 9 of 10 runs at most {_size(how.usual)}"
 
 
 def _join(head: str, parts: Sequence[str]) -> str:

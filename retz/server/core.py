@@ -36,6 +36,7 @@ from .counters import Counters
 from .dispatcher import Dispatcher
 from .forecasting.forecasts import Forecasts
 from .learning.learner import Learner
+from .learning.watch import Watch
 from .live import Mode
 from .notify.outbox import Outbox
 from .observing import Observer
@@ -104,6 +105,7 @@ class Core:
         self.forecasts = Forecasts(self.dispatcher.live, config, self.learner.past, lambda: db.seq)
         self.dispatcher.on_arrival = self.forecasts.recent.add
         self.observer = Observer(self)
+        self.watch = Watch(self)
         self.submissions = Submissions(self)
         self.actions = Actions(self)
 

@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable
 from retz.model.job import Job
 from retz.store.database import Change, StoreFailed
 
+from . import observing
 from .clearing import load, tasks_of
 from .core import Core
-from .observing import LOOK_EVERY_S
+from .learning import watch
 from .submitting import SLICE
 
 log = logging.getLogger("retz.housekeeping")
@@ -54,7 +55,8 @@ class Housekeeping:
             loop.create_task(self._archiving()),
             loop.create_task(_every(SAMPLE_EVERY_S, self._sample)),
             loop.create_task(_every(SWEEP_EVERY_S, self.sweep)),
-            loop.create_task(_every(LOOK_EVERY_S, self._core.observer.look)),
+            loop.create_task(_every(observing.LOOK_EVERY_S, self._core.observer.look)),
+            loop.create_task(_every(watch.LOOK_EVERY_S, self._core.watch.look)),
         ]
 
     async def stop(self) -> None:

@@ -132,7 +132,7 @@ class PuppetEngine:
     def acknowledge(self, seqs: Sequence[int]) -> None:
         return
 
-    async def usage(self, task_ids: Sequence[str]) -> dict[str, Usage]:
+    async def usage(self, task_ids: Sequence[str], *, series: bool = True) -> dict[str, Usage]:
         return {task: Usage(cpu_s=1.5, max_rss_mb=20.0, interval_s=1.0, series=((150, 20),)) for task in task_ids}
 
     async def list_files(self, task_id: str, path: str, agent: str = "") -> list[FileEntry]:

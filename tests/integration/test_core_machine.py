@@ -157,7 +157,7 @@ class Puppet:
             if update := self.world.told.pop(seq, None):
                 self.world.acknowledged[update.task] = update
 
-    async def usage(self, task_ids: Sequence[str]) -> dict[str, Usage]:
+    async def usage(self, task_ids: Sequence[str], *, series: bool = True) -> dict[str, Usage]:
         return {}
 
     async def list_files(self, task_id: str, path: str, agent: str = "") -> list[Any]:

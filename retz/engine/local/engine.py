@@ -488,14 +488,14 @@ class LocalEngine:
         seqs, self._acks = self._acks, []
         return ["ack", seqs]
 
-    async def usage(self, task_ids: Sequence[str]) -> dict[str, Usage]:
+    async def usage(self, task_ids: Sequence[str], *, series: bool = True) -> dict[str, Usage]:
         """Present usage of running tasks, sampled now."""
         if not self._link.connected:
             return {}
         self._requests_made += 1
         answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._requests[self._requests_made] = answer
-        self._link.send([["usage", self._requests_made, list(task_ids)]])
+        self._link.send([["usage", self._requests_made, list(task_ids), int(series)]])
         request = self._requests_made
         try:
             async with asyncio.timeout(USAGE_PATIENCE_S):

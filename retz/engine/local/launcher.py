@@ -10,7 +10,8 @@ From the server:
     ``["start", task, command, environment, directory, mem_limit_mb, timeout_s, kill_grace_s, after, how]``. The last
     two may be left out. ``after``, a task: start it when that one has ended; ``["withdraw", task]`` lets it go if it
     still waits. ``how``: what must be done first, see ``prepare.py``
-    ``["kill", task, grace_s]``, ``["ack", [seq, ...]]``, ``["usage", request, [task, ...]]``, ``["interval", seconds]``
+    ``["kill", task, grace_s]``, ``["ack", [seq, ...]]``, ``["usage", request, [task, ...], series]``
+    (``series``: is it wanted? may be left out), ``["interval", seconds]``
     ``["bye"]``: the server ends on purpose; without jobs there is nothing to stay for
 
 To the server:
@@ -198,17 +199,17 @@ class Launcher:
         elif kind == "withdraw":
             self._withdraw(message[1])
         elif kind == "usage":
-            self._answer_usage(message[1], message[2])
+            self._answer_usage(message[1], message[2], bool(message[3]) if len(message) > 3 else True)
         elif kind == "interval":
             self.interval_s = message[1]
         elif kind == "bye":
             self.patience_s = 0.0
 
-    def _answer_usage(self, request: int, tasks: list[str]) -> None:
+    def _answer_usage(self, request: int, tasks: list[str], series: bool) -> None:
         now = time.monotonic()
         if now - self.scanned_at > SCAN_MIN_S:  # whoever asks more often gets the same again
             self._scan(now)
-        known = {task: self.jobs[task].usage() for task in tasks if task in self.jobs}
+        known = {task: self.jobs[task].usage(series) for task in tasks if task in self.jobs}
         self.messages.append(records.encode(["u", request, known]))
 
     def _acknowledged(self, seqs: list[int]) -> None:

@@ -534,7 +534,7 @@ class MesosEngine:
         """All agents known, those that are away included."""
         return self._agents.agents()
 
-    async def usage(self, task_ids: Sequence[str]) -> dict[str, Usage]:
+    async def usage(self, task_ids: Sequence[str], *, series: bool = True) -> dict[str, Usage]:
         """What the agents measured last."""
         found = ((task, self._usage.usage(task)) for task in task_ids)
         return {task: usage for task, usage in found if usage is not None}

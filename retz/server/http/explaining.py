@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from retz.array_life import summary
 from retz.model.job import ENDED_STATES, Job
 from retz.scheduler.explain import BlockedBy, Explainer, Why
-from retz.scheduler.outcome import Past, ended
+from retz.scheduler.outcome import Past, ended, strayed
 from retz.scheduler.waits import history, shown
 
 from ..learning.past import StepKey, step_of
@@ -53,6 +53,8 @@ def _with_history(call: Call, job: Job, why: Why) -> Why:
     now, live = call.core.clock(), call.core.dispatcher.live
     if job.state in ENDED_STATES:
         why = replace(why, summary=ended(job, past_of(call, job), _most_mb(call)))
+    elif job.off_path and job.state == "STARTED":
+        why = replace(why, summary=f"{why.summary}; {strayed(job)}")
     told = history(job, live.waited(job, now) if job.state == "QUEUED" else [], now)
     return replace(why, waited_s=told.total_s, waited=shown(told.shares), unknown_s=told.unknown_s)
 

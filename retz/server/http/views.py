@@ -14,7 +14,7 @@ from retz.engine.base import FileEntry
 from retz.model.agent import Agent, AgentState, Gpu
 from retz.model.application import Application, Container
 from retz.model.array import Array
-from retz.model.job import Attempt, Job, Reason, Sized, State, Usage
+from retz.model.job import Attempt, Job, OffPath, OffPathKind, Reason, Sized, State, Usage
 from retz.model.notice import EventKind, Notice, NoticeState
 from retz.model.resources import Resources
 
@@ -89,6 +89,17 @@ class SizedView(Struct, gc=False):
     runs: int
     mem: int | None
     outgrew: int | None
+
+
+class OffPathView(Struct, gc=False):
+    """How a running job left the path of the runs before it: seconds or MiB, and the 90th percentile of those."""
+
+    kind: OffPathKind
+    at: Time
+    attempt: int
+    value: float
+    usual: float
+    runs: int
 
 
 class NewsView(Struct, gc=False):
@@ -166,6 +177,7 @@ class JobView(Struct, gc=False):
     array_index: int | None
     on_end: str | None
     sized: SizedView | None
+    off_path: list[OffPathView]
     news: list[NewsView] | None
     eta: ForeseenView | None
 
@@ -278,6 +290,7 @@ def job_of(
         array_index=job.array_index,
         on_end=None if job.on_end is None else f"{receiver_of(job.on_end)}/{MASK}",
         sized=None if job.sized is None else _sized(job.sized),
+        off_path=[_off_path(how) for how in job.off_path],
         news=None if news is None else [_news(notice) for notice in news],
         eta=eta,
     )
@@ -285,6 +298,10 @@ def job_of(
 
 def _sized(sized: Sized) -> SizedView:
     return SizedView(resources_of(sized.asked), sized.runs, sized.mem, sized.outgrew)
+
+
+def _off_path(how: OffPath) -> OffPathView:
+    return OffPathView(how.kind, time_of(how.at), how.attempt, how.value, how.usual, how.runs)
 
 
 def _news(notice: Notice) -> NewsView:

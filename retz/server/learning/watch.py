@@ -1,0 +1,109 @@
+"""Watches running jobs of known pipelines, and flags those that leave the path of the runs before them.
+
+A flag is a field of the record, so it is journalled, streamed and kept; nothing is ever ended because of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from retz.lifecycle import Strayed, advance
+from retz.model.job import Job, OffPath, OffPathKind
+from retz.store.database import Change
+
+from .past import StepKey, step_of
+from .paths import Bound, Path, path_of
+
+if TYPE_CHECKING:
+    from ..core import Core
+
+LOOK_EVERY_S = 5.0
+SLICE = 200
+"""Jobs looked at, and asked about, in one turn of the loop: about a millisecond."""
+PATH_KEPT_S = 60.0
+"""A path is computed anew after so long: sooner, ten thousand pipelines would cost a tenth of a core."""
+MOST_PATHS = 20_000
+
+
+class Watch:
+    """One per server; call :meth:`look` every :data:`LOOK_EVERY_S`.
+
+    Args:
+        ticks: Seconds that never jump.
+    """
+
+    def __init__(self, core: Core, ticks: Callable[[], float] = time.monotonic) -> None:
+        self._core = core
+        self._ticks = ticks
+        self._paths: dict[StepKey, tuple[float, Path]] = {}
+        self._seen: dict[str, tuple[float, float]] = {}
+        """By task: when it was first seen, and for how long it had run then. Wall clocks jump."""
+
+    async def look(self) -> None:
+        """Look at all running jobs once."""
+        seen: dict[str, tuple[float, float]] = {}
+        ids = iter(list(self._core.dispatcher.ledger.running))
+        while part := list(islice(ids, SLICE)):
+            jobs = list(self._known(part))
+            for job, path in jobs:
+                self._look_at_time(job, path, seen)
+            await self._look_at_memory(jobs)
+            await asyncio.sleep(0)
+        self._seen = seen
+
+    def _known(self, ids: Sequence[int]) -> Iterator[tuple[Job, Path]]:
+        """Those of these jobs that run and of whose step enough is known."""
+        for job_id in ids:
+            job = self._core.db.jobs.record(job_id)
+            if job is not None and job.pipeline is not None and job.state == "STARTED" and len(job.off_path) < 2:
+                path = self._path(StepKey(job.owner, job.pipeline, step_of(job)))
+                if path.seconds is not None or path.mem_mb is not None:
+                    yield job, path
+
+    def _path(self, key: StepKey) -> Path:
+        now = self._ticks()
+        known = self._paths.get(key)
+        if known is None or now - known[0] >= PATH_KEPT_S:
+            if len(self._paths) >= MOST_PATHS:
+                self._paths.clear()
+            known = self._paths[key] = now, path_of(self._core.learner.past.runs(*key))
+        return known[1]
+
+    def _look_at_time(self, job: Job, path: Path, seen: dict[str, tuple[float, float]]) -> None:
+        task, now = job.task_id or "", self._ticks()
+        first = self._seen.get(task)
+        if first is None:
+            first = now, max(0.0, self._core.clock() - (job.started or self._core.clock()))
+        seen[task] = first
+        if path.seconds is not None:
+            self._compare(job.id, task, "slower", first[1] + now - first[0], path.seconds)
+
+    async def _look_at_memory(self, jobs: Sequence[tuple[Job, Path]]) -> None:
+        bounds = {job.task_id or "": (job.id, path.mem_mb) for job, path in jobs if path.mem_mb is not None}
+        if not bounds:
+            return
+        used = await self._core.engine.usage(list(bounds), series=False)
+        for task, usage in used.items():
+            job_id, bound = bounds.get(task, (0, None))
+            if bound is not None:
+                self._compare(job_id, task, "hungrier", usage.max_rss_mb, bound)
+
+    def _compare(self, job_id: int, task: str, kind: OffPathKind, value: float, bound: Bound) -> None:
+        if value <= bound.most:
+            return
+        core = self._core
+        job = core.db.jobs.record(job_id)  # as it is now: it may have ended while the engine was asked
+        if job is None or job.task_id != task or job.attempt is None:
+            return
+        how = OffPath(
+            kind=kind, at=core.clock(), attempt=job.attempt.number, value=round(value, 1),
+            usual=round(bound.usual, 1), runs=bound.runs,
+        )  # fmt: skip
+        after, _ = advance(job, Strayed(how))
+        if after is not job:
+            news = core.outbox.change(after, "off_path")
+            core.dispatcher.apply([Change("jobs", job_id, after), *([news] if news is not None else [])])

@@ -1,0 +1,213 @@
+"""Off its path: running jobs that are slower or hungrier than the runs of their pipeline before, real ones too."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retz.engine.local.engine import LocalEngine
+from retz.model.job import Attempt, Job, Usage
+from retz.model.resources import Resources
+from retz.server.learning import paths
+from retz.server.learning.watch import Watch
+from retz.store.database import Change
+
+from .http_site import ANN, BOB, Site, running_site
+
+pytestmark = pytest.mark.anyio
+
+EAT = "import sys, time; held = b'x' * (int(sys.argv[1]) << 20); time.sleep(600)"
+
+
+class Ticks:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with running_site(tmp_path) as running:
+        await running.core.learner.loaded()
+        running.core.watch = Watch(running.core, Ticks())
+        yield running
+
+
+@pytest.fixture
+async def real(tmp_path: Path) -> AsyncIterator[Site]:
+    engine = LocalEngine(
+        tmp_path / "engine", total=Resources(4, 2000, 0, 0, 0), gpus=(), sample_interval_s=0.1, linger_s=0.0
+    )
+    async with running_site(tmp_path, engine=engine) as running:
+        await running.core.learner.loaded()
+        running.core.watch = Watch(running.core, Ticks())
+        yield running
+        await running.ask("POST", "/api/v2/jobs/kill", filter={"state": ["LIVE"]})
+        await running.until(lambda: not running.core.dispatcher.ledger.running)
+
+
+def tick(site: Site, seconds: float) -> None:
+    ticks = site.core.watch._ticks
+    assert isinstance(ticks, Ticks)
+    ticks.now += seconds
+
+
+def past(site: Site, owner: str = ANN.key, runs: int = 8, seconds: float = 60.0, peak: float = 60.0) -> None:
+    """So many runs of step train of pipeline p, that differ by some per cent."""
+    for number in range(runs):
+        more = 1 + (number % 5) / 50
+        usage = Usage(cpu_s=1.0, max_rss_mb=peak * more, interval_s=1.0)
+        attempt = Attempt(1, "a1", 100.0, started=100.0, ended=100.0 + seconds * more, exit_code=0, usage=usage)
+        site.core.learner.past.add(
+            Job(id=900_000 + number, owner=owner, command="x", name="train", resources=Resources(1, 500),
+                submitted=100.0, state="FINISHED", ended=attempt.ended, attempts=(attempt,), pipeline="p",
+                run=f"r{number}")
+        )  # fmt: skip
+
+
+async def begun(site: Site, **fields: Any) -> int:
+    """A job of pipeline p that runs."""
+    return await site.running(pipeline="p", name="train", resources={"cpus": 1, "mem": 500}, **fields)
+
+
+async def flags(site: Site, job_id: int) -> dict[str, Any]:
+    """The flags of a job, by kind."""
+    found = (await site.get(f"/jobs/{job_id}")).json["off_path"]
+    assert len({how["kind"] for how in found}) == len(found)
+    return {how["kind"]: how for how in found}
+
+
+async def eater(site: Site, megabytes: int) -> int:
+    """A real job that holds so much."""
+    fields = {"pipeline": "p", "name": "train", "resources": {"cpus": 1, "mem": 900}}
+    reply = await site.ask(
+        "POST", "/api/v2/jobs", jobs=[{"command": [sys.executable, "-c", EAT, str(megabytes)], **fields}]
+    )
+    job_id = int(reply.json["ids"][0])
+    await site.until(lambda: (job := site.core.db.jobs.record(job_id)) is not None and job.state == "STARTED")
+    return job_id
+
+
+async def test_a_real_job_that_is_hungrier_or_slower_is_flagged_once_and_a_normal_one_is_not(
+    real: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "SLACK_MB", 5.0)
+    past(real)
+    normal, hungry = await eater(real, 40), await eater(real, 300)
+    since = real.core.db.seq
+
+    async with asyncio.timeout(20):
+        while not await flags(real, hungry):
+            await real.core.watch.look()  # each look asks the launcher, which samples them
+    found = (await flags(real, hungry))["hungrier"]
+    assert found["value"] > 66 and 60 < found["usual"] < 66 and (found["runs"], found["attempt"]) == (8, 1)
+    assert await flags(real, normal) == {}
+    tick(real, 90.0)
+    await real.core.watch.look()
+    assert set(await flags(real, hungry)) == {"hungrier", "slower"}
+    assert (await flags(real, normal))["slower"]["value"] >= 90.0
+    seq = real.core.db.seq
+    await real.core.watch.look()
+    assert real.core.db.seq == seq > since, "told once"
+    why = (await real.get(f"/jobs/{hungry}/why")).json["summary"]
+    assert "hungrier than usual: " in why and "; slower than usual: 1m3" in why
+
+
+async def test_a_clock_that_leaps_makes_nobody_slow(site: Site) -> None:
+    past(site)
+    job_id = await begun(site)
+    await site.core.watch.look()
+    site.core.clock = lambda: time.time() + 86_400
+    tick(site, 5.0)
+    await site.core.watch.look()
+    assert await flags(site, job_id) == {}
+    site.core.clock = lambda: time.time() - 86_400
+    tick(site, 90.0)
+    await site.core.watch.look()
+    assert set(await flags(site, job_id)) == {"slower"}
+
+
+async def test_a_job_that_ran_before_the_server_came_back_is_as_old_as_its_record_says(site: Site) -> None:
+    past(site)
+    job_id = await begun(site)
+    site.core.clock = lambda: time.time() + 300
+    await site.core.watch.look()
+    assert (await flags(site, job_id))["slower"]["value"] >= 300
+
+
+async def test_others_pasts_and_unknown_steps_flag_nobody(site: Site) -> None:
+    past(site, owner=BOB.key)
+    past(site, runs=paths.MIN_RUNS - 1)
+    known, alone = await begun(site), await site.running(name="train")
+    tick(site, 9000.0)
+    await site.core.watch.look()
+    assert await flags(site, known) == {} == await flags(site, alone)
+
+
+async def test_a_job_that_ended_while_the_engine_was_asked_is_left_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past(site, peak=1.0)
+    monkeypatch.setattr(paths, "SLACK_MB", 0.0)
+    job_id = await begun(site)
+    ask = site.engine.usage
+
+    async def slowly(tasks: Any, *, series: bool = True) -> dict[str, Usage]:
+        site.engine.ended(f"{job_id}.1")
+        return await ask(tasks, series=series)
+
+    monkeypatch.setattr(site.engine, "usage", slowly)
+    await site.core.watch.look()
+    assert await flags(site, job_id) == {}
+
+
+async def test_its_url_is_told_once_and_the_flag_survives_a_restart(tmp_path: Path) -> None:
+    options: dict[str, object] = {"retz.notify.allow": "127.0.0.0/8"}
+    async with running_site(tmp_path, options) as site:
+        await site.core.learner.loaded()
+        past(site)
+        job_id = await begun(site, on_end="http://127.0.0.1:9/hook")
+        site.core.clock = lambda: time.time() + 300
+        await site.core.watch.look()
+        await site.core.settled()
+        assert list(site.core.outbox.waiting) == [f"{job_id}/off_path"]
+        assert (await site.get(f"/jobs/{job_id}")).json["news"][0]["event"] == "off_path"
+    async with running_site(tmp_path, options) as site:
+        assert set(await flags(site, job_id)) == {"slower"}
+
+
+async def test_of_ten_thousand_pipelines_just_those_off_their_path_are_flagged(site: Site) -> None:
+    now = time.time()
+    changes = []
+    for number in range(10_000):
+        for run in range(paths.MIN_RUNS):
+            site.core.learner.past.add(ended(number, run))
+        late = 500.0 if number % 100 == 0 else 10.0
+        running = Attempt(1, "a1", now - late, started=now - late)
+        changes.append(Change("jobs", 10_000 + number, ended(number, 9, 10_000 + number, running)))
+    await site.core.db.apply(changes)
+    site.core.dispatcher.ledger.running.update(range(10_000, 20_000))
+    await site.core.watch.look()
+    flagged = [job.id for job in site.core.db.jobs.records().values() if job.off_path]
+    assert flagged == list(range(10_000, 20_000, 100))
+    site.core.dispatcher.ledger.running.clear()
+
+
+def ended(pipeline: int, run: int, job_id: int = 1, running: Attempt | None = None) -> Job:
+    """A job of some pipeline, that took 100 seconds or still runs."""
+    attempt = running or Attempt(1, "a1", 0.0, started=0.0, ended=100.0)
+    return Job(
+        id=job_id, owner=ANN.key, command="x", name="train", resources=Resources(1, 500), submitted=0.0,
+        state="FINISHED" if running is None else "STARTED", ended=attempt.ended, attempts=(attempt,),
+        pipeline=f"p{pipeline}", run=f"r{run}",
+    )  # fmt: skip
