@@ -71,7 +71,9 @@ def whole_lines(read: Callable[[], bytes]) -> Iterator[Block]:
             held, size = [], 0
         held.append(piece[end:])
         size += len(piece) - end
-    if size:
+    if size > MAX_LINE:  # one byte too long: in the middle that byte might have been the line's end
+        yield Block(b"".join(held)[: 4 * _EXCERPT], f"longer than {MAX_LINE} bytes")
+    elif size:
         yield Block(b"".join((*held, b"\n")))
 
 

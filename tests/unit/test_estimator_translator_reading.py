@@ -143,6 +143,13 @@ def test_the_longest_line_is_read_and_one_byte_more_is_not() -> None:
         )
 
 
+def test_a_last_line_without_an_end_may_be_as_long_as_any_other() -> None:
+    for length in (MAX_LINE, MAX_LINE + 1):
+        pieces = iter([b"end a\n", b"x" * length, b""])
+        found = list(whole_lines(lambda: next(pieces)))  # noqa: B023  # used at once
+        assert [bool(block.problem) for block in found] == [False, length > MAX_LINE]
+
+
 def test_a_line_of_a_gigabyte_costs_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with open(path, "wb") as file:
