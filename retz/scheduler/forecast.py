@@ -211,7 +211,8 @@ def outlook(situation: Situation, runs: Sequence[Future]) -> Outlook:
     ends = [run.ended.get(waiter.id, NEVER) for run in runs]
     word: Word = "never" if not count else "unknown" if situation.open else "paused"
     gone = [min((run.started.get(last, NEVER) for last in situation.cut), default=NEVER) for run in runs]
-    if word == "unknown" and any(start > last for start, last in zip(starts, gone, strict=True)):
+    # Whoever starts with the last that were told of may have to wait for those behind them.
+    if word == "unknown" and any(start >= last for start, last in zip(starts, gone, strict=True)):
         starts, word = [NEVER] * len(runs), "later"
     foreseen = _foreseen(starts, ends, situation.spreads[waiter.spread].source, word)
     kinds = {each.id: each.kind for each in situation.waiters}

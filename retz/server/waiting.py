@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from itertools import islice
 from typing import Literal
 
 from retz.model.job import ENDED_STATES, Job
@@ -54,9 +55,9 @@ class Waiting:
         """Whether this job waits for something."""
         return job_id in self._pending or job_id in self._timed
 
-    def ids(self) -> list[int]:
-        """All jobs that wait for something."""
-        return sorted(self._pending.keys() | self._timed.keys())
+    def first(self, count: int) -> list[int]:
+        """Some of the jobs that wait for something, those that began to wait first."""
+        return list(dict.fromkeys([*islice(self._pending, count), *islice(self._timed, count)]))[:count]
 
     def awaited(self, job_id: int) -> list[int]:
         """The jobs it waits for."""

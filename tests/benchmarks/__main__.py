@@ -78,6 +78,12 @@ TARGETS = (
     ("sizing_stages_killed", "<=", 2, "… stages"),
     ("sizing_outliers_killed", "<=", 2, "… outliers"),
     ("sizing_noise_killed", "<=", 2, "… noise"),
+    ("forecast_s_10000", "<=", 5, "forecast of the first 10 000 jobs, 8 futures, 100 agents, 500 shapes, fair, s"),
+    ("forecast_million_s", "<=", 100, "forecast of 1 000 000 jobs, 1 000 agents, one future, one core, s"),
+    ("forecast_million_mb", "<=", 1_500, "… its memory, MB"),
+    ("eta_ratio_pipeline", "<=", 0.8, "median error of ends of pipeline jobs against Tsafrir's baseline (fair)"),
+    ("eta_ratio_other", "<=", 1.0, "… of other jobs"),
+    ("eta_within_p90", ">=", 0.85, "… ends of pipeline jobs before their p90 (no more than 0.95)"),
     ("predict_s", "<=", 1.2, "retz-estimator predict on the sample, whole process, s"),
 )
 
@@ -120,6 +126,19 @@ def collect() -> dict[str, Any]:
     return figures
 
 
+def forecasts() -> dict[str, Any]:
+    """The forecast's figures by name."""
+    right = json.loads(run("bench_forecast", "right"))["right"]["fair"]
+    speed = json.loads(run("bench_forecast", "speed"))["speed"]["cases"]
+    return {
+        "forecast_s_10000": speed[2]["seconds"],
+        "eta_ratio_pipeline": right["pipeline_end"]["ratio"],
+        "eta_ratio_other": right["other_end"]["ratio"],
+        "eta_within_p90": right["pipeline_end"]["within_p90"],
+        **json.loads(run("bench_forecast", "million"))["million"],
+    }
+
+
 def estimator() -> dict[str, Any]:
     """The estimator's figures by name."""
     solver = json.loads(run("bench_estimator_solver", str(HIGHS_LIMIT_S)))
@@ -140,7 +159,7 @@ def main() -> None:
     """Measure, print a table."""
     python = platform.python_version()
     print(f"{platform.platform()}, Python {python}, {os.cpu_count()} cpus, fdatasync {fsync_ms():.2f} ms")
-    figures = {**collect(), **estimator()}
+    figures = {**collect(), **forecasts(), **estimator()}
     for name, sign, target, text in TARGETS:
         value = figures[name]
         good = value >= target if sign == ">=" else value <= target

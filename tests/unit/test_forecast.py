@@ -288,6 +288,11 @@ def test_what_starts_after_the_last_that_was_told_is_later() -> None:
     assert found.rate > 0
 
 
+def test_a_probe_behind_a_queue_that_was_cut_is_told_so() -> None:
+    found = outlook(situation([0, 0], cut=(1,), probe=2), list(futures(situation([0, 0], cut=(1,), probe=2))))
+    assert found.foreseen.word == "later" and found.foreseen.start is None
+
+
 def test_nobody_runs_longer_than_the_time_limit() -> None:
     kinds = [Kind("ann", (1000, 100, 0, 0, 0), timeout_s=3.0)]
     found = seen(situation([0], kinds=kinds))

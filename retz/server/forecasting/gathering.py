@@ -80,7 +80,7 @@ class _Gathering:
         # What must belong together, at once.
         now, running = live.clock(), list(live.ledger.running)
         lanes = live.scheduler.first_ids(self._limit)
-        blocked = live.following.waiting.ids()[: self._limit]
+        blocked = live.following.waiting.first(self._limit)
         arrays = live.following.windows.ids()
         shares = live.scheduler.shares
         used = shares.dump(now) if shares is not None else {}
