@@ -237,7 +237,7 @@ def _surroundings(app: App, options: Mapping[str, Any]) -> dict[str, Any]:
         if options["env_all"]:
             raise click.UsageError("--sandbox and --env-all contradict each other")
         return {}
-    here = _is_here(app)
+    here = _is_here(app) and not _in_container(app, options["appname"])
     environment = carried_environment(os.environ, everything=options["env_all"], here=here)
     if not here or options["directory"]:
         return {"environment": environment}
@@ -250,6 +250,14 @@ def _surroundings(app: App, options: Mapping[str, Any]) -> dict[str, Any]:
 def _is_here(app: App) -> bool:
     status = app.call(calls.status())
     return bool(status.get("local")) and status.get("same_host_token") == host_token()
+
+
+def _in_container(app: App, name: str | None) -> bool:
+    """Whether the application's jobs see the files of an image, where our directories and PATH mean nothing."""
+    try:
+        return bool(app.call(calls.application(name or "default"))["container"]["type"] == "docker")
+    except ApiError:
+        return False  # the answer to the submission says what is wrong with it
 
 
 def carried_environment(environ: Mapping[str, str], *, everything: bool, here: bool) -> dict[str, str]:

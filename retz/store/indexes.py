@@ -23,6 +23,8 @@ class JobIndexes:
         self.all: Any = SortedList()
         self.queued: Counter[str] = Counter()
         """How many jobs each owner has waiting, every task of an array that has not started counted."""
+        self.held = 0
+        """How many queued records are held."""
         self.started_arrays: set[int] = set()
         """Arrays that stand under STARTED, beside those of their tasks that do."""
         self._by: dict[str, dict[Any, Any]] = {field: {} for field in FIELDS}
@@ -41,6 +43,7 @@ class JobIndexes:
             owner.setdefault(job.owner, []).append(number)
             if job.state == "QUEUED":
                 self.queued[job.owner] += _waiting(job)
+                self.held += job.held
             application.setdefault(job.application, []).append(number)
             priority.setdefault(job.priority, []).append(number)
             for name in set(job.tags):
@@ -55,8 +58,10 @@ class JobIndexes:
         """Move job ``number`` from where ``old`` stood to where ``new`` stands; None = not there."""
         if new is not None and new.state == "QUEUED":
             self.queued[new.owner] += _waiting(new)
+            self.held += new.held
         if old is not None and old.state == "QUEUED":
             self.queued[old.owner] -= _waiting(old)
+            self.held -= old.held
             if not self.queued[old.owner]:
                 del self.queued[old.owner]
         if old is None:

@@ -208,6 +208,11 @@ class JobTable(JournalTable):
         return self._indexes.queued[owner]
 
     @property
+    def held(self) -> int:
+        """How many queued jobs are held; an array is one."""
+        return self._indexes.held
+
+    @property
     def started_arrays(self) -> int:
         """How many arrays count as STARTED, beside their tasks."""
         return len(self._indexes.started_arrays)

@@ -292,6 +292,28 @@ async def test_a_task_is_no_job_to_wait_for(site: Site) -> None:
     assert f"array {whole}" in reply.json["detail"]
 
 
+async def test_last_is_the_array_and_not_the_task_that_started_last(site: Site) -> None:
+    whole = await array(site, "1-3")
+    await site.until(lambda: len(launched(site)) == 3)
+    assert (await site.get("/jobs/last")).json["id"] == whole
+    site.engine.ended(f"{whole + 3}.1")
+    await site.until(lambda: len(running(site)) == 2)
+    assert (await site.get("/jobs/last")).json["id"] == whole
+
+
+async def test_what_waits_in_an_array_hides_nothing_that_is_held(site: Site) -> None:
+    await array(site, "1-1000")
+    (first,) = (await site.ask("POST", "/api/v2/jobs", jobs=[{"command": "true", "held": True}])).json["ids"]
+    await site.ask("POST", "/api/v2/jobs", jobs=[{"command": "true", "after": [first]}])
+    status = (await site.get("/status")).json
+    assert (status["queued"], status["held"]) == (3, 1)
+    assert (await act(site, "release", first)).json["ok"] == 1
+    assert (await site.get("/status")).json["held"] == 0
+    assert (await act(site, "hold", first)).json["ok"] == 1
+    assert (await act(site, "kill", first)).json["ok"] == 1
+    assert (await site.get("/status")).json["held"] == 0
+
+
 async def test_nobody_else_sees_it(site: Site) -> None:
     whole = await array(site, "1-5", held=True)
     for name in (whole, whole + 1, f"{whole}_1", f"{whole}_1000"):

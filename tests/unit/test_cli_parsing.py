@@ -239,6 +239,16 @@ def test_on_the_servers_host_a_job_runs_here(api: FakeApi, tmp_path: Path, monke
     assert submitted(api, "--env-all", "x")["environment"]["OTHER"] == "o"
 
 
+def test_into_a_container_nothing_goes_along(api: FakeApi) -> None:
+    api.routes["GET /api/v2/status"] = {**STATUS, "local": True, "same_host_token": host_token()}
+    api.routes["GET /api/v2/applications/boxed"] = {"container": {"type": "docker"}}
+    api.routes["GET /api/v2/applications/plain"] = {"container": {"type": "none"}}
+    assert submitted(api, "-A", "boxed", "x") == {"application": "boxed", "command": ["x"]}
+    assert submitted(api, "-A", "boxed", "-w", "/data", "x")["directory"] == "/data"
+    assert "directory" in submitted(api, "-A", "plain", "x")
+    assert "directory" in submitted(api, "-A", "unheard-of", "x")
+
+
 def test_elsewhere_or_in_the_sandbox_nothing_goes_along(api: FakeApi) -> None:
     assert submitted(api, "x") == {"command": ["x"]}
     asked = len(api.asked("GET /api/v2/status"))

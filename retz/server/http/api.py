@@ -87,7 +87,7 @@ class Call:
         return params.Params(self.request, (*allowed, *repeatable), repeatable)
 
     def job_id(self) -> int:
-        """The ``{id}`` of the path; ``last`` is the user's newest job, ``17_3`` the task with index 3 of array 17."""
+        """The ``{id}`` of the path; ``last``: the user's last submission; ``17_3``: the task with index 3 of array 17."""
         text = self.request.match_info["id"]
         if text != "last":
             task_id = self._task_id(text)
@@ -97,7 +97,8 @@ class Call:
         newest = self.core.newest(self.user)
         if newest is None:
             raise Problem("not-found", "you have no job yet: submit one with 'retz run -- COMMAND'")
-        return newest
+        # Ids of tasks lie above their array's; 'retz kill last' means the whole array, whatever of it has started.
+        return self.core.visible(self.user, newest).array_id or newest
 
     def job(self) -> Job:
         """The job of the path, if the user may see it."""

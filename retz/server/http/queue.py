@@ -113,7 +113,7 @@ async def status(call: Call) -> web.StreamResponse:
             engine=core.engine.name,
             mode=core.mode,
             queued=jobs.count("state", "QUEUED"),
-            held=held_count(call),
+            held=jobs.held,
             starting=jobs.count("state", "STARTING"),
             started=jobs.count("state", "STARTED") - jobs.started_arrays,
             agents=len(core.agents()),
@@ -133,11 +133,6 @@ async def status(call: Call) -> web.StreamResponse:
             planner_failure=core.planner_failure if call.user.admin else None,
         )
     )
-
-
-def held_count(call: Call) -> int:
-    """How many queued jobs are held: those that the planner does not see."""
-    return max(0, call.core.db.jobs.count("state", "QUEUED") - len(call.core.scheduler))
 
 
 def _user(user: User) -> UserView:
