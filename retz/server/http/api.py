@@ -87,7 +87,7 @@ class Call:
         return params.Params(self.request, (*allowed, *repeatable), repeatable)
 
     def job_id(self) -> int:
-        """The ``{id}`` of the path; ``last``: the user's last submission; ``17_3``: the task with index 3 of array 17."""
+        """The ``{id}`` of the path; ``last``: the last submission; ``17_3``: the task with index 3 of array 17."""
         text = self.request.match_info["id"]
         if text != "last":
             task_id = self._task_id(text)
