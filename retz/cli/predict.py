@@ -93,11 +93,17 @@ def _draw(app: App, pipeline: str, place: str, parameters: dict[str, Any]) -> No
 
 
 def _draw_here(app: App, pipeline: str, parameters: dict[str, Any]) -> None:
-    width = width_of(sys.stdout) or 100
+    width = width_of(sys.stdout) or _columns()
     lines = os.get_terminal_size(sys.stdout.fileno()).lines - 2 if sys.stdout.isatty() else 28
     size = {"width": min(1000, max(20, width)), "height": min(300, max(6, min(lines, width // 3)))}
     content = _content(app, pipeline, "txt", {**parameters, **size, "colour": coloured(sys.stdout)})
     print(content.decode(), end="")
+
+
+def _columns() -> int:
+    """What a pipe leads to is as wide as somebody says."""
+    told = os.environ.get("COLUMNS", "")
+    return int(told) if told.isdecimal() and int(told) else 100
 
 
 def _content(app: App, pipeline: str, format: str, parameters: dict[str, Any]) -> bytes:
