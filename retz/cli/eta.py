@@ -11,7 +11,7 @@ from retz.client import calls
 from retz.model.units import format_size
 
 from .app import App
-from .listing import SOON, clock, compact
+from .listing import IN, SOON, clock, compact
 from .output import Column, note, plural, print_json, print_table, printable, span, state_cell
 from .parameters import Ids, json_option
 from .submission import bodies, job_options
@@ -72,7 +72,7 @@ def eta_command(app: App, /, ids: tuple[list[int | str], ...], as_json: bool) ->
 def _row(eta: dict[str, Any], now: float) -> list[Any]:
     start = between(eta["start"], now)
     if not start and eta["not_before"]:
-        start = "after " + clock(eta["not_before"], now)
+        start = "after " + earliest(eta, now)
     return [
         str(eta["id"]),
         eta["name"],
@@ -88,7 +88,7 @@ def sentence(eta: dict[str, Any], now: float) -> str:
     """What there is to say of one job."""
     name = f"job {eta['id']}" + (f" ({eta['name']})" if eta["name"] else "")
     if eta["not_before"]:
-        return f"{name} starts not before {clock(eta['not_before'], now)}, about: it is {eta['note']}"
+        return f"{name} starts not before {earliest(eta, now)}, about: it is {eta['note']}"
     if not eta["start"] and not eta["end"]:
         return f"{name}: {eta['note'] or 'nothing is foreseen'}"
     parts = [f"starts {about(eta['start'], now)}"] if eta["start"] else []
@@ -98,12 +98,20 @@ def sentence(eta: dict[str, Any], now: float) -> str:
 
 
 def about(moment: dict[str, Any], now: float) -> str:
-    """``about 14:05 (by 14:20 in 9 of 10)``."""
+    """``about 14:05 (by 14:20 in 9 of 10)``, ``in about 8s (within 20s in 9 of 10)``."""
     half, most = clock(moment["p50"], now), clock(moment["p90"], now)
-    if half == most:
-        return half if half == SOON else f"about {half}"
-    word = half if half == SOON else f"about {half}"
-    return f"{word} (by {most} in 9 of 10)"
+    if half != SOON:
+        half = f"in about {half.removeprefix(IN)}" if half.startswith(IN) else f"about {half}"
+    if clock(moment["p50"], now) == most:
+        return half
+    by = f"within {most.removeprefix(IN)}" if most.startswith(IN) else f"by {most}"
+    return f"{half} ({by} in 9 of 10)"
+
+
+def earliest(eta: dict[str, Any], now: float) -> str:
+    """Before when it does not start: ``14:05``, ``8s from now``."""
+    told = clock(eta["not_before"], now)
+    return f"{told.removeprefix(IN)} from now" if told.startswith(IN) else told
 
 
 def between(moment: dict[str, Any] | None, now: float) -> str:
@@ -111,7 +119,9 @@ def between(moment: dict[str, Any] | None, now: float) -> str:
     if moment is None:
         return ""
     half, most = clock(moment["p50"], now), clock(moment["p90"], now)
-    return half if half == most else f"{half}-{most}"
+    if half == most:
+        return half
+    return f"{half}-{most.removeprefix(IN)}" if half.startswith(IN) else f"{half}-{most}"
 
 
 @click.command("plan", context_settings={"allow_interspersed_args": False})

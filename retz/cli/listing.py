@@ -36,6 +36,7 @@ MAX_IDS_TEXT = 7_000
 """The ids stand in the request's address, and servers refuse long ones."""
 
 SOON = "now"
+IN = "in "
 
 COLUMNS = (
     Column("ID", right=True),
@@ -210,15 +211,19 @@ def eta_text(job: dict[str, Any], now: float) -> str:
 
 
 def clock(text: str, now: float) -> str:
-    """An ISO-8601 time to come, in the local time zone, as short as it is clear: ``14:05``, ``Sat 14:05``."""
+    """An ISO-8601 time to come, in the local time zone, as short as it is clear: ``14:05``, ``Sat 14:05``.
+
+    Of what is less than a minute away how long it takes: ``in 8s``; a second or less is ``now``.
+    """
     from datetime import datetime, timedelta
 
     when, today = datetime.fromisoformat(text).astimezone(), datetime.fromtimestamp(now).astimezone()
-    if when - today < timedelta(seconds=30):
-        return SOON
+    left = when - today
+    if left < timedelta(minutes=1):
+        return f"{IN}{left.total_seconds():.0f}s" if left > timedelta(seconds=1) else SOON
     if when.date() == today.date():
-        return f"{when:%H:%M:%S}" if when - today < timedelta(minutes=5) else f"{when:%H:%M}"
-    return f"{when:%a %H:%M}" if when - today < timedelta(days=6) else f"{when:%Y-%m-%d}"
+        return f"{when:%H:%M:%S}" if left < timedelta(minutes=5) else f"{when:%H:%M}"
+    return f"{when:%a %H:%M}" if left < timedelta(days=6) else f"{when:%Y-%m-%d}"
 
 
 def id_text(job: dict[str, Any]) -> str:

@@ -41,7 +41,8 @@ def eta(**fields: Any) -> dict[str, Any]:
     ("hours", "text"),
     [
         (-3, "now"),
-        (0.001, "now"),
+        (0.0002, "now"),
+        (0.0025, "in 9s"),
         (0.05, "14:03:00"),
         (2.1, "16:06"),
         (20, "Sat 10:00"),
@@ -56,6 +57,10 @@ def test_half_and_most() -> None:
     assert about(moment(1, 1.5), NOW) == "about 15:00 (by 15:30 in 9 of 10)"
     assert about(moment(1, 1.001), NOW) == "about 15:00"
     assert about(moment(0, 1), NOW) == "now (by 15:00 in 9 of 10)"
+    assert about(moment(0.0025, 0.005), NOW) == "in about 9s (within 18s in 9 of 10)"
+    assert about(moment(0.0025, 0.0025), NOW) == "in about 9s"
+    assert about(moment(0.0025, 1), NOW) == "in about 9s (by 15:00 in 9 of 10)"
+    assert between(moment(0.0025, 0.005), NOW) == "in 9s-18s"
     assert between(moment(1, 1.5), NOW) == "15:00-15:30"
     assert between(None, NOW) == ""
 
@@ -78,4 +83,6 @@ def test_sentences() -> None:
     assert sentence(deep, NOW) == (
         "job 12 starts not before 19:00, about: it is too far behind others to be looked at one by one"
     )
+    near = eta(not_before=iso(0.0025), note="too far behind")
+    assert sentence(near, NOW) == "job 12 starts not before 9s from now, about: it is too far behind"
     assert sentence(eta(note="it has ended"), NOW) == "job 12: it has ended"
