@@ -321,8 +321,11 @@ def write_client_config(path: Path, uri: str, key: str, secret: str, *, replace:
             return False
         if all(held.get(name) == identity[name] for name in _CREDENTIALS) and _both_here(held, uri):
             return _move(path, uri)
+        theirs = held.get("retz.access.key")
+        if theirs is None:
+            raise ConfigError(f"{path} holds settings, but no key: it is left as it is")
         raise ConfigError(
-            f"{path} holds another identity (key {held.get('retz.access.key')}): it is left as it is; "
+            f"{path} holds another identity (key {theirs}): it is left as it is; "
             "move it away, or use another file with 'retz -C FILE'"
         )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

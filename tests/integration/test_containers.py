@@ -245,6 +245,13 @@ def contained(site: Site, command: bytes) -> list[int]:
     return found
 
 
+def keepers(site: Site) -> list[int]:
+    """Those between the launcher and the runtime."""
+    table = processes.scan(processes.all_pids())
+    below = processes.children_of(table)[site.launcher_pid()]
+    return [pid for pid in below if table[pid][1] == pid and "python" in processes.name_of(pid)]
+
+
 def test_a_new_server_finds_it_and_a_dead_launcher_leaves_nothing(site: Site, podman: Podman) -> None:
     async def scenario(site: Site) -> None:
         await site.launch(site.task("echo up; exec sleep 1000", **inside()))
@@ -265,15 +272,27 @@ def test_a_keeper_that_is_killed_takes_its_container_along(site: Site, podman: P
     async def scenario(site: Site) -> None:
         await site.launch(site.task("exec sleep 1000", **inside()))
         await site.recorder.started("1.1")
-        launcher = site.launcher_pid()
-        table = processes.scan(processes.all_pids())
-        (keeper,) = [pid for pid in processes.children_of(table)[launcher] if table[pid][1] == pid
-                     and "python" in processes.name_of(pid)]  # fmt: skip
+        (keeper,) = keepers(site)
         end(keeper, signal.SIGKILL)
         truth = await site.recorder.final("1.1")
         assert (truth.kind, truth.signal) == ("ended", signal.SIGKILL)
         await until(lambda: not podman.containers())
         assert contained(site, b"sleep 1000") == []
+
+    site.play(scenario)
+
+
+def test_a_result_that_nobody_saw_is_lost_and_not_made_up(site: Site, podman: Podman) -> None:
+    async def scenario(site: Site) -> None:
+        await site.launch(site.task("exec sleep 1000", **inside()))
+        await site.recorder.started("1.1")
+        (keeper,) = keepers(site)
+        (client,) = processes.children_of(processes.scan(processes.all_pids()))[keeper]
+        end(client, signal.SIGKILL)
+        truth = await site.recorder.final("1.1")
+        assert (truth.kind, truth.exit_code, truth.signal) == ("lost", None, None)
+        assert "how it ended is not known" in str(truth.message)
+        assert podman.containers() == [] and contained(site, b"sleep 1000") == []
 
     site.play(scenario)
 
@@ -316,14 +335,19 @@ def test_what_may_be_mounted(site: Site, place: Path) -> None:
 
 def test_root_in_a_container_leaves_what_can_be_read_and_no_way_to_be_root(site: Site) -> None:
     async def scenario(site: Site) -> None:
-        lines = "id -u; echo text > file; cp /bin/busybox tool; busybox chmod 4755 tool; busybox chown 12:12 file tool"
-        truth = await site.run(lines.replace("cp ", "busybox cp "), user="root", **inside())
+        lines = (
+            "id -u; echo text > file; busybox cp /bin/busybox tool; busybox chown 12:12 file tool; "
+            "busybox cp /bin/busybox own; busybox chmod 6755 tool own; busybox ln -s own link"
+        )
+        truth = await site.run(lines, user="root", **inside())
         assert truth.exit_code == 0, output(site, name="stderr")
         assert output(site) == "0\n"
         reader = await site.engine.open_file("1.1", "file")
         assert await reader.read(0, 10) == b"text\n"
         reader.close()
-        assert not (site.sandbox() / "tool").stat().st_mode & 0o4000
+        assert {name: (site.sandbox() / name).stat().st_mode & 0o7777 for name in ("tool", "own")} == {
+            "tool": 0o755, "own": 0o755
+        }  # fmt: skip
         truth = await site.run("grep NoNewPrivs /proc/self/status", "2.1", **inside())
         assert output(site, "2.1").split() == ["NoNewPrivs:", "1"]
 

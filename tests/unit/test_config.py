@@ -308,6 +308,13 @@ def test_another_identity_is_never_overwritten(tmp_path: Path) -> None:
     assert identity(path)[:2] == ("l", "t")
 
 
+def test_settings_made_before_the_first_start_are_left_alone_and_not_called_an_identity(tmp_path: Path) -> None:
+    path = tmp_path / "retz.toml"
+    path.write_text('[retz.local]\nuser = "jobs"\n')
+    with pytest.raises(ConfigError, match="holds settings, but no key: it is left as it is"):
+        write_client_config(path, "http://127.0.0.1:1", "k", "s")
+
+
 def test_a_new_port_on_this_host_changes_that_line_only(tmp_path: Path) -> None:
     path = tmp_path / "retz.toml"
     path.write_text(

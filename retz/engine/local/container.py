@@ -41,7 +41,10 @@ _TAIL = 4096
 
 
 class Trouble(Exception):
-    """Why the job did not run, or ended: reason, exit code (None with ``start``: the machine is to blame), message."""
+    """Why the job did not run, or ended: reason, exit code (None with ``start``: the machine is to blame), message.
+
+    Reason ``lost``: its result is.
+    """
 
     def __init__(self, reason: str, exit_code: int | None, message: str) -> None:
         super().__init__(message)
@@ -308,6 +311,9 @@ class Keeper:
 
     def _explain(self, profile: Profile, code: int) -> int:
         """Return the exit code, if that is all there is to say."""
+        broken = code < 0 or code in (RUNTIME_FAILED, NOT_EXECUTABLE, NOT_FOUND)
+        if broken and self.pid and self.asked is None and self._seems_to_run(profile):
+            raise Trouble("lost", None, "what watched its container was killed, and how it ended is not known")
         if code < 0:
             code = 128 - code  # of the client, that is: somebody killed it
         if not self.pid and profile.docker and code not in (RUNTIME_FAILED, NOT_EXECUTABLE, NOT_FOUND):
@@ -322,6 +328,11 @@ class Keeper:
             limit = size(self.wanted["mem_mb"]) if self.wanted["mem_mb"] else "memory"
             raise Trouble("oom", code, f"needed more than the {limit} it may use, and was killed")
         return code
+
+    def _seems_to_run(self, profile: Profile) -> bool:
+        """Whether the container runs, or podman believes so because conmon cannot tell it of the end any more."""
+        said = profile.call("inspect", "--format={{.State.Running}}", self.name)
+        return said.stdout.strip() == "true"
 
     def _out_of_memory(self, profile: Profile) -> bool:
         said = profile.call("inspect", "--format={{.State.OOMKilled}}", self.name)
@@ -361,8 +372,14 @@ def _tail(path: str) -> str:
 
 
 def _take_over(sandbox: str) -> None:
-    """Give what a container of root's left in its sandbox to root: else the API would refuse to show it."""
+    """Give what a container of root's left in its sandbox to root: else the API would refuse to show it.
+
+    What is root's already loses its setuid bits, as what is given to root does: nobody here shall become root by it.
+    """
     for _, directories, files, fd in os.fwalk(sandbox):
         for name in (*directories, *files):
-            if os.stat(name, dir_fd=fd, follow_symlinks=False).st_uid != 0:
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if found.st_uid != 0:
                 os.chown(name, 0, 0, dir_fd=fd, follow_symlinks=False)
+            elif stat.S_ISREG(found.st_mode) and found.st_mode & (stat.S_ISUID | stat.S_ISGID):
+                os.chmod(name, stat.S_IMODE(found.st_mode) & 0o777, dir_fd=fd)

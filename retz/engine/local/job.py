@@ -147,6 +147,8 @@ class Job:
             reason, code, message = self.trouble
             if reason == "start" and code is None:  # the machine is to blame
                 kind, reason = "not_started", None
+            elif reason == "lost":  # its container ended unseen
+                kind, reason = "lost", None
         return ["e", seq, kind, self.task, self.ended, self.started, code, number, reason, message, self.usage()]
 
 
