@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import time
 from typing import BinaryIO
@@ -20,6 +21,9 @@ from retz.scheduler.spread import cooked
 
 from .wire import HEADER, PORTION, End, Portion, Request, decode_request, frame
 
+LONGEST_S = 60
+"""A request that takes longer ends the process, whoever waits for it or does not any more."""
+
 GC_THRESHOLDS = (10_000, 20, 100)
 """Passes leave cycles behind, small ones and soon: looking at all that lives is seldom worth it."""
 
@@ -31,8 +35,10 @@ def main() -> None:
     reading, writing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints does not disturb the answers
     while (body := _read(reading)) is not None:
+        signal.alarm(LONGEST_S)  # the server kills earlier, if it lives
         _answer(decode_request(body), writing)
         writing.flush()
+        signal.alarm(0)
         del body
         gc.collect()
 
