@@ -5,21 +5,22 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from retz.client.types import Job
+from retz.client.types import Job, Why
 from retz.model.resources import Resources
 
 from .text import amount, duration, memory
 
 
-def facts_of(job: Job) -> list[tuple[str, str]]:
+def facts_of(job: Job, why: Why | None = None) -> list[tuple[str, str]]:
     """The most important first, what says nothing left out. Texts are as the user wrote them."""
-    return [(name, value) for name, value in _all(job) if value]
+    return [(name, value) for name, value in _all(job, why) if value]
 
 
-def _all(job: Job) -> Iterator[tuple[str, str]]:
+def _all(job: Job, why: Why | None) -> Iterator[tuple[str, str]]:
     yield "command", job.command if isinstance(job.command, str) else shlex.join(job.command)
     yield "asks", _asks(job)
     yield "predicted", _sized(job)
+    yield "waited", "" if why is None else ", ".join(part.text for part in why.waited)
     yield "time limit", duration(job.timeout_s) if job.timeout_s is not None else ""
     yield "holds", ", ".join([*job.gpus, *(f"port {port}" for port in job.ports)])
     yield "directory", job.directory or "its sandbox"

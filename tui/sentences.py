@@ -14,7 +14,8 @@ from .text import amount, duration, memory, printable
 def sentence(job: Job, why: Why | None, used: Series | None, now: float) -> str:
     """Why a job waits, how it goes, or why it ended."""
     if job.over:
-        return ended(job)
+        # What to ask for next time, the server knows from its past runs.
+        return _told(why) if why is not None and job.reason in ("oom", "timeout") else ended(job)
     if job.kill_requested is not None:
         asked = duration(now - job.kill_requested.timestamp())
         return f"It was told to end {asked} ago; what runs {amount(job.kill_grace_s)} s after that is ended by force."
@@ -25,6 +26,22 @@ def sentence(job: Job, why: Why | None, used: Series | None, now: float) -> str:
             f"On its way to {printable(job.agent or 'its machine')}: its files are fetched and its command is started."
         )
     return running(job, used)
+
+
+def _told(why: Why) -> str:
+    """The server's own sentence."""
+    return printable(f"{why.summary[:1].upper()}{why.summary[1:]}.")
+
+
+def off_path(job: Job) -> str:
+    """How it left the path of its pipeline's past runs; empty if it did not."""
+    told = [
+        f"It is slower than usual: {duration(how.value)}, in 9 of 10 runs at most {duration(how.usual)}."
+        if how.kind == "slower"
+        else f"It is hungrier than usual: {memory(how.value)}, in 9 of 10 runs at most {memory(how.usual)}."
+        for how in job.off_path
+    ]
+    return " ".join(told)
 
 
 def waiting(job: Job, why: Why | None) -> str:
@@ -57,6 +74,8 @@ def running(job: Job, used: Series | None) -> str:
     parts = []
     if job.losses:
         parts.append(f"It was lost {_times(job.losses)} before; {_times(job.max_retries)} are borne.")
+    if job.off_path:
+        parts.append(off_path(job))
     if used is not None and used.series:
         (cpus, mem), asked = used.series[-1], job.resources
         parts.append(

@@ -33,6 +33,7 @@ AGENTS = {
 }
 HELD = Look("‖", "held", "held")
 ENDING = Look("◍", "ending", "killed")
+OFF_PATH = Look("▲", "started", "warn")
 
 
 def look_of(job: Job) -> Look:
@@ -41,6 +42,8 @@ def look_of(job: Job) -> Look:
         return HELD
     if job.kill_requested is not None and not job.over:
         return ENDING
+    if job.state == "STARTED" and job.off_path:
+        return OFF_PATH
     return LOOKS[job.state]
 
 
@@ -50,9 +53,11 @@ def agent_state(state: str) -> tuple[str, str]:
 
 
 def state_text(job: Job) -> str:
-    """Glyph and word, and for a failed job why: ``✘ failed oom``, ``✘ failed 3``."""
+    """Glyph and word, for a failed job why (``✘ failed oom``), for one off its path how (``▲ started slow``)."""
     look = look_of(job)
     detail = ""
     if job.state == "FAILED":
         detail = str(job.exit_code) if job.reason == "exit" else (job.reason or "")
+    elif look is OFF_PATH:
+        detail = {"slower": "slow", "hungrier": "big"}.get(job.off_path[0].kind, "") if len(job.off_path) < 2 else "off"
     return f"{look.glyph} {look.word} {detail}".rstrip()

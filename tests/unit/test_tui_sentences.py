@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from retz.client.types import Attempt, Job, Series, Sized, Usage, Why
+from retz.client.types import Attempt, Job, OffPath, Series, Sized, Usage, Waited, Why
 from retz.model.resources import Resources
 from tui.facts import facts_of
 from tui.sentences import sentence
+from tui.states import look_of, state_text
 
 T0 = 1_800_000_000.0
 
@@ -103,3 +104,30 @@ def test_what_past_runs_made_of_a_request() -> None:
     assert sentence(job(sized=outgrown), None, None, T0) == (
         "It waits for its turn. It needed more than the 1.0G that past runs did: it gets what it asked for."
     )
+
+
+def off(*kinds: str) -> Job:
+    values = {"slower": (720.0, 480.0), "hungrier": (2150.0, 1024.0)}
+    ways = tuple(
+        OffPath(kind=kind, at=datetime(2026, 11, 20, tzinfo=UTC), attempt=1, value=values[kind][0],
+                usual=values[kind][1], runs=9)
+        for kind in kinds
+    )  # fmt: skip
+    return job(state="STARTED", off_path=ways)
+
+
+def test_a_job_off_its_path_is_marked_and_the_sentence_says_how() -> None:
+    assert [state_text(each) for each in (off("slower"), off("hungrier"), off("slower", "hungrier"))] == [
+        "▲ started slow", "▲ started big", "▲ started off",
+    ]  # fmt: skip
+    assert look_of(off("slower")).style == "warn"
+    said = sentence(off("slower", "hungrier"), None, None, T0)
+    assert "It is slower than usual: 12:00, in 9 of 10 runs at most 08:00." in said
+    assert "It is hungrier than usual: 2.1G, in 9 of 10 runs at most 1.0G." in said
+
+
+def test_what_it_waited_for_and_what_to_ask_for_next_time_come_from_the_server() -> None:
+    parts = (Waited(cause="room", resource="mem", seconds=312.0, text="5m12s for free memory"),)
+    why = Why(id=7, state="FAILED", summary="failed (oom): used 2.1G of 2G; try --mem 2600m", waited=parts)
+    assert dict(facts_of(ended("oom"), why))["waited"] == "5m12s for free memory"
+    assert sentence(ended("oom"), why, None, T0) == "Failed (oom): used 2.1G of 2G; try --mem 2600m."

@@ -241,8 +241,7 @@ class JobPage(Page):
                 raise
             self._nothing(error.detail)
             return
-        waits = job.state == "QUEUED" and self.retz.moment is None
-        why = await self.session.client.why(job.id) if waits else None
+        why = await self._reasons(job)
         if wanted != self.wanted:
             return
         if self.job is None or self.job.id != job.id:
@@ -256,6 +255,15 @@ class JobPage(Page):
             self._show()
             self.query_one("#cpus", UsagePlot).show(self.series, job.resources.cpus)
             self.query_one("#memory", UsagePlot).show(self.series, job.resources.mem)
+
+    async def _reasons(self, job: Job) -> Why | None:
+        """Why it waits, or ended, and what it waited for; of one that waits, anew each time."""
+        if self.retz.moment is not None:
+            return None
+        known = self.why
+        if known is not None and (known.id, known.state) == (job.id, job.state) and job.state != "QUEUED":
+            return known
+        return await self.session.client.why(job.id)
 
     async def _ask(self) -> Job:
         client, moment = self.session.client, self.retz.moment
@@ -303,7 +311,7 @@ class JobPage(Page):
         if self._as_it_is_now:
             text = f"This is the job as it is now: at the time above it was neither waiting nor running. {text}"
         self.query_one("#sentence", Message).say(text)
-        self.query_one(Facts).show(facts_of(job))
+        self.query_one(Facts).show(facts_of(job, self.why))
         self.query_one(TopLine).refresh()
         self._show_times()
         self._show_output(job)

@@ -20,7 +20,7 @@ from ..commands import Command
 from ..dialogs import Checklist, Chooser
 from ..filters import Filter, FilterError, parse
 from ..page import Page
-from ..sentences import sentence
+from ..sentences import off_path, sentence
 from ..widgets.bars import Message
 from ..widgets.filterbar import FilterBar
 from ..widgets.queuebar import Counts
@@ -390,7 +390,7 @@ class QueuePage(Page):
 def said(job: Job, now: float) -> str:
     """Why a job waits, or why it ended; of a running one what it runs."""
     if job.state == "STARTED" and job.kill_requested is None:
-        return f"{id_of(job)}  {command_text(job)}"
+        return f"{id_of(job)}  {off_path(job) or command_text(job)}"
     return f"{id_of(job)}  {title_of(job)}: {sentence(job, None, None, now)}"
 
 
