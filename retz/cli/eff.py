@@ -111,8 +111,8 @@ def _print(jobs: list[Efficiency], total: Total) -> None:
         return
     print()
     print(
-        f"{plural(total.jobs, 'job')}: {_percent(total.cpu)} of {total.cpu_hours:.2f} cpu hours, "
-        f"{_percent(total.mem)} of {total.mem_gib_hours:.2f} GiB hours of memory used"
+        f"{plural(total.jobs, 'job')}: {_percent(total.cpu)} of {_hours(total.cpu_hours)} cpu hours, "
+        f"{_percent(total.mem)} of {_hours(total.mem_gib_hours)} GiB hours of memory used"
         + (f"; {total.unmeasured} not measured" if total.unmeasured else "")
     )
 
@@ -132,6 +132,10 @@ def _row(each: Efficiency) -> list[Cell | str]:
         Cell(_percent(each.mem), "31" if (each.mem or 0.0) >= FULL else _colour(each.mem)),
         str(each.attempts),
     ]
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.2f}" if hours >= 0.01 or not hours else f"{hours:.2g}"
 
 
 def _percent(part: float | None) -> str:

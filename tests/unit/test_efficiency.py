@@ -117,4 +117,4 @@ def test_what_people_see(capsys: pytest.CaptureFixture[str]) -> None:
     run(Pages(1))
     out = capsys.readouterr().out
     assert "50%" in out and "25%" in out
-    assert out.splitlines()[-1] == "2 jobs: 50% of 0.01 cpu hours, 25% of 0.01 GiB hours of memory used"
+    assert out.splitlines()[-1] == "2 jobs: 50% of 0.01 cpu hours, 25% of 0.0054 GiB hours of memory used"
