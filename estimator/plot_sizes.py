@@ -29,7 +29,7 @@ def plot_sizes(drawn: SizePicture, *, format: str = "png", width: float = 10.0) 
         _run_by_run(other, drawn.steps[0], "run by run")
     else:
         for axes, step in zip(_places(figure, len(drawn.steps)), drawn.steps, strict=True):
-            _run_by_run(axes, step, f"{step.step or 'jobs'}: {step.verdict}" if len(drawn.steps) > 1 else "run by run")
+            _run_by_run(axes, step, step.change if len(drawn.steps) > 1 else "run by run")
     below = drawn.steps[0].verdict if len(drawn.steps) == 1 else "run by run; the steps that save most"
     figure.suptitle(f"{drawn.title}\n", x=0.01, ha="left", fontsize=13, fontweight="bold", color=TEXT, parse_math=False)
     figure.text(0.01, 0.945, below, ha="left", va="top", fontsize=10.5, color=TEXT, parse_math=False)

@@ -39,6 +39,12 @@ class SizedStep(NamedTuple):
         used = f"used {amount(max(peaks), 'MB')} at most in {_runs(len(peaks))}; " if peaks else ""
         return f"asks for {amount(self.asked, 'MB')}; {used}should get {amount(self.given, 'MB')}: {self._compared()}"
 
+    @property
+    def change(self) -> str:
+        """The same in a few words, with the step's name."""
+        name = shortened(self.step or "jobs", 20)
+        return f"{name}: {amount(self.asked, 'MB')} to {amount(self.given, 'MB')}, {self._compared()}"
+
     def _compared(self) -> str:
         if not self.asked or self.given == self.asked:
             return "no less"
@@ -93,8 +99,8 @@ def size_text(drawn: SizePicture, *, width: int = 100, height: int = 28, colour:
     lines = render(
         shown, width=width, height=height - 2, x_unit="seconds" if within else "runs", y_unit="MB",
     )  # fmt: skip
-    name = f"{shortened(step.step, 30)} " if len(drawn.steps) > 1 else ""
-    title, verdict = cut(drawn.title, width), cut(name + step.verdict, width)
+    verdict = step.verdict if len(drawn.steps) == 1 and len(step.verdict) <= width else step.change
+    title, verdict = cut(drawn.title, width), cut(verdict, width)
     return f"{_bold(title, colour)}\n{to_text(lines, colour)}{_bold(verdict, colour)}\n"
 
 

@@ -303,3 +303,14 @@ async def test_runs_that_end_while_the_book_is_read_are_in_it(tmp_path: Path, mo
         await site.core.learner.loaded()
         assert site.core.learner.ready
         assert [run.peak_mb for run in site.core.learner.past.runs("ann", "p", "train")] == [500.0, 520.0, 530.0]
+
+
+async def test_a_picture_of_sizes_needs_measured_runs_of_ones_own(site: Site) -> None:
+    for form in ("png", "txt"):
+        assert (await site.get(f"/pipelines/p/sizes.{form}")).status == 404
+    await ran(site, 500.0)
+    for form in ("png", "txt"):
+        reply = await site.get(f"/pipelines/p/sizes.{form}")
+        assert reply.status == 422 and "1 measured run so far; 2 are needed" in reply.json["detail"]
+        assert (await site.get(f"/pipelines/p/sizes.{form}", BOB)).status == 404
+        assert (await site.get(f"/pipelines/p/sizes.{form}?user=ann", BOB)).status == 403

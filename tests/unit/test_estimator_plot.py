@@ -229,6 +229,7 @@ def test_sizes_are_told_as_they_are() -> None:
     assert "asked for" in text and "used by past runs" in text and "20 s" in text
     assert sized(given=GB).verdict.endswith("should get 1 GB: no less")
     assert sized(given=2 * GB).verdict.endswith("should get 2 GB: 100 % more")
+    assert sized("train").change == "train: 1 GB to 130 MB, 87 % less"
     assert SizedStep("s", GB, 130.0, []).verdict == "asks for 1 GB; should get 130 MB: 87 % less"
 
 
@@ -236,6 +237,7 @@ def test_the_steps_that_save_most_are_drawn() -> None:
     steps = [sized("little", 900.0), sized("more", 2 * GB), sized("much", 10.0)]
     drawn = size_picture("p", steps, {}, one_job=False)
     assert [step.step for step in drawn.steps] == ["much", "little", "more"]
-    assert "run by run" in size_text(drawn)
+    text = size_text(drawn)
+    assert "run by run" in text and text.endswith("much: 1 GB to 10 MB, 99 % less\n")
     with pytest.raises(InvalidInput, match="too few runs"):
         size_picture("p", [], {}, one_job=False)
