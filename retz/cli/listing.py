@@ -220,7 +220,7 @@ def clock(text: str, now: float) -> str:
     when, today = datetime.fromisoformat(text).astimezone(), datetime.fromtimestamp(now).astimezone()
     left = when - today
     if left < timedelta(minutes=1):
-        return f"{IN}{left.total_seconds():.0f}s" if left > timedelta(seconds=1) else SOON
+        return f"{IN}{left.total_seconds():.0f}s" if left > timedelta(seconds=1.5) else SOON
     if when.date() == today.date():
         return f"{when:%H:%M:%S}" if left < timedelta(minutes=5) else f"{when:%H:%M}"
     return f"{when:%a %H:%M}" if left < timedelta(days=6) else f"{when:%Y-%m-%d}"
