@@ -100,6 +100,24 @@ def test_a_dead_launchers_jobs_are_ended_and_lost(local: Site) -> None:
     local.play(scenario)
 
 
+def test_a_full_disk_does_not_end_the_launcher_and_with_it_everybodys_jobs(local: Site) -> None:
+    async def scenario(site: Site) -> None:
+        first = site.launcher_pid()
+        (site.directory / f"{records.NAME}.new").mkdir()  # its records cannot be written, nor can it complain
+        truth = await site.run("exit 3")
+        assert (truth.kind, truth.exit_code) == ("ended", 3) and truth.seq is not None
+        site.engine.acknowledge([truth.seq])  # with nothing left to remember, the file would be written anew
+        await asyncio.sleep(0)
+        await site.restart(graceful=False)
+        assert (await site.run("exit 4", "2.1")).exit_code == 4
+        assert site.launcher_pid() == first and alive(first)
+        (site.directory / f"{records.NAME}.new").rmdir()
+
+    local.directory.mkdir(exist_ok=True)
+    (local.directory / system.LOG).symlink_to("/dev/full")
+    local.play(scenario)
+
+
 def test_server_and_launcher_both_dead(local: Site) -> None:
     async def scenario(site: Site) -> None:
         await site.launch(site.task("echo $$ >pid; exec sleep 60"))

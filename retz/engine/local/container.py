@@ -246,18 +246,21 @@ class Keeper:
 
     def _note(self, profile: Profile) -> None:
         """Write down, where only we can read it, the job's environment, and how to take the container away."""
-        os.makedirs(self.place, 0o700, exist_ok=True)
-        os.chmod(os.path.dirname(self.place), 0o700)
         for name, value in self.environment.items():
             if "\n" in value or "\n" in name:
                 text = f"variable {name.splitlines()[0]!r} has a line break, which containers cannot be given"
                 raise Trouble("start", NOT_EXECUTABLE, text)
         lines = "".join(f"{name}={value}\n" for name, value in self._told().items())
         remove = [profile.command(*self._removal(profile)), profile.environment]
-        for file, text in (("env", lines), ("remove", json.dumps(remove))):
-            fd = os.open(f"{self.place}/{file}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as out:
-                out.write(text)
+        try:
+            os.makedirs(self.place, 0o700, exist_ok=True)
+            os.chmod(os.path.dirname(self.place), 0o700)
+            for file, text in (("env", lines), ("remove", json.dumps(remove))):
+                fd = os.open(f"{self.place}/{file}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as out:
+                    out.write(text)
+        except OSError as error:  # the job is not to blame: it waits until there is room
+            raise Trouble("start", None, f"cannot write to {self.place}: {error.strerror}") from error
 
     def _removal(self, profile: Profile) -> list[str]:
         at_once = () if profile.docker else ("--time=0",)  # Docker's never waits

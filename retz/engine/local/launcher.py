@@ -30,7 +30,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 
 from . import cgroup, leftovers, prepare, processes, records, sandbox
@@ -44,6 +43,7 @@ from .system import (
     SOCKET,
     become_subreaper,
     boot_id,
+    complain,
     listen,
     lock,
     open_signalfd,
@@ -228,7 +228,7 @@ class Launcher:
             else:
                 self.records.flush()
         except OSError as error:  # a full disk: the server still hears everything, and we try again
-            print(f"{time.time():.3f} cannot write {records.NAME}: {error}", file=sys.stderr, flush=True)
+            complain(f"cannot write {records.NAME}: {error}")
 
     # -- starting
 

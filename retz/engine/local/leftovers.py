@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import time
+
+from .system import complain
 
 ROOT = "containers"
 """Of the engine's directory: one directory per container that is, or may be, there."""
@@ -66,6 +67,6 @@ def _call(argv: list[str], environment: dict[str, str]) -> bool:
     done = runtime.call(argv, environment, runtime.CALL_S)
     wrong = [line for line in done.stderr.splitlines() if line.startswith("Error") and not runtime.is_unknown(line)]
     if done.returncode and wrong:
-        print(f"{time.time():.3f} cannot remove containers: {done.stderr}", flush=True)
+        complain(f"cannot remove containers: {done.stderr}")
         return False
     return True

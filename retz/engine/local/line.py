@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import select
-import sys
-import time
+
+from .system import complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class ServerLine:
 
     def refuse(self, error: Exception) -> None:
         """That was not our server; the jobs must not suffer."""
-        print(f"{time.time():.3f} refused a message: {error}", file=sys.stderr, flush=True)
+        complain(f"refused a message: {error}")
         self.disconnect()
 
     def send(self) -> None:

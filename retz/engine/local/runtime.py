@@ -8,6 +8,7 @@ Used by the server, to say no in time, and by the process that starts a containe
 # ruff: noqa: PTH113, PTH116, PTH118
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -142,9 +143,9 @@ def profile(directory: str, wanted: str, options: Sequence[str], environment: Ma
             from .probe import probe  # seldom, and it needs much
 
             kept = {"key": key, **probe(found, options, environment)}
-            file.seek(0)
-            file.truncate()
-            json.dump(kept, file)
+            with contextlib.suppress(OSError):  # a full disk: the next one tries again
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, json.dumps(kept).encode(), 0)
     return Profile(kept, environment)
 
 

@@ -19,6 +19,14 @@ SOCKET, LOCK, AGENT, LOG = "launcher.sock", "launcher.lock", "agent", "launcher.
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
+def complain(text: str) -> None:
+    """Write a line to the launcher's log, if it takes one: with a full disk the launcher, and all jobs, go on."""
+    try:
+        os.write(2, f"{time.time():.3f} {text}\n".encode(errors="replace"))
+    except OSError:
+        return  # nobody is left to tell
+
+
 def ticks_now() -> int:
     """Return the clock that /proc counts start times with, in its ticks."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) / TICK)
