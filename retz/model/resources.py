@@ -48,6 +48,11 @@ def subtract(a: Vector, b: Vector) -> Vector:
     return (a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3], a[4] - b[4])
 
 
+def times(a: Vector, count: int) -> Vector:
+    """So many times the same."""
+    return (a[0] * count, a[1] * count, a[2] * count, a[3] * count, a[4] * count)
+
+
 def least(a: Vector, b: Vector) -> Vector:
     """Component-wise minimum."""
     return (min(a[0], b[0]), min(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]), min(a[4], b[4]))

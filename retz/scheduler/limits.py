@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from retz.model.resources import Vector, add, subtract
+from retz.model.resources import Vector, add, subtract, times
 from retz.model.units import format_size
 
 NOTHING: Vector = (0, 0, 0, 0, 0)
@@ -20,13 +20,11 @@ class Holding(NamedTuple):
 
     def plus(self, need: Vector, count: int = 1) -> Holding:
         """With so many more jobs of this need."""
-        cpus, mem, disk, gpus, ports = need
-        more = (cpus * count, mem * count, disk * count, gpus * count, ports * count)
-        return Holding(self.running + count, add(self.amounts, more))
+        return Holding(self.running + count, add(self.amounts, times(need, count)))
 
-    def minus(self, need: Vector) -> Holding:
-        """With one job of this need less."""
-        return Holding(self.running - 1, subtract(self.amounts, need))
+    def minus(self, need: Vector, count: int = 1) -> Holding:
+        """With so many jobs of this need less."""
+        return Holding(self.running - count, subtract(self.amounts, times(need, count)))
 
 
 NO_HOLDING = Holding()

@@ -99,25 +99,30 @@ class Places:
         self._begin = 0
         self._rooms: dict[str, tuple[Agent, Vector]] = {}
 
-    def started(self, job_id: int, agent: str, need: Vector, end: float) -> None:
-        """A job holds resources of an agent, until ``end`` at the latest."""
+    def started(self, agent: str, amount: Vector) -> None:
+        """So much more of an agent is held."""
         load = self.loads.get(agent)
         if load is None:
             load = self.loads[agent] = Load()
-        load.held = add(load.held, need)
-        if end < math.inf:
-            insort(load.ends, (end, job_id, need))
-            self._ends[job_id] = end
+        load.held = add(load.held, amount)
         if agent in self.by_agent:
             self.changed.add(agent)
 
-    def stopped(self, job_id: int, agent: str, need: Vector) -> None:
-        """It does not any more."""
-        load = self.loads[agent]
-        load.held = subtract(load.held, need)
+    def will_end(self, job_id: int, agent: str, need: Vector, end: float) -> None:
+        """A job that is counted there holds its part until ``end`` at the latest."""
+        insort(self.loads[agent].ends, (end, job_id, need))
+        self._ends[job_id] = end
+
+    def ended(self, job_id: int, agent: str, need: Vector) -> None:
+        """Such a job holds it no more; to be told before :meth:`stopped`."""
         end = self._ends.pop(job_id, None)
         if end is not None:
-            load.ends.remove((end, job_id, need))
+            self.loads[agent].ends.remove((end, job_id, need))
+
+    def stopped(self, agent: str, amount: Vector) -> None:
+        """So much less of an agent is held."""
+        load = self.loads[agent]
+        load.held = subtract(load.held, amount)
         if load.held == NOTHING:
             del self.loads[agent]
         if agent in self.by_agent:

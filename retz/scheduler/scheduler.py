@@ -23,6 +23,7 @@ from retz.model.resources import Vector, fits
 from . import planner as planners
 from .checking import Checker, Guard
 from .fair_work import FairWork
+from .held import Held
 from .limits import NO_HOLDING, NOTHING, Holding, UserLimits
 from .outside_work import OutsideWork
 from .places import MAX_PLACES, Place, Places, own_room
@@ -228,31 +229,54 @@ class Scheduler:
 
     def started(self, job: Job, now: float) -> None:
         """The job's latest attempt holds its resources from now on. To be told once."""
-        need, owner = job.resources.vector, job.owner
-        if self._limited:
-            self._holdings[owner] = self._holdings.get(owner, NO_HOLDING).plus(need)
-        if self.shares is not None:
-            self.shares.start(owner, need, now)
-        if self.patience_s:
-            attempt = job.attempts[-1]
-            self._places.started(job.id, attempt.agent, need, (attempt.started or attempt.launched) + longest_run(job))
+        self.all_started((job,), (_held(job),), now)
 
     def stopped(self, job: Job, now: float) -> None:
         """It holds nothing any more. To be told once."""
-        need, owner = job.resources.vector, job.owner
-        if self._limited:
-            holding = self._holdings.get(owner, NO_HOLDING).minus(need)
-            if holding.running > 0:
-                self._holdings[owner] = holding
-            else:
-                self._holdings.pop(owner, None)
-            parked = self._parked.pop(owner, None)
-            if parked:
-                self._pending.update(shape for shape in parked if shape.ids)
-        if self.shares is not None:
-            self.shares.stop(owner, need, now)
+        self.all_stopped((job,), (_held(job),), now)
+
+    def all_started(self, jobs: Iterable[Job], held: Iterable[Held], now: float) -> None:
+        """The same for jobs that start together; ``held`` is what they hold."""
+        for each in held:
+            owner, amount = each.owner, each.amount
+            if self._limited:
+                self._holdings[owner] = self._holdings.get(owner, NO_HOLDING).plus(each.need, each.jobs)
+            if self.shares is not None:
+                self.shares.start(owner, amount, now)
+            if self.patience_s:
+                self._places.started(each.agent, amount)
         if self.patience_s:
-            self._places.stopped(job.id, job.attempts[-1].agent, need)
+            for job in jobs:
+                if job.timeout_s is not None:
+                    attempt = job.attempts[-1]
+                    end = (attempt.started or attempt.launched) + longest_run(job)
+                    self._places.will_end(job.id, attempt.agent, job.resources.vector, end)
+
+    def all_stopped(self, jobs: Iterable[Job], held: Iterable[Held], now: float) -> None:
+        """The same for jobs that end together; ``held`` is what they held."""
+        if self.patience_s:
+            for job in jobs:
+                if job.timeout_s is not None:
+                    self._places.ended(job.id, job.attempts[-1].agent, job.resources.vector)
+        for each in held:
+            owner, amount = each.owner, each.amount
+            if self._limited:
+                self._give_back(owner, each.need, each.jobs)
+            if self.shares is not None:
+                self.shares.stop(owner, amount, now)
+            if self.patience_s:
+                self._places.stopped(each.agent, amount)
+
+    def _give_back(self, owner: str, need: Vector, count: int) -> None:
+        """A user's limits leave more room: what was passed over for their sake may be tried."""
+        holding = self._holdings.get(owner, NO_HOLDING).minus(need, count)
+        if holding.running > 0:
+            self._holdings[owner] = holding
+        else:
+            self._holdings.pop(owner, None)
+        parked = self._parked.pop(owner, None)
+        if parked:
+            self._pending.update(shape for shape in parked if shape.ids)
 
     def user_limit(self, job: Job) -> str | None:
         """Why the job is passed over because of what its user holds; None if it is not."""
@@ -535,3 +559,7 @@ class Scheduler:
         checker = Checker(self._queue, self._offers, self.user_limits if self._limited else None, self._holdings, guard)
         most = self.max_running - running if self.max_running else len(placements)
         return checker.right(placements, most)
+
+
+def _held(job: Job) -> Held:
+    return Held(job.owner, job.attempts[-1].agent, job.resources.vector, 1)

@@ -392,7 +392,9 @@ def _check_text(field: str, text: str | None) -> None:
 
 
 def _check_run(spec: JobSpec) -> None:
-    if spec.run is not None and spec.pipeline is None:
+    if spec.pipeline is None and spec.run is None:
+        return
+    if spec.pipeline is None:
         raise _Invalid("run", "is a run of a pipeline: name that too (--pipeline NAME), or leave it out")
     for field in ("pipeline", "run"):
         text = getattr(spec, field)

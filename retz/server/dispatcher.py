@@ -107,16 +107,16 @@ class Dispatcher:
 
     def _load(self) -> list[KnownTask]:
         """Take every record to its place. Returns what is believed to run."""
-        known = []
+        running: list[Job] = []
         for job in self._db.jobs.records().values():
             if job.state == "QUEUED":
                 self.live.enter(job)
             elif job.state in RUNNING_STATES:
-                self.live.hold(job, self._clock())
-                known.append(known_task_of(job))
+                running.append(job)
             elif job.state in ENDED_STATES:
                 self.ended.append(job.id)
-        return known
+        self.live.hold(running, self._clock())
+        return list(map(known_task_of, running))
 
     async def stop(self) -> None:
         """Launch nothing more and let go of the engine; running jobs keep running."""
@@ -237,10 +237,10 @@ class Dispatcher:
             ticket = self._commit(batch)
         except StoreFailed:
             return  # not acknowledged: the engine tells it again after the restart
-        for update, job, after in steps:
-            if update.kind != "started":
-                count(self._counters, after, update)
-                self.live.release(job, now)
+        over = [(update, job, after) for update, job, after in steps if update.kind != "started"]
+        for update, _, after in over:
+            count(self._counters, after, update)
+        self.live.release([job for _, job, _ in over], now)
         self._follow_all(batch, ticket, told)
         acknowledged = [update.seq for update in updates if update.seq]
         if acknowledged:

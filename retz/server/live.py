@@ -162,17 +162,16 @@ class Live:
         self._queued_again[job_id] = now
         self.enter_if_queued(job_id)
 
-    def hold(self, job: Job, now: float) -> None:
-        """The job's latest attempt holds its resources from now on."""
-        if self.ledger.start(job):
-            self.scheduler.started(job, now)
-        self._queued_again.pop(job.id, None)
-        self.waits.forget(job.id)
+    def hold(self, jobs: Sequence[Job], now: float) -> None:
+        """The jobs' latest attempts hold their resources from now on."""
+        self.scheduler.all_started(*self.ledger.start(jobs), now)
+        for job in jobs:
+            self._queued_again.pop(job.id, None)
+            self.waits.forget(job.id)
 
-    def release(self, job: Job, now: float) -> None:
-        """It holds nothing any more."""
-        if self.ledger.stop(job):
-            self.scheduler.stopped(job, now)
+    def release(self, jobs: Sequence[Job], now: float) -> None:
+        """They hold nothing any more."""
+        self.scheduler.all_stopped(*self.ledger.stop(jobs), now)
 
     def follow(self, job: Job, effects: Sequence[str]) -> None:
         """What a step of the life cycle means for queue and archive, at once in memory."""

@@ -195,7 +195,7 @@ class Planning:
         jobs = [job for change in changes if isinstance(job := change.record, Job)]
         more, arrays = self._live.following.started(jobs)
         try:
-            self._live.apply([*changes, *more]).then(lambda: self._launch(launches))
+            self._live.write([*changes, *more]).then(lambda: self._launch(launches))
         except StoreFailed:
             log.warning("the journal failed while %d jobs were being placed: none is launched", len(changes))
             return
@@ -214,7 +214,8 @@ class Planning:
             assignment = self._engine.assign(offer, job.resources, taken)
             if assignment is None:
                 continue
-            taken = Assignment(gpus=taken.gpus + assignment.gpus, ports=taken.ports + assignment.ports)
+            if assignment.gpus or assignment.ports:
+                taken = Assignment(gpus=taken.gpus + assignment.gpus, ports=taken.ports + assignment.ports)
             host = "" if offer.host == offer.agent else offer.host
             after, effects = advance(
                 job,
@@ -225,10 +226,10 @@ class Planning:
             )  # fmt: skip
             if "launch" not in effects:
                 continue
-            live.hold(after, now)
-            live.counters.launched += 1
             live.collector.launched(after, now - job.submitted)
             launched.append(after)
+        live.hold(launched, now)
+        live.counters.launched += len(launched)
         return launched
 
     def _waited(self, job: Job, now: float) -> tuple[tuple[str, float], ...]:

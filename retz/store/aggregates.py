@@ -26,6 +26,7 @@ MAX_HOLD_S = 120.0
 
 _FINEST_WAIT_S = 0.001
 _WAIT_RATIO = 1.05
+_LOG_RATIO = math.log(_WAIT_RATIO)
 
 
 class AggregatePoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -237,7 +238,7 @@ def _bucket(wait_s: float) -> int:
     """Buckets grow by 5 %, so that ten thousand launches a second cost a few hundred counters, not a list."""
     if wait_s < _FINEST_WAIT_S:
         return 0
-    return 1 + int(math.log(wait_s / _FINEST_WAIT_S) / math.log(_WAIT_RATIO))
+    return 1 + int(math.log(wait_s / _FINEST_WAIT_S) / _LOG_RATIO)
 
 
 def _percentile(waits: Mapping[int, int], part: float) -> float | None:

@@ -101,14 +101,19 @@ class JobIndexes:
         if before is not after and before != after:
             _discard(self._state, before, number)
             _add(self._state, after, number)
-        for field in _SINGLE:
-            before, after = getattr(old, field), getattr(new, field)
-            if before is not after and before != after:
-                _discard(self._by[field], before, number)
-                _add(self._by[field], after, number)
-        if old.tags != new.tags or old.pipeline != new.pipeline:
+        # Nearly always these are the very same objects: not even worth comparing.
+        if old.priority is not new.priority or old.owner is not new.owner or old.application is not new.application:
+            self._move_single(number, old, new)
+        if old.tags is not new.tags or old.pipeline is not new.pipeline:
             self._leave_optional(number, old)
             self._enter_optional(number, new)
+
+    def _move_single(self, number: int, old: Job, new: Job) -> None:
+        for field in _SINGLE:
+            before, after = getattr(old, field), getattr(new, field)
+            if before != after:
+                _discard(self._by[field], before, number)
+                _add(self._by[field], after, number)
 
     def _enter_optional(self, number: int, job: Job) -> None:
         if job.tags:

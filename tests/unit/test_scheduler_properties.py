@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from retz.model.agent import Agent, AttributeValue, Offer
-from retz.model.job import Job
+from retz.model.job import Attempt, Job
 from retz.model.resources import Resources, Vector, fits, from_vector, subtract
 from retz.scheduler import scheduler as scheduler_module
 from retz.scheduler.constraints import parse
@@ -383,8 +383,9 @@ def test_a_fair_pass_equals_the_naive_one(
     scheduler.shares.resize(CAPACITY, 0.0)
     for number, (user, amount) in enumerate(held.items()):
         if amount != NOTHING:
-            running = Job(id=900 + number, owner=user, command="true", resources=from_vector(amount), submitted=0.0)
-            scheduler.started(running, 0.0)
+            attempts = (Attempt(1, "elsewhere", 0.0),)
+            fields = {"owner": user, "resources": from_vector(amount), "attempts": attempts}
+            scheduler.started(make(900 + number, fields), 0.0)
     for job in jobs.values():
         scheduler.add(job)
     scheduler.offer(offers)

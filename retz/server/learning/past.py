@@ -84,11 +84,15 @@ def step_of(job: Job | JobSpec) -> str:
 
 def _program(command: str | tuple[str, ...]) -> str:
     words = iter(command.split(None, 8)[:8] if isinstance(command, str) else command[:8])
-    first = next((word for word in words if "=" not in word), "")
-    name = basename(first) or first
+    for word in words:
+        if "=" not in word:
+            break
+    else:
+        return ""
+    name = word.rpartition("/")[2] or word
     if name not in _INTERPRETERS:
         return name[:200]
-    script = next((word for word in words if not word.startswith("-")), "")
+    script = next((each for each in words if not each.startswith("-")), "")
     return f"{name} {basename(script)}".strip()[:200]
 
 
