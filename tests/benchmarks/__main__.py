@@ -2,7 +2,7 @@
 
 Figures depend on the machine; run it on a quiet one, and compare ratios. Single benchmarks print more:
 ``python -m tests.benchmarks.bench_store`` (and ``_query``, ``_scheduler``, ``_local``, ``_server``, ``_mesos``,
-``_cli``, ``_sizing``, ``_estimator_solver``, ``_estimator_parse``, ``_estimator_cli``).
+``_cli``, ``_sizing``, ``_why``, ``_estimator_solver``, ``_estimator_parse``, ``_estimator_cli``).
 """
 
 from __future__ import annotations
@@ -84,6 +84,9 @@ TARGETS = (
     ("eta_ratio_pipeline", "<=", 0.8, "median error of ends of pipeline jobs against Tsafrir's baseline (fair)"),
     ("eta_ratio_other", "<=", 1.0, "… of other jobs"),
     ("eta_within_p90", ">=", 0.85, "… ends of pipeline jobs before their p90 (no more than 0.95)"),
+    ("why_ms_100k", "<=", 20, "why with 100 000 queued, 500 shapes, 1 000 agents, client included, ms it computed"),
+    ("look_holds_loop_ms", "<=", 10, "a look at what they wait for: loop held, ms it computed"),
+    ("sampling_percent_of_core", "<=", 3, "1 000 jobs measured and watched every 5 s, launcher and all, % of a core"),
     ("predict_s", "<=", 1.2, "retz-estimator predict on the sample, whole process, s"),
 )
 
@@ -136,6 +139,7 @@ def forecasts() -> dict[str, Any]:
         "eta_ratio_other": right["other_end"]["ratio"],
         "eta_within_p90": right["pipeline_end"]["within_p90"],
         **json.loads(run("bench_forecast", "million"))["million"],
+        **json.loads(run("bench_why")),
     }
 
 
