@@ -53,7 +53,8 @@ class Submissions:
             Problem: ``unprocessable``, ``conflict`` or ``unavailable``.
         """
         self._core.require_writable()
-        await self._core.learner.prepare(user.key, specs, self._core.admission.is_sized)
+        if not _alone(specs):
+            await self._core.learner.prepare(user.key, specs, self._core.admission.is_sized)
         if key is None:
             self._require_accepting()
             return await self._accept(user, specs, None, digest, repeats), False
@@ -82,11 +83,12 @@ class Submissions:
         if self._core.config.max_user_queued:
             self._require_room(user, count if count > SLICE else sum(map(_tasks, specs)))
         if count <= SLICE:
-            jobs = self._core.admission.build(specs, user.key, range(count), now)
+            # The ids are taken once all is known to be right: what is refused uses none up.
+            ids: Sequence[int] = self._core.db.next_ids(count)
+            jobs = self._core.admission.build(specs, user.key, ids, now)
             taken: list[Change] = []
             if _alone(specs):
-                ids: Sequence[int] = self._core.db.reserve_ids(count)
-                jobs = _numbered(jobs, ids)
+                self._core.db.reserve_ids(count)
             else:
                 self._require_groups(user, specs)
                 ids, taken = self._reserve(specs)

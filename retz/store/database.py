@@ -200,6 +200,11 @@ class Database(TinyDB):
         """Return the next ``count`` job ids: ascending, never given again once a job with the id was durable."""
         return self.reserve("jobs", count)
 
+    def next_ids(self, count: int) -> range:
+        """The ids that :meth:`reserve_ids` would return now."""
+        first = self._next_ids.get("jobs", 1)
+        return range(first, first + count)
+
     def reserve(self, table: str, count: int) -> range:
         """The same for any table with numbers as ids."""
         first = self._next_ids.get(table, 1)
