@@ -179,14 +179,18 @@ def why_command(app: App, /, ids: Any, id_option: Any, as_json: bool) -> None:
         note(f"what it said last: 'retz get-file --path stderr {answer['id']}'")
 
 
+_UNSEEN_S = 6.0
+"""The server looks every five seconds: less is always missing."""
+
+
 def waited_text(answer: dict[str, Any]) -> str:
     """What it waited for, in one line; empty if that is not worth one."""
     parts = [part["text"] for part in answer.get("waited") or ()]
     if not parts:
         return ""
     unknown = answer.get("unknown_s") or 0.0
-    if unknown:
-        parts.append(f"{span(unknown)} nobody knows (a short wait, or before the server's start)")
+    if unknown >= max(_UNSEEN_S, answer["waited_s"] / 20):
+        parts.append(f"{span(unknown)} not known: nobody looked then")
     verb = "has waited" if answer["state"] == "QUEUED" else "waited"
     return f"it {verb} {span(answer['waited_s'])}: {', '.join(parts)}"
 

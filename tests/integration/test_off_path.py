@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from retz.model.job import Attempt, Job, Usage
 from retz.model.resources import Resources
 from retz.server.learning import paths
 from retz.server.learning.watch import Watch
+from retz.server.notify.notifier import Notifier
 from retz.store.database import Change
 
 from .http_site import ANN, BOB, Site, running_site
@@ -169,6 +171,37 @@ async def test_a_job_that_ended_while_the_engine_was_asked_is_left_alone(
     monkeypatch.setattr(site.engine, "usage", slowly)
     await site.core.watch.look()
     assert await flags(site, job_id) == {}
+
+
+class Sent:
+    """Takes calls instead of a receiver."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+
+    async def send(self, target: str, body: bytes, headers: dict[str, str]) -> None:
+        self.bodies.append(json.loads(body))
+
+
+async def test_what_its_url_is_told(tmp_path: Path) -> None:
+    async with running_site(tmp_path, {"retz.notify.allow": "127.0.0.0/8"}) as site:
+        await site.core.learner.loaded()
+        past(site)
+        sent = Sent()
+        notifier = Notifier(site.core, sent)
+        await notifier.start()
+        job_id = await begun(site, on_end="http://127.0.0.1:9/hook")
+        site.core.clock = lambda: time.time() + 300
+        await site.core.watch.look()
+        await site.until(lambda: sent.bodies)
+        site.engine.ended(f"{job_id}.1")
+        await site.until(lambda: len(sent.bodies) == 2)
+        await notifier.stop()
+    assert [(body["event"], body["id"]) for body in sent.bodies] == [
+        ("off_path", f"{job_id}/off_path"),
+        ("ended", f"{job_id}/ended"),
+    ]
+    assert [how["kind"] for how in sent.bodies[0]["job"]["off_path"]] == ["slower"]
 
 
 async def test_its_url_is_told_once_and_the_flag_survives_a_restart(tmp_path: Path) -> None:
