@@ -271,7 +271,11 @@ async def test_after_so_many_failures_nothing_more_is_started(site: Site) -> Non
     job = await shown(site, whole)
     assert len(launched(site)) == 5
     assert (job["state"], job["reason"], job["array"]["killed"]) == ("FAILED", "max_fails", 995)
-    assert "2 tasks of array" in job["message"]
+    assert "2 tasks of array" in job["message"] and "no more were started" in job["message"]
+    reply = await site.get(f"/jobs/{whole}/file")
+    assert (reply.status, reply.json["detail"]) == (
+        404, f"job {whole} is an array: its tasks have the files, 'retz get-file {whole}_1'"
+    )  # fmt: skip
 
 
 async def test_an_array_waits_as_a_job_does(site: Site) -> None:

@@ -41,6 +41,9 @@ class _EncodedListing(Struct):
 
 
 def _never_started(job: Job) -> Problem:
+    if job.array is not None:
+        task = f"{job.id}_{job.array.index_of(0)}"
+        return Problem("not-found", f"job {job.id} is an array: its tasks have the files, 'retz get-file {task}'")
     if job.state in ENDED_STATES:
         return Problem("not-found", f"job {job.id} ended without having been started: it has no files")
     return Problem(
