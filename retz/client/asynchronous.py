@@ -15,6 +15,7 @@ from retz.model.submission import JobSpec
 
 from . import calls, types
 from .calls import Call
+from .efficiency import Report
 from .errors import ApiError, ConnectionLost, RetzError
 from .follow import Follow, Steps
 from .lean import httpx
@@ -122,6 +123,13 @@ class AsyncClient:
             cursor = window.next
             if cursor is None:
                 return
+
+    async def efficiency(self, most: int = 1000, **filters: Any) -> Report:
+        """Return what ended jobs used of what they asked for: the worst ``most`` of those that match, and the total."""
+        report = Report(most)
+        async for job in self.jobs(**{"state": "ENDED", **filters}):
+            report.add(msgspec.to_builtins(job))
+        return report
 
     async def job(self, job_id: int | str) -> types.Job:
         """Return one job; ``last`` is your newest."""

@@ -14,6 +14,7 @@ from retz.model.submission import JobSpec
 
 from . import calls, types
 from .calls import Call
+from .efficiency import Report
 from .errors import ApiError, ConnectionLost, RetzError
 from .follow import Follow, drive
 from .lean import httpx
@@ -110,6 +111,13 @@ class Client:
             cursor = window.next
             if cursor is None:
                 return
+
+    def efficiency(self, most: int = 1000, **filters: Any) -> Report:
+        """Return what ended jobs used of what they asked for: the worst ``most`` of those that match, and the total."""
+        report = Report(most)
+        for job in self.jobs(**{"state": "ENDED", **filters}):
+            report.add(msgspec.to_builtins(job))
+        return report
 
     def job(self, job_id: int | str) -> types.Job:
         """Return one job; ``last`` is your newest."""

@@ -105,6 +105,8 @@ def test_the_sdk_end_to_end(config: ClientConfig, tmp_path: Path) -> None:
             client.read_range(job.id, "no-such-file", offset=-3)
         assert client.download(job.id, "file", tmp_path / "copy") == 4
         assert client.why(job.id).state == "FINISHED" and client.usage(job.id).attempt == 1
+        report = client.efficiency(name="typed")
+        assert (report.total.jobs, report.worst[0].id, report.worst[0].cpus) == (1, job.id, 0.5)
         again = client.resubmit(job.id)
         assert client.wait(again).name == "typed"
         held = client.submit("true", held=True)
