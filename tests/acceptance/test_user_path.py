@@ -268,7 +268,7 @@ def test_why_a_job_waits(shared: ServerProcess) -> None:
     assert answer["agents"]["fail"]["attributes"] == 1
     assert "rack=r9" in retz(shared, "list", str(number)).out
     retz(shared, "kill", str(number))
-    assert "killed by its owner" in retz(shared, "why", str(number)).out
+    assert "killed: by its owner" in retz(shared, "why", str(number)).out
 
 
 def test_applications(shared: ServerProcess) -> None:

@@ -335,7 +335,7 @@ class LogView(Painted, can_focus=True):
     def on_resize(self, event: events.Resize) -> None:
         """Another size shows other rows."""
         start, follow = self.window.top[0], self.follow or (self._opened and self.share == 100)
-        self.window.resize(event.size.width, event.size.height)
+        self.window.resize(self.size.width, self.size.height)  # the event tells it with the padding
         if self._opened:
             self.move(self.window.to_end if follow else lambda: self.window.to(start), follow=self.follow)
 
