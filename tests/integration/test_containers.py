@@ -17,7 +17,7 @@ import pytest
 
 from retz.client import ApiError, Client
 from retz.engine.base import Update, Uri
-from retz.engine.local import processes, runtime
+from retz.engine.local import leftovers, processes, runtime
 from retz.engine.local.engine import Containers
 from retz.model.container import Container, Volume
 from retz.model.resources import Resources
@@ -264,6 +264,22 @@ def test_a_new_server_finds_it_and_a_dead_launcher_leaves_nothing(site: Site, po
         assert truth.kind == "lost"
         await until(lambda: not podman.containers())
         assert contained(site, b"sleep 1000") == []
+
+    site.play(scenario)
+
+
+def test_what_is_gone_already_keeps_nothing_else_from_being_removed(site: Site, podman: Podman) -> None:
+    async def scenario(site: Site) -> None:
+        await site.launch(site.task("echo up; exec sleep 1000", **inside()))
+        await site.recorder.started("1.1")
+        kept = site.directory / leftovers.ROOT
+        (kept / "0.1").mkdir()
+        note = (kept / "1.1/remove").read_text()
+        (kept / "0.1/remove").write_text(note.replace('1.1"]', '0.1"]'))
+        assert (kept / "0.1/remove").read_text() != note
+        end(site.launcher_pid(), signal.SIGKILL)
+        assert (await site.recorder.final("1.1")).kind == "lost"
+        assert podman.containers() == [] and list(kept.iterdir()) == []
 
     site.play(scenario)
 

@@ -263,8 +263,9 @@ class Keeper:
             raise Trouble("start", None, f"cannot write to {self.place}: {error.strerror}") from error
 
     def _removal(self, profile: Profile) -> list[str]:
-        at_once = () if profile.docker else ("--time=0",)  # Docker's never waits
-        return ["rm", "--force", *at_once, "--volumes", self.name]
+        # Docker's never waits. Podman's would remove none of several, and say that all is well, if one of them is gone.
+        of_podman = () if profile.docker else ("--time=0", "--ignore")
+        return ["rm", "--force", *of_podman, "--volumes", self.name]
 
     def _told(self) -> dict[str, str]:
         if self.wanted["gpus"]:

@@ -65,8 +65,9 @@ def _call(argv: list[str], environment: dict[str, str]) -> bool:
     from . import runtime
 
     done = runtime.call(argv, environment, runtime.CALL_S)
-    wrong = [line for line in done.stderr.splitlines() if line.startswith("Error") and not runtime.is_unknown(line)]
-    if done.returncode and wrong:
+    errors = [line for line in done.stderr.splitlines() if line.startswith("Error")]
+    # One that was killed, or did not answer, says nothing of errors.
+    if done.returncode and not (errors and all(map(runtime.is_unknown, errors))):
         complain(f"cannot remove containers: {done.stderr}")
         return False
     return True
