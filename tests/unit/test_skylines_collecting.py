@@ -9,7 +9,15 @@ import pytest
 
 from retz.model.job import Attempt, Job, Usage
 from retz.model.resources import Resources
-from retz.server.skylines.collecting import MAX_POINTS, archived_numbers, find_ended, find_runs, numbers_of
+from retz.server.skylines.collecting import (
+    MAX_POINTS,
+    Found,
+    archived_numbers,
+    find_ended,
+    find_runs,
+    newest,
+    numbers_of,
+)
 from retz.server.skylines.runs import RunKey
 from retz.store.archive import Archive
 
@@ -107,3 +115,16 @@ def test_runs_are_found_in_the_archive(tmp_path: Path, segment_records: int) -> 
     numbers = archived_numbers(archive, [1, 8, 99], 3)
     assert [span[:2] for span in numbers.spans] == [(2000, 4000), (3000, 5000)]
     archive.close()
+
+
+def test_of_each_pipeline_the_runs_that_ended_last_are_chosen_in_order() -> None:
+    ends = {"p": [5.0, 9.0, 1.0, 9.0, 7.0], "q": [2.0]}
+    found = {
+        RunKey("ann", pipeline, f"r{number}"): Found([number], ended, ended)
+        for pipeline, times in ends.items()
+        for number, ended in enumerate(times)
+    }
+    chosen = newest(found, 3)
+    assert [key.run for key, _ in chosen if key.pipeline == "p"] == ["r4", "r1", "r3"]
+    assert [(key.run, run.ids) for key, run in chosen if key.pipeline == "q"] == [("r0", [0])]
+    assert not found

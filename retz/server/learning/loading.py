@@ -20,7 +20,11 @@ MOST_ROWS = 300_000
 MOST_LOOKED_AT = 3_000_000
 MOST_OF_A_RUN = 200
 """Of the jobs of one step that were submitted at the same time so many are read: of a large array a sample."""
-_ROWS_PER_TURN = 500
+_ROWS_PER_TURN = 100
+"""A millisecond's work, at most two."""
+_REST_S = 0.001
+"""Between two turns. ``sleep(0)`` does not do: this thread would have the interpreter again before the loop's thread
+wakes up; and one that never rests is preempted on a busy machine while it holds the interpreter, and the loop waits."""
 
 Forgotten = Mapping[tuple[str, str, str], float]
 """(owner, pipeline, run; empty: all runs) -> when that was forgotten, epoch seconds."""
@@ -55,7 +59,7 @@ def _lines(view: View, rows: list[int]) -> Iterator[bytes]:
     """The rows' lines, oldest first, and among neighbours in the order in which they ended."""
     rows.reverse()
     for start in range(0, len(rows), _ROWS_PER_TURN):
-        time.sleep(0)  # the loop's thread takes its turn
+        time.sleep(_REST_S)
         yield from view.lines(sorted(rows[start : start + _ROWS_PER_TURN], key=view.columns.offset.__getitem__))
 
 
@@ -92,8 +96,8 @@ class _Choice:
     def takes(self, view: View, row: int) -> bool:
         """Whether to read this row."""
         self._looked_at += 1
-        if self._looked_at % _ROWS_PER_TURN == 0:
-            time.sleep(0)
+        if self._looked_at % (_ROWS_PER_TURN * 5) == 0:
+            time.sleep(_REST_S)
         if self.full:
             return False
         columns, tables = view.columns, view.tables

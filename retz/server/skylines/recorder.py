@@ -13,10 +13,10 @@ import hashlib
 import logging
 import pickle
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import reduce
+from math import inf
 from operator import iconcat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,7 +30,7 @@ from retz.config_server import ServerConfig
 from retz.model.job import ENDED_STATES, Job
 from retz.store.database import Change, StoreFailed
 
-from .collecting import Found, Numbers, archived_numbers, find_ended, find_runs, numbers_of
+from .collecting import Found, Numbers, archived_numbers, find_ended, find_runs, newest, numbers_of
 from .runs import Run, RunKey, Runs
 
 if TYPE_CHECKING:
@@ -237,9 +237,9 @@ class Skylines:
         """Find what ended before a crash and was not written: since the mark, or ever if there are no histories."""
         known = await asyncio.to_thread(self.config.directory.is_dir)
         since = max(0.0, self._mark - ON_DISK_AFTER_S) if known else 0.0
-        found = await asyncio.to_thread(find_ended, self._core.archive, since)
+        found, earliest = await asyncio.to_thread(self._ended_since, since)
         if found:
-            self._late(min(run.earliest for run in found.values()))
+            self._late(earliest)
         await self._take(found, whole=since == 0.0)
         try:
             await asyncio.to_thread(lambda: self.config.directory.mkdir(mode=0o700, parents=True, exist_ok=True))
@@ -248,18 +248,21 @@ class Skylines:
         # Without a mark every start would look at everything.
         self._mark_due = self._mark_due or self._mark == 0.0
 
-    async def _take(self, found: dict[RunKey, Found], *, whole: bool) -> None:
-        """Have runs of the archive written: of each pipeline the newest, as many as are kept."""
-        by_pipeline: defaultdict[tuple[str, str], list[RunKey]] = defaultdict(list)
-        for key in sorted(found, key=lambda key: found[key].latest):
-            by_pipeline[key[:2]].append(key)
-        for number, key in enumerate(
-            key for keys in by_pipeline.values() for key in keys[-self._core.config.estimator_keep_runs :]
-        ):
-            run = self.runs.found(key, found[key].ids, whole=whole)
-            run.not_before = 0.0  # in this order
-            self.runs.unwritten(run, found[key].earliest)
-            if number % SLICE == 0:
+    def _ended_since(self, since: float) -> tuple[list[tuple[RunKey, Found]], float]:
+        """The runs to write, and the time of the first end in any that was found. Blocking."""
+        found = find_ended(self._core.archive, since)
+        earliest = min((run.earliest for run in found.values()), default=inf)
+        return newest(found, self._core.config.estimator_keep_runs), earliest
+
+    async def _take(self, found: list[tuple[RunKey, Found]], *, whole: bool) -> None:
+        """Have these runs of the archive written, in this order. The list is empty afterwards."""
+        found.reverse()
+        while found:
+            key, each = found.pop()
+            run = self.runs.found(key, each.ids, whole=whole)
+            run.not_before = 0.0
+            self.runs.unwritten(run, each.earliest)
+            if len(found) % SLICE == 0:
                 await asyncio.sleep(0)
 
     def _late(self, ended: float) -> None:
@@ -392,7 +395,7 @@ class Skylines:
                 run.ids.append(job.id)
                 run.earliest, run.latest = min(run.earliest, job.ended or 0.0), max(run.latest, job.ended or 0.0)
             del self._rebuilding[place]
-            await self._take(found, whole=True)
+            await self._take(newest(found, self._core.config.estimator_keep_runs), whole=True)
 
     def _hot(self, owner: str, pipeline: str) -> list[Job]:
         """Ended jobs of the pipeline that are not archived yet: seconds' worth."""
