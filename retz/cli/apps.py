@@ -79,7 +79,7 @@ def parse_volume(spec: str) -> dict[str, Any]:
         click.UsageError: it is not of that form.
     """
     parts = spec.split(":")
-    if len(parts) < 3 or not all(parts[:3]):
+    if len(parts) < 3 or not all(parts[:3]) or not all("=" in part for part in parts[3:]):
         raise click.UsageError(f"--docker-volumes {spec!r}: write DRIVER:NAME:PATH[:mode=RO|RW][:KEY=VALUE...]")
     options = dict(part.partition("=")[::2] for part in parts[3:])
     mode = options.pop("mode", "RO")

@@ -209,6 +209,7 @@ def test_one_job_for_each_line_in_one_request(api: FakeApi, tmp_path: Path) -> N
         (["load-app", "-A", "t", "-U", "root"], "docker only"),
         (["load-app", "-A", "t", "--enabled", "perhaps"], "not a valid boolean"),
         (["load-app", "-A", "t", "--docker-volumes", "d:n"], "DRIVER:NAME:PATH"),
+        (["load-app", "-A", "t", "--docker-volumes", "host:/a:/b:RW"], "mode=RO|RW"),
         (["get-app"], "which application?"),
         (["lst"], "did you mean 'retz list'"),
         (["nothing-like-it"], "lists the commands"),
