@@ -46,8 +46,8 @@ def test_what_was_cut_short_counts_only_if_it_is_the_highest() -> None:
 @pytest.mark.parametrize(
     ("busy", "asked", "cpus"),
     [
-        (None, 4, 4), (0.01, 4, 1), (1.05, 4, 1), (1.2, 4, 2), (5.3, 4, 6), (0.01, 0.5, 0.1), (0.21, 0.5, 0.3),
-        (1.05, 1.5, 1.1),
+        (None, 4, 4), (0.01, 4, 1), (1.05, 4, 1), (1.2, 4, 2), (5.3, 4, 6), (0.01, 0.5, 0.5), (0.71, 0.5, 0.8),
+        (1.05, 1.5, 1.1), (0.3, 1.5, 1),
     ],
 )  # fmt: skip
 def test_cpus_are_whole_for_who_asks_for_whole_ones(busy: float | None, asked: float, cpus: float) -> None:
@@ -64,6 +64,12 @@ def test_who_used_all_of_a_smaller_size_gets_what_it_asked_for() -> None:
     assert step_size([run(1, cpu_s=9.5, given_cpus=1)]).busy == 4
     assert step_size([run(1, cpu_s=5.0, given_cpus=1)]).busy == 0.5
     assert step_size([run(1, cpu_s=39.0, given_cpus=4)]).busy == 3.9
+
+
+def test_who_needed_one_cpu_of_four_keeps_it_busy_without_getting_four_again() -> None:
+    as_asked = [run(1, cpu_s=9.5), run(2, cpu_s=9.6)]
+    assert step_size([*as_asked, run(3, cpu_s=9.9, given_cpus=1)]).busy == 0.99
+    assert step_size([*as_asked[:1], run(3, cpu_s=9.9, given_cpus=1)]).busy == 4
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ LEAST_S = 1.0
 _SLACK = 0.1
 """A busy cpu measures as 1.02 now and then: that is no reason to ask for two."""
 _ALL = 0.9
+_ENOUGH = 2
+"""Of so many runs that had all they asked for, the most busy tells what is needed: also one that was given less and
+kept that busy was no better for more."""
 _MOST_REMEMBERED = 20_000
 
 
@@ -38,18 +41,23 @@ class StepSize(NamedTuple):
 def step_size(runs: Sequence[PastRun]) -> StepSize:
     """What these runs, newest last, say about the next."""
     peaks = peaks_of(runs)
-    busy = [found for run in runs if (found := _busy(run)) is not None]
-    return StepSize(len(peaks), size(peaks), max(busy) if busy else None)
+    return StepSize(len(peaks), size(peaks), _most_busy([run for run in runs if _busy(run) is not None]))
+
+
+def _most_busy(runs: Sequence[PastRun]) -> float | None:
+    """Most cpus that one of these measured runs kept busy; what it asked for if that cannot be told."""
+    as_asked = [run for run in runs if run.given_cpus >= run.cpus_asked]
+    most = max((_busy(run) or 0.0 for run in runs), default=None)
+    if most is None or len(as_asked) >= _ENOUGH:
+        return most
+    # Where cpus are a limit and not only a share, it could not have shown more; a size must not shrink for ever.
+    full = [run.cpus_asked for run in runs if run not in as_asked and (_busy(run) or 0.0) >= _ALL * run.given_cpus]
+    return max([most, *full])
 
 
 def _busy(run: PastRun) -> float | None:
-    """How many cpus a run kept busy. All that it was given, and less than it asked for: as many as it asked for."""
-    if run.cpu_s is None or run.duration_s < LEAST_S:
-        return None
-    busy = run.cpu_s / run.duration_s
-    # Where cpus are a limit and not only a share, it could not have shown more; a size must not shrink for ever.
-    short = run.given_cpus < run.cpus_asked and busy >= _ALL * run.given_cpus
-    return max(busy, run.cpus_asked) if short else busy
+    """How many cpus a run kept busy."""
+    return None if run.cpu_s is None or run.duration_s < LEAST_S else run.cpu_s / run.duration_s
 
 
 def peaks_of(runs: Sequence[PastRun]) -> list[float]:
@@ -64,6 +72,9 @@ def peaks_of(runs: Sequence[PastRun]) -> list[float]:
 def cpus_for(busy: float | None, asked: float) -> float:
     """How many cpus: whole ones for who asked for whole ones, else tenths; as asked if nothing is known.
 
+    Who asked for less than one keeps that: less would free next to nothing, and on a full machine runs
+    show less than they need.
+
     The most busy of the runs decides, not their mean: a job that sizes itself by ``RETZ_CPUS`` would have fewer every
     time.
     """
@@ -71,7 +82,7 @@ def cpus_for(busy: float | None, asked: float) -> float:
         return asked
     if asked == int(asked):
         return float(max(1, math.ceil(busy - _SLACK)))
-    return max(0.1, math.ceil(busy * 10) / 10)
+    return max(min(asked, 1.0), math.ceil(busy * 10) / 10)
 
 
 class Sizes:
