@@ -10,7 +10,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import count
 
 from retz.model.agent import Agent, Offer
 from retz.model.job import Attempt, Job
@@ -19,7 +18,7 @@ from retz.model.resources import Vector, add, fits, from_vector, least, subtract
 from .constraints import parse
 from .scheduler import Scheduler
 from .shares import Shares
-from .situation import Kind, Machine, Rules, Situation, Waiter
+from .situation import Arrival, Kind, Machine, Rules, Situation, Waiter
 
 PER_PASS = 256
 """As many placements as the real server makes in a pass, about."""
@@ -47,7 +46,7 @@ class Future:
     Args:
         durations: How long each job runs.
         shift: Where in the time of the last arrivals the future's begin: 0 to 1. What came lately comes again, over
-            and over, as long as anything is of interest.
+            and over, as long as anything is of interest; pipelines at their own times, whatever the shift: they recur.
         step: What ends within this part of the time since the beginning is taken together; 0 is exact.
 
     Attributes:
@@ -95,6 +94,8 @@ class Future:
     def run(self) -> None:
         """Let time pass until all that can start has started."""
         self._set_up()
+        if self._scheduler.patience_s:
+            self._give_places()  # before any room is offered: it is kept for those who waited so long already
         self._plan()
         while self._expecting() and (self._alive or self._times):
             self._forward()
@@ -196,7 +197,10 @@ class Future:
 
     def _arrives(self, waiter: Waiter) -> None:
         self._waiters[waiter.id] = waiter
-        self._pending[waiter.id] = 0
+        missing = [awaited for awaited in waiter.after if awaited not in self.ended]
+        for awaited in missing:
+            self._awaited[awaited].append(waiter.id)
+        self._pending[waiter.id] = len(missing)
         self._may_start(waiter.id)
         self._next_arrival = next(self._arriving, _NOBODY)
 
@@ -348,13 +352,21 @@ def _again(situation: Situation, shift: float) -> Iterator[Waiter]:
     arrivals, length, begin = situation.arrivals, situation.arrivals_s, situation.now
     if not arrivals:
         return
-    # Each at its distance from the beginning of the window; the window turned by the shift.
-    turned = sorted(((length - each.ago + shift * length) % length, each.kind, each.spread) for each in arrivals)
-    ids = count(FIRST_ARRIVAL)
+    # Each at its distance from the beginning of the window; what does not recur turned by the shift.
+    times = [(length - each.ago + shift * length * (not _recurs(each, situation))) % length for each in arrivals]
+    order = sorted(range(len(arrivals)), key=times.__getitem__)
+    place = {index: number for number, index in enumerate(order)}
+    awaited = [[place[other] for other in arrivals[index].after if place[other] < place[index]] for index in order]
     for number in range(-(-(MOST_ARRIVALS + len(situation.waiters)) // len(arrivals))):
-        for at, kind, spread in turned:
-            when = begin + number * length + at
-            yield Waiter(next(ids), kind, spread, when, start_at=when)
+        first = FIRST_ARRIVAL + number * len(arrivals)
+        for position, index in enumerate(order):
+            when = begin + number * length + times[index]
+            after = tuple(first + other for other in awaited[position])
+            yield Waiter(first + position, arrivals[index].kind, arrivals[index].spread, when, after, when)
+
+
+def _recurs(arrival: Arrival, situation: Situation) -> bool:
+    return situation.spreads[arrival.spread].source == "pipeline"
 
 
 def _agent_of(machine: Machine) -> Agent:

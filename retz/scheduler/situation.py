@@ -74,11 +74,15 @@ class Row(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Arrival(Struct, frozen=True, array_like=True, gc=False):
-    """A job that was submitted so many seconds ago: such ones will come again."""
+    """A job that was submitted so many seconds ago: such ones will come again.
+
+    ``after`` are those of the situation's arrivals, by index, that had to end first.
+    """
 
     kind: int
     spread: int
     ago: float
+    after: tuple[int, ...] = ()
 
 
 class Rules(Struct, frozen=True):

@@ -231,6 +231,40 @@ def test_what_came_lately_comes_again_and_is_not_told_of() -> None:
     assert last is not None and later is not None and later.half > last.half
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_pipelines_come_again_at_their_times_step_after_step(shift: float) -> None:
+    kinds = [*KINDS, Kind("ann", (2000, 1, 0, 0, 0))]
+    arrivals = [Arrival(0, 0, 95.0), Arrival(0, 0, 95.0, (0,))]
+    for spread, start in (
+        (Spread("pipeline", (10.0,)), 25.0),  # the second step runs from 15 to 25
+        (limited(10.0), 25.0 if shift == 0.0 else 16.0),  # what does not recur comes at any time, here half a day on
+    ):
+        asked = situation(
+            [],
+            waiters=[Waiter(1, 5, 0, NOW, start_at=NOW + 16)],
+            kinds=kinds,
+            machines=[Machine("a", "h", (2000, 900, 0, 0, 0))],
+            spreads=[spread],
+            arrivals=arrivals,
+            arrivals_s=100.0,
+        )
+        future = Future(asked, lambda job_id, spread, elapsed: 10.0, step=0.0, shift=shift)
+        future.run()
+        assert future.started[1] == NOW + start
+
+
+def test_whoever_waited_longer_than_the_patience_has_a_place_from_the_beginning() -> None:
+    asked = situation(
+        [],
+        rules=Rules(patience_s=60.0),
+        waiters=[Waiter(1, 1, 0, NOW - 100), Waiter(2, 0, 0, NOW)],
+        runners=[Runner(100, 0, 0, "a1", NOW)],
+        machines=MACHINES[:1],
+    )
+    future = next(futures(asked, 1))
+    assert future.started[1] == future.ended[100] < future.started[2]
+
+
 def test_a_crowd_does_not_keep_a_forecast_from_ending() -> None:
     arrivals = [Arrival(0, 0, 0.5)]
     waiters = [Waiter(1, 5, 0, NOW), Waiter(2, 0, 0, NOW, after=(99,)), Waiter(3, 0, 0, NOW)]

@@ -8,7 +8,7 @@ from tests.benchmarks.bench_forecast import compared
 
 
 def test_jobs_of_pipelines_are_foretold_better_than_by_their_users_last_two_jobs() -> None:
-    found = compared(1, "fair", every_h=30.0)
+    found = compared(1, "fair", 8)
     for name in ("pipeline_start", "pipeline_end"):
         errors = found[name]
         assert len(errors.ours) > 60

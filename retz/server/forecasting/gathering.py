@@ -99,9 +99,12 @@ class _Gathering:
         if probe is not None:
             self._wait(probe, now)
         usual, usual_s = recent.seen(now)
-        arrivals = []
+        arrivals: list[Arrival] = []
+        places: dict[int, int] = {}
         async for job in _sliced(usual):
-            arrivals.append(Arrival(self._kind(job), self._spread(job), now - job.submitted))
+            after = tuple(places[each] for each in (*job.after, *job.after_any) if each in places)
+            places[job.id] = len(arrivals)
+            arrivals.append(Arrival(self._kind(job), self._spread(job), now - job.submitted, after))
         told = Counter(waiter.array for waiter in self._waiters.values())
         return Situation(
             now=now,
