@@ -12,7 +12,7 @@ from retz.model.units import format_size
 
 from .app import App
 from .listing import IN, SOON, clock, compact
-from .output import Column, note, plural, print_json, print_table, printable, span, state_cell
+from .output import Column, note, plural, print_json, print_table, print_text, printable, span, state_cell
 from .parameters import Ids, json_option
 from .submission import bodies, job_options
 
@@ -28,6 +28,8 @@ _WHY = {
     "limit": "supposing that it uses all of its time limit",
     "guess": "a guess: nothing like it has run before; --timeout or --pipeline would tell more",
 }
+
+_INDENT = " " * 8
 
 COLUMNS = (
     Column("ID", right=True),
@@ -57,7 +59,7 @@ def eta_command(app: App, /, ids: tuple[list[int | str], ...], as_json: bool) ->
         return
     etas, now = answer["etas"], time.time()
     if len(etas) == 1:
-        print(printable(sentence(etas[0], now)))
+        print_text(printable(sentence(etas[0], now)))
     elif etas:
         print_table(COLUMNS, [_row(each, now) for each in etas])
     else:
@@ -150,21 +152,20 @@ def plan_command(app: App, /, words: tuple[str, ...], as_json: bool, **options: 
 def _show(plan: dict[str, Any], now: float) -> None:
     asks, agents, ahead = plan["resources"], plan["agents"], plan["ahead"]
     print(f"{'asks':<8}{_amounts(asks)}")
-    print(
-        f"{'fits':<8}{agents['fit']} of {plural(agents['total'], 'machine')} now, {plan['could']} if nothing else ran"
-    )
+    fits = f"{agents['fit']} of {plural(agents['total'], 'machine')} now"
+    print_text(f"{'fits':<8}{fits}, {plan['could']} if nothing else ran", _INDENT)
     failing = ", ".join(f"{count} lack {name}" for name, count in agents["fail"].items() if count)
     if failing and agents["total"] > 1:
-        print(f"{'':<8}{failing}")
+        print_text(f"{_INDENT}{failing}", _INDENT)
     if plan["start"]:
         where = f" on {plan['where']}" if plan["where"] else ""
-        print(f"{'starts':<8}{about(plan['start'], now)}{printable(where)}")
+        print_text(f"{'starts':<8}{about(plan['start'], now)}{printable(where)}", _INDENT)
     if plan["end"]:
-        print(f"{'ends':<8}{about(plan['end'], now)}; {_WHY[plan['source']]}")
+        print_text(f"{'ends':<8}{about(plan['end'], now)}; {_WHY[plan['source']]}", _INDENT)
     amounts = f", which ask for {_amounts(ahead['resources'])}" if ahead["jobs"] else ""
-    print(f"{'ahead':<8}{plural(ahead['jobs'], 'job')}{amounts}")
+    print_text(f"{'ahead':<8}{plural(ahead['jobs'], 'job')}{amounts}", _INDENT)
     if plan["note"]:
-        print(f"{'':<8}{plan['note']}")
+        print_text(f"{_INDENT}{plan['note']}", _INDENT)
 
 
 def _amounts(resources: dict[str, Any]) -> str:

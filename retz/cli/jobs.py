@@ -93,6 +93,7 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("started", _when(job["started"], now)),
         ("ended", _when(job["ended"], now)),
         ("ran", run_time(job, now)),
+        ("eta", _foreseen(job, now)),
         ("exit code", "" if job["exit_code"] is None else str(job["exit_code"])),
         ("signal", str(job["signal"] or "")),
         ("time limit", span(job["timeout_s"]) if job["timeout_s"] else ""),
@@ -106,6 +107,14 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         # Values stay out: they are where people keep secrets. --json has what the server gives.
         ("environment", ", ".join(n + " <masked>" * (v == "<masked>") for n, v in sorted(job["environment"].items()))),
     ]
+
+
+def _foreseen(job: dict[str, Any], now: float) -> str:
+    """When it starts and ends, if that is known already."""
+    from .eta import about
+
+    eta = job.get("eta") or {}
+    return ", ".join(f"{word}s {about(eta[word], now)}" for word in ("start", "end") if eta.get(word))
 
 
 def _bonds(job: dict[str, Any], now: float) -> list[tuple[str, str]]:

@@ -104,6 +104,17 @@ def cut(text: str, width: int) -> str:
     return text + "…"
 
 
+def print_text(text: str, indent: str = "") -> None:
+    """Print a line, on a terminal in as many as it takes, the second and following indented."""
+    width = width_of(sys.stdout)
+    if width is None or display_width(text) <= width:
+        print(text)
+        return
+    from textwrap import wrap
+
+    print("\n".join(wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)))
+
+
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell | str]], out: TextIO | None = None) -> None:
     """Print a table: as wide as the terminal, or as wide as its content when piped."""
     out = out or sys.stdout

@@ -17,7 +17,20 @@ from retz.model.units import format_size
 
 from .app import App
 from .errors import CliError
-from .output import Column, ago, coloured, note, plural, print_json, print_table, printable, seconds_of, span, width_of
+from .output import (
+    Column,
+    ago,
+    coloured,
+    note,
+    plural,
+    print_json,
+    print_table,
+    print_text,
+    printable,
+    seconds_of,
+    span,
+    width_of,
+)
 from .parameters import json_option
 from .sizing import size_lines
 
@@ -70,7 +83,8 @@ def predict_command(
         if prediction is None:
             prediction = app.call(calls.prediction(pipeline, None, wishes))
         lines = size_lines(pipeline, sizes)
-        print("\n".join(lines[1:]) + "\n" * 2 if lines else "", end="")
+        for line in (*lines[1:], *([""] if lines else [])):
+            print_text(line, "       ")
         _tell(app, pipeline, prediction, wishes)
 
 
@@ -159,7 +173,8 @@ def _tell(app: App, pipeline: str, prediction: dict[str, Any], wishes: dict[str,
     of = "of what was used" if prediction["kind"] == "used" else "of what was reserved"
     count = plural(len(prediction["runs"]), "run")
     solver = prediction["solver"]
-    print(f"{printable(pipeline)}: all jobs of the next run together, from {count} (solver {solver}, {of})\n")
+    print_text(f"{printable(pipeline)}: all jobs of the next run together, from {count} (solver {solver}, {of})")
+    print()
     _print_steps(steps, names)
     print()
     rows = [*_last_run(app, pipeline), (_peak(steps), "planned at the peak")]
@@ -167,7 +182,7 @@ def _tell(app: App, pipeline: str, prediction: dict[str, Any], wishes: dict[str,
     columns = [Column(""), *(Column(TITLES[name], True) for name in names), Column("")]
     print_table(columns, [["", *(_amount(name, amounts) for name in names), text] for amounts, text in rows])
     for line in _trust(prediction, names):
-        print(line)
+        print_text(line, "  ")
 
 
 def _steps(skyline: dict[str, Any]) -> list[tuple[int, dict[str, float]]]:

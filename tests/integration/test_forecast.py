@@ -15,6 +15,7 @@ import pytest
 from retz.model.agent import Agent
 from retz.model.job import Job
 from retz.model.resources import Resources
+from retz.scheduler.forecast import Foreseen, Moment
 from retz.server.forecasting import forecasts as forecasts_module
 from retz.server.forecasting import gathering
 from retz.server.forecasting.gathering import gather
@@ -213,6 +214,17 @@ async def test_a_clock_that_is_set_makes_a_new_forecast(site: Site) -> None:
     await site.core.forecasts.want(0.0)
     await site.until(lambda: site.core.forecasts.latest.at < time.time() - 80_000)  # type: ignore[union-attr]
     assert (await site.get(f"/jobs/{job}/eta")).json["as_of"] < before
+
+
+async def test_who_runs_longer_than_foreseen_is_looked_at_again(site: Site) -> None:
+    job = await site.running(**HOUR)
+    await eta(site, job)
+    latest = site.core.forecasts.latest
+    assert latest is not None
+    over = time.time() - 0.001
+    latest.jobs[job] = Foreseen(end=Moment(over, over))
+    latest.at = over - 1
+    assert after((await eta(site, job))["end"]["p50"]) > 3500
 
 
 async def test_arrays_beyond_their_window_and_dependents(site: Site) -> None:

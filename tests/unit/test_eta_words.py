@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from retz.cli.eta import about, between, sentence
+from retz.cli.jobs import details
 from retz.cli.listing import clock, eta_text
+from retz.cli.output import print_text
+from tests.doubles.api import job
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC).timestamp()
 
@@ -86,3 +89,22 @@ def test_sentences() -> None:
     near = eta(not_before=iso(0.0025), note="too far behind")
     assert sentence(near, NOW) == "job 12 starts not before 9s from now, about: it is too far behind"
     assert sentence(eta(note="it has ended"), NOW) == "job 12: it has ended"
+
+
+def test_a_job_says_when_it_starts_and_ends() -> None:
+    told = dict(details(job(eta={"start": moment(1, 1.5), "end": moment(2, 2)}), NOW))
+    assert told["eta"] == "starts about 15:00 (by 15:30 in 9 of 10), ends about 16:00"
+    assert dict(details(job(eta=None), NOW))["eta"] == ""
+
+
+def test_long_lines_are_broken_on_terminals_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "why: " + "runs stray by 4%; " * 6 + "a-long-word"
+    print_text(text, "  ")
+    assert capsys.readouterr().out == text + "\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    print_text(text, "  ")
+    first, second = capsys.readouterr().out.splitlines()
+    assert len(first) <= 80 and second.startswith("  ") and second.endswith(" a-long-word")

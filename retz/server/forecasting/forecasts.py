@@ -123,9 +123,9 @@ class Forecasts:
         """The latest forecast, which is renewed if it is stale.
 
         The answer waits for a new one only where there is none yet, or where it began before ``newest``, when what is
-        asked for was not there; and not for long.
+        asked for was not there or not to be expected; and not for long.
         """
-        self.refresh_if_stale()
+        self.refresh_if_stale(newest)
         until = self._elapsed() + FIRST_S
         while self.latest is None or self.latest.at < newest:
             pause = self._next_at - self._elapsed()
@@ -137,16 +137,17 @@ class Forecasts:
                 break
             if self._elapsed() >= until:
                 break
-            self.refresh_if_stale()
+            self.refresh_if_stale(newest)
         return self.latest
 
-    def refresh_if_stale(self) -> None:
-        """Begin a new forecast if the latest is stale; nobody waits for it."""
+    def refresh_if_stale(self, newest: float = 0.0) -> None:
+        """Begin a new forecast if the latest is stale, or began before ``newest``; nobody waits for it."""
         now = self._elapsed()
         if self._refreshing is not None or now < self._next_at:
             return
         latest = self.latest
-        changed = latest is None or latest.seq != self._seq() or self._clock_was_set(latest)
+        old = latest is None or latest.at < newest
+        changed = old or latest is None or latest.seq != self._seq() or self._clock_was_set(latest)
         if changed or now - self._made_at >= STALE_S:
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
 

@@ -156,9 +156,18 @@ def _live(call: Call, limit: int) -> list[Job]:
 async def _etas(call: Call, jobs: Sequence[Job]) -> list[Eta]:
     forecasts = call.core.forecasts
     live = [job for job in jobs if job.state in LIVE_STATES and not job.held]
-    newest = max((_changed(job) for job in live if forecasts.of(job.id) is None), default=0.0)
+    now = call.core.clock()
+    newest = max((_needed(job, forecasts.of(job.id), now) for job in live), default=0.0)
     latest = await forecasts.want(newest) if live else forecasts.latest
     return [_eta(call, call.core.find(job.id) or job, latest) for job in jobs]
+
+
+def _needed(job: Job, known: Foreseen | None, now: float) -> float:
+    """How new a forecast must be to say something of a job."""
+    if known is None:
+        return _changed(job)
+    over = known.end.most if known.end is not None else now
+    return over if over < now and job.state in RUNNING_STATES else 0.0
 
 
 def _changed(job: Job) -> float:
