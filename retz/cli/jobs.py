@@ -201,7 +201,7 @@ def waited_text(answer: dict[str, Any]) -> str:
     if unknown >= max(_UNSEEN_S, answer["waited_s"] / 20):
         parts.append(f"{span(unknown)} not known: nobody looked then")
     verb = "has waited" if answer["state"] == "QUEUED" else "waited"
-    return f"it {verb} {span(answer['waited_s'])}: {', '.join(parts)}"
+    return f"it {verb} {span(round(answer['waited_s']))}: {', '.join(parts)}"
 
 
 def _show_waiting(answer: dict[str, Any]) -> None:

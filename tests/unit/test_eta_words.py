@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from retz.cli.eta import about, between, sentence
-from retz.cli.jobs import details
+from retz.cli.jobs import details, waited_text
 from retz.cli.listing import clock, eta_text
 from retz.cli.output import print_text
 from tests.doubles.api import job
@@ -108,3 +108,9 @@ def test_long_lines_are_broken_on_terminals_only(
     print_text(text, "  ")
     first, second = capsys.readouterr().out.splitlines()
     assert len(first) <= 80 and second.startswith("  ") and second.endswith(" a-long-word")
+
+
+def test_a_wait_is_as_long_as_its_parts() -> None:
+    waited = [{"cause": "held", "resource": None, "seconds": 5.6, "text": "6s held"}]
+    answer = {"state": "QUEUED", "waited_s": 5.6, "waited": waited, "unknown_s": 0.0}
+    assert waited_text(answer) == "it has waited 6s: 6s held"

@@ -12,7 +12,7 @@ from msgspec import Struct
 from retz.model.job import ENDED_STATES, LIVE_STATES, RUNNING_STATES, Job, State
 from retz.model.resources import from_vector
 from retz.model.submission import JobSpec
-from retz.scheduler.explain import AgentCounts
+from retz.scheduler.explain import AgentCounts, never
 from retz.scheduler.forecast import Foreseen, Moment, Word
 from retz.store.job_query import parse_ids
 
@@ -251,6 +251,12 @@ async def plan(call: Call) -> web.StreamResponse:
             end=moment_view(known.end, now),
             ahead=AheadView(outlook.ahead, resources_of(from_vector(outlook.ahead_needs))),
             source=known.source,
-            note=NOTES[known.word] or None,
+            note=_plan_note(call, job, known.word),
         )
     )
+
+
+def _plan_note(call: Call, job: Job, word: Word) -> str | None:
+    """Why there is no answer; what agents lack at once, for there is no job yet that 'retz why' could tell of."""
+    why = never(job.resources, job.attributes, call.core.agents()) if word == "never" else None
+    return f"no agent here could ever take it: {why}" if why else NOTES[word] or None
