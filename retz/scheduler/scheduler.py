@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from retz.model.agent import Agent, Offer
 from retz.model.job import Job
-from retz.model.resources import Vector, fits
+from retz.model.resources import Vector, fits, times
 
 from . import planner as planners
 from .checking import Checker, Guard
@@ -229,43 +229,62 @@ class Scheduler:
 
     def started(self, job: Job, now: float) -> None:
         """The job's latest attempt holds its resources from now on. To be told once."""
-        self.all_started((job,), (_held(job),), now)
+        need = job.resources.vector
+        self._start(job.owner, job.attempts[-1].agent, need, 1, now)
+        self._will_end(job, need)
 
     def stopped(self, job: Job, now: float) -> None:
         """It holds nothing any more. To be told once."""
-        self.all_stopped((job,), (_held(job),), now)
+        need = job.resources.vector
+        self._has_ended(job, need)
+        self._stop(job.owner, job.attempts[-1].agent, need, 1, now)
 
     def all_started(self, jobs: Iterable[Job], held: Iterable[Held], now: float) -> None:
         """The same for jobs that start together; ``held`` is what they hold."""
         for each in held:
-            owner, amount = each.owner, each.amount
-            if self._limited:
-                self._holdings[owner] = self._holdings.get(owner, NO_HOLDING).plus(each.need, each.jobs)
-            if self.shares is not None:
-                self.shares.start(owner, amount, now)
-            if self.patience_s:
-                self._places.started(each.agent, amount)
-        if self.patience_s:
-            for job in jobs:
-                if job.timeout_s is not None:
-                    attempt = job.attempts[-1]
-                    end = (attempt.started or attempt.launched) + longest_run(job)
-                    self._places.will_end(job.id, attempt.agent, job.resources.vector, end)
+            self._start(*each, now)
+        for job in jobs:
+            if job.timeout_s is not None:
+                self._will_end(job, job.resources.vector)
 
     def all_stopped(self, jobs: Iterable[Job], held: Iterable[Held], now: float) -> None:
         """The same for jobs that end together; ``held`` is what they held."""
-        if self.patience_s:
-            for job in jobs:
-                if job.timeout_s is not None:
-                    self._places.ended(job.id, job.attempts[-1].agent, job.resources.vector)
+        for job in jobs:
+            if job.timeout_s is not None:
+                self._has_ended(job, job.resources.vector)
         for each in held:
-            owner, amount = each.owner, each.amount
-            if self._limited:
-                self._give_back(owner, each.need, each.jobs)
-            if self.shares is not None:
-                self.shares.stop(owner, amount, now)
-            if self.patience_s:
-                self._places.stopped(each.agent, amount)
+            self._stop(*each, now)
+
+    def _start(self, owner: str, agent: str, need: Vector, jobs: int, now: float) -> None:
+        """So many jobs hold so much each from now on."""
+        amount = need if jobs == 1 else times(need, jobs)
+        if self._limited:
+            self._holdings[owner] = self._holdings.get(owner, NO_HOLDING).plus(need, jobs)
+        if self.shares is not None:
+            self.shares.start(owner, amount, now)
+        if self.patience_s:
+            self._places.started(agent, amount)
+
+    def _stop(self, owner: str, agent: str, need: Vector, jobs: int, now: float) -> None:
+        """They hold it no more."""
+        amount = need if jobs == 1 else times(need, jobs)
+        if self._limited:
+            self._give_back(owner, need, jobs)
+        if self.shares is not None:
+            self.shares.stop(owner, amount, now)
+        if self.patience_s:
+            self._places.stopped(agent, amount)
+
+    def _will_end(self, job: Job, need: Vector) -> None:
+        """Of a job with a time limit it is known when its room is free again at the latest."""
+        if self.patience_s and job.timeout_s is not None:
+            attempt = job.attempts[-1]
+            end = (attempt.started or attempt.launched) + longest_run(job)
+            self._places.will_end(job.id, attempt.agent, need, end)
+
+    def _has_ended(self, job: Job, need: Vector) -> None:
+        if self.patience_s and job.timeout_s is not None:
+            self._places.ended(job.id, job.attempts[-1].agent, need)
 
     def _give_back(self, owner: str, need: Vector, count: int) -> None:
         """A user's limits leave more room: what was passed over for their sake may be tried."""
@@ -559,7 +578,3 @@ class Scheduler:
         checker = Checker(self._queue, self._offers, self.user_limits if self._limited else None, self._holdings, guard)
         most = self.max_running - running if self.max_running else len(placements)
         return checker.right(placements, most)
-
-
-def _held(job: Job) -> Held:
-    return Held(job.owner, job.attempts[-1].agent, job.resources.vector, 1)

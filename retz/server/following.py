@@ -52,7 +52,7 @@ class Following:
     def __init__(self, db: Database, archived: Callable[[int], Job | None], runs: Runs | None) -> None:
         self.db = db
         self.runs = runs
-        self._record = db.jobs.record
+        self._record = db.jobs.records().get
         self._archived = archived
         self.waiting = Waiting(lambda job_id: db.jobs.record(job_id) or archived(job_id))
         self.groups = Groups(lambda key: db.meta.record(key))
