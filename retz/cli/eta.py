@@ -18,13 +18,13 @@ from .submission import bodies, job_options
 
 SOURCES = {
     "pipeline": "past runs",
-    "similar": "last two alike",
+    "similar": "jobs alike",
     "limit": "time limit",
     "guess": "a guess",
 }
 _WHY = {
     "pipeline": "from earlier runs of its step",
-    "similar": "from your last two similar jobs",
+    "similar": "from your last similar jobs",
     "limit": "supposing that it uses all of its time limit",
     "guess": "a guess: nothing like it has run before; --timeout or --pipeline would tell more",
 }

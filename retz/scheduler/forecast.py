@@ -96,8 +96,9 @@ class _Sampler(NamedTuple):
 
     def lasts(self, job_id: int, spread: int, elapsed: float) -> float:
         known = self.situation.spreads[spread]
-        # How wrong we are about what is not known well is the same for all jobs of the kind.
-        own = job_id if known.source == "pipeline" else -1 - spread
+        # Jobs that are only alike differ from those before them partly together, partly each for itself: half of them
+        # share one draw. If all did, queues would be taken to be surer to be long; if none did, surer to be short.
+        own = job_id if known.source == "pipeline" or _mixed(job_id) & 1 else -1 - spread
         part = _part(self.seed, own, self.number, self.futures)
         return known.beyond(elapsed, part) if elapsed > 0 else known.at(part)
 

@@ -3,6 +3,9 @@
 From the past of a pipeline's step comes what the *predictor* that would have been right most often so far expects of
 the next run, times the factors by which it was wrong so far. So a trend is followed where there is one, and the spread
 is that of real errors.
+
+Of jobs that are only alike the level changes from day to day. What is expected lies between the last two and the
+middle of all that are known, and the spread is as wide as what was expected when each of them was submitted was wrong.
 """
 
 from __future__ import annotations
@@ -25,8 +28,14 @@ RECENT = 16
 _TREND = 8
 """A trend is that of so many runs."""
 
-_WIDE = 2.2
-"""Two similar jobs say little of the third: in two of three cases it is within this factor of their mean."""
+_WIDE = math.log(2.2)
+"""One or two runs say little of the third: in two of three cases it is within this factor of their mean."""
+
+_UNSURE = 1.0
+"""The same, as a logarithm, of a job of which only similar ones are known (a factor of 2.7), until more is known."""
+
+_UNSURE_COUNTS = 4
+"""It counts as much as the errors of so many jobs."""
 
 _TAIL = 4.0
 """One that runs longer than any before it ends within 1.19 times that long in half of all cases."""
@@ -36,10 +45,15 @@ _NORMAL = (-1.34, -0.84, -0.49, -0.21, 0.0, 0.21, 0.49, 0.84, 1.34)
 
 
 class Spread(NamedTuple):
-    """Equally likely durations in seconds, ascending, and what they come from."""
+    """Equally likely durations in seconds, ascending, and what they come from.
+
+    Told of the past (see :func:`cooked`): durations, the oldest first, and of similar jobs when each was submitted and
+    ended.
+    """
 
     source: Source
     values: tuple[float, ...]
+    times: tuple[tuple[float, float], ...] = ()
 
     def at(self, part: float) -> float:
         """The duration below which a part (0 to 1) of all runs ends."""
@@ -83,7 +97,7 @@ def cooked(past: Spread) -> Spread:
         return GUESS
     if past.source == "pipeline":
         return recurring(past.values)
-    return similar(past.values) if past.source == "similar" else limited(past.values[-1])
+    return similar(past.values, past.times) if past.source == "similar" else limited(past.values[-1])
 
 
 def limited(limit_s: float) -> Spread:
@@ -91,20 +105,39 @@ def limited(limit_s: float) -> Spread:
     return Spread("limit", (max(LEAST_S, limit_s),))
 
 
-def similar(durations: Sequence[float]) -> Spread:
-    """From the last two similar jobs of its user: around their geometric mean, as likely to be too high as too low."""
-    last = [max(LEAST_S, each) for each in durations[-2:]]
-    mean = math.sqrt(last[0] * last[-1])
-    apart = abs(math.log(last[-1] / last[0]))
-    width = max(math.log(_WIDE), min(apart / 2, 2.0))
-    return Spread("similar", tuple(mean * math.exp(width * each) for each in _NORMAL))
+def similar(durations: Sequence[float], times: Sequence[tuple[float, float]] = ()) -> Spread:
+    """From similar jobs of its user, the newest last: as likely to be too high as too low.
+
+    Args:
+        times: When each of them was submitted and ended, if that is known: says how wrong one would have been so far.
+    """
+    past = [max(LEAST_S, each) for each in durations]
+    wrong = []
+    for lasted, (submitted, _) in zip(past, times, strict=False):
+        known = [before for before, (_, ended) in zip(past, times, strict=False) if ended <= submitted]
+        if known:
+            wrong.append(math.log(lasted / _likely(known)))
+    width = math.sqrt(
+        (sum(error * error for error in wrong) + _UNSURE_COUNTS * _UNSURE**2) / (len(wrong) + _UNSURE_COUNTS)
+    )
+    return Spread("similar", _around(_likely(past), width))
+
+
+def _around(middle: float, width: float) -> tuple[float, ...]:
+    return tuple(middle * math.exp(width * each) for each in _NORMAL)
+
+
+def _likely(past: Sequence[float]) -> float:
+    """Between the last two and the middle of all."""
+    return math.sqrt(math.sqrt(past[-1] * past[-2:][0]) * _middle(past))
 
 
 def recurring(durations: Sequence[float]) -> Spread:
-    """From the past of a pipeline's step, the newest last; of one or two runs as :func:`similar`."""
+    """From the past of a pipeline's step, the newest last; one or two runs say little."""
     past = [max(LEAST_S, each) for each in durations[-RECENT:]]
     if len(past) < 3:
-        return Spread("pipeline", similar(past).values)
+        apart = abs(math.log(past[-1] / past[0]))
+        return Spread("pipeline", _around(math.sqrt(past[0] * past[-1]), max(_WIDE, min(apart / 2, 2.0))))
     expect = min(_PREDICTORS, key=lambda each: _wrong(each, past))
     errors = sorted(past[n] / expect(past[:n]) for n in range(2, len(past)))
     wide = _widened(errors)

@@ -31,6 +31,7 @@ from retz.scheduler.future import Durations, Future
 from retz.scheduler.situation import Arrival, Kind, Machine, Rules, Runner, Situation, Waiter
 from retz.scheduler.spread import Spread, cooked, recurring
 from retz.server.forecasting.worker import GC_THRESHOLDS
+from retz.server.learning.past import KEPT, SIMILAR, Lasted
 
 NOW = 1_000_000.0
 
@@ -228,16 +229,17 @@ def _add(
 class Book(NamedTuple):
     """Durations of what had ended: by step, by what is similar, by user."""
 
-    steps: dict[tuple[str, str], list[float]]
+    steps: dict[tuple[str, str], list[Lasted]]
     users: dict[str, list[float]]
 
 
 def book(truth: Weeks, at: float) -> Book:
-    steps, users = defaultdict(list), defaultdict(list)
+    steps: dict[tuple[str, str], list[Lasted]] = defaultdict(list)
+    users: dict[str, list[float]] = defaultdict(list)
     for job_id, ended in sorted(truth.ended.items(), key=lambda pair: pair[1]):
         if ended <= at:
             work = truth.works[job_id]
-            steps[work.step].append(work.seconds)
+            steps[work.step].append(Lasted(work.waiter.start_at, ended, work.seconds))
             users[work.step[0]].append(work.seconds)
     return Book(steps, users)
 
@@ -293,11 +295,12 @@ def ours(truth: Weeks, past: Book) -> Known:
         key = (work.step, limit)
         if key not in found:
             found[key] = len(known.spreads)
-            durations = tuple(past.steps.get(work.step, ()))
+            runs = past.steps.get(work.step, [])[-KEPT if work.pipeline else -SIMILAR :]
+            durations = tuple(run.seconds for run in runs)
             if work.pipeline and durations:
                 spread = Spread("pipeline", durations)
             elif durations:
-                spread = Spread("similar", durations[-2:])
+                spread = Spread("similar", durations, tuple((run.submitted, run.ended) for run in runs))
             else:
                 spread = Spread("guess", ()) if limit is None else Spread("limit", (limit,))
             known.spreads.append(cooked(spread))

@@ -78,7 +78,7 @@ def test_sentences() -> None:
     queued = eta(name="fit", start=moment(1, 1.5), end=moment(2, 4), source="similar")
     assert sentence(queued, NOW) == (
         "job 12 (fit) starts about 15:00 (by 15:30 in 9 of 10), ends about 16:00 (by 18:00 in 9 of 10);"
-        " from your last two similar jobs"
+        " from your last similar jobs"
     )
     running = eta(state="STARTED", end=moment(2, 2), source="limit")
     assert sentence(running, NOW) == "job 12 ends about 16:00; supposing that it uses all of its time limit"

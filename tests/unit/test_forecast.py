@@ -303,6 +303,22 @@ def test_two_similar_runs_are_believed_in_the_middle_only() -> None:
     assert spread.at(0.9) > 150
 
 
+def test_similar_jobs_that_differed_are_believed_less() -> None:
+    # Bursts of four, submitted together: within one they are alike, from one to the next they are not.
+    level = [100.0, 800.0, 50.0, 400.0]
+    lasted = [seconds for burst in level for seconds in [burst] * 4]
+    times = [
+        (1000.0 * number, 1000.0 * number + seconds) for number, seconds in zip(range(0, 16, 1), lasted, strict=True)
+    ]
+    together = [(1000.0 * (number // 4), 1000.0 * (number // 4) + 900) for number in range(16)]
+    one_by_one, in_bursts, unknown = similar(lasted, times), similar(lasted, together), similar(lasted)
+    assert one_by_one.at(0.5) == in_bursts.at(0.5) == unknown.at(0.5)
+    assert in_bursts.at(0.9) > unknown.at(0.9)
+    alike = similar([100.0, 101.0] * 8, times)
+    assert alike.at(0.9) / alike.at(0.5) < unknown.at(0.9) / unknown.at(0.5) / 1.5
+    assert in_bursts.at(0.9) > one_by_one.at(0.9)
+
+
 def test_what_ran_longer_than_ever_is_not_over_at_once() -> None:
     spread = recurring([10.0, 11.0, 12.0, 10.0, 11.0])
     assert spread.beyond(1000.0, 0.5) == pytest.approx(1189, rel=0.01)

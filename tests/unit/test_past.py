@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from retz.model.job import Attempt, Job, Reason, Sized, Usage
 from retz.model.resources import Resources
 from retz.server.learning import past as book
-from retz.server.learning.past import Past, PastRun, run_of, step_of
+from retz.server.learning.past import SIMILAR, Past, PastRun, run_of, step_of
 
 
 def used(peak: float, cpu_s: float = 5.0) -> Usage:
@@ -137,14 +137,16 @@ def test_pipelines_of_others_and_other_steps_are_apart() -> None:
     assert (past.steps("ann", "etl"), past.runs("ann", "etl", "train"), len(past)) == ([], (), 1)
 
 
-def test_similar_jobs_are_known_by_their_last_two_durations() -> None:
+def test_similar_jobs_are_known_by_the_last_of_them() -> None:
     past = Past()
-    for number in (1, 2, 3):
+    for number in range(SIMILAR + 2):
         past.add(job(number, attempt(ended=10.0 + number), pipeline=None, run=None))
     past.add(job(4, attempt(ended=99.0, reason="exit"), pipeline=None, run=None, state="FAILED"))
-    assert past.similar("ann", job(9)) == (2.0, 3.0)
-    assert past.similar("bob", job(9)) == ()
-    assert past.durations(job(9)) == (2.0, 3.0)  # nothing of the pipeline yet
+    lasted = past.similar("ann", job(9))
+    assert [each.seconds for each in lasted] == [float(number) for number in range(2, SIMILAR + 2)]
+    assert (lasted[0].submitted, lasted[0].ended) == (1.0, 12.0)
+    assert past.similar("bob", job(9)) == []
+    assert past.durations(job(9)) == [each.seconds for each in lasted]  # nothing of the pipeline yet
     past.add(job(5, attempt(ended=15.0)))
     assert past.durations(job(9)) == [5.0]
 

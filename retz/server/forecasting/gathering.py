@@ -21,7 +21,7 @@ from retz.scheduler.planner import PLANNERS
 from retz.scheduler.situation import Arrival, Kind, Machine, Row, Rules, Runner, Situation, Waiter
 from retz.scheduler.spread import Source, Spread
 
-from ..learning.past import PastRun, step_of
+from ..learning.past import Lasted, PastRun, step_of
 from ..live import Live
 from .recent import Recent
 
@@ -38,8 +38,8 @@ class History(Protocol):
     def of(self, job: Job) -> Sequence[PastRun]:
         """The last runs of the job's step, newest last."""
 
-    def similar(self, owner: str, job: Job) -> Sequence[float]:
-        """Seconds that the owner's last similar jobs ran, newest last."""
+    def similar(self, owner: str, job: Job) -> Sequence[Lasted]:
+        """How long the owner's last similar jobs ran, newest last."""
 
 
 async def gather(
@@ -243,9 +243,10 @@ class _Gathering:
         runs = tuple(run.duration_s for run in self._history.of(job) if run.outcome == "finished")
         if runs:
             return _told("pipeline", runs)
-        similar = tuple(self._history.similar(job.owner, job))
+        similar = self._history.similar(job.owner, job)
         if similar:
-            return _told("similar", similar)
+            times = tuple((each.submitted, each.ended) for each in similar)
+            return Spread("similar", tuple(each.seconds for each in similar), times)
         return Spread("guess", ()) if job.timeout_s is None else _told("limit", (job.timeout_s,))
 
 

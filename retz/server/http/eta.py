@@ -48,8 +48,8 @@ class Eta(Struct, kw_only=True):
         start: Null for one that runs, has ended, or has no answer.
         end: Null for one that has ended or has no answer.
         not_before: A bound for one that is too far behind.
-        source: What its run time is known from: runs of its pipeline's step, its user's last two similar jobs, its time
-            limit, or nothing (``guess``).
+        source: What its run time is known from: runs of its pipeline's step, its user's last similar jobs, its time limit,
+            or nothing (``guess``).
         note: Why there is no answer, as a sentence.
         as_of: The moment the forecast starts from; null if there is none.
         age_s: How long ago that was.
