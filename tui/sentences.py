@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Literal
 
-from retz.client.types import Job, Series, Why
+from retz.client.types import Job, Series, Sizes, StepSize, Why
 
 from .columns import seconds
 from .text import amount, duration, memory, printable
@@ -42,6 +42,23 @@ def off_path(job: Job) -> str:
         for how in job.off_path
     ]
     return " ".join(told)
+
+
+_STEPS_TOLD = 3
+
+
+def given(sizes: Sizes | None) -> str:
+    """What the next jobs of a pipeline would be given by its past; empty if nothing is known."""
+    known = [step for step in sizes.steps if step.given is not None] if sizes is not None else []
+    if not known:
+        return ""
+    more = f", and {len(known) - _STEPS_TOLD} more" if len(known) > _STEPS_TOLD else ""
+    return f"With --predicted the next get: {', '.join(map(_given, known[:_STEPS_TOLD]))}{more}."
+
+
+def _given(step: StepSize) -> str:
+    size, asked = memory(step.given.mem if step.given is not None else 0), memory(step.asked.mem)
+    return printable(f"{step.step or 'jobs'} {size}{' as asked' if size == asked else f' instead of {asked}'}")
 
 
 def waiting(job: Job, why: Why | None) -> str:

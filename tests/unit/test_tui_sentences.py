@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from retz.client.types import Attempt, Job, OffPath, Series, Sized, Usage, Waited, Why
+from retz.client.types import Ask, Attempt, Job, OffPath, Series, Sized, Sizes, StepSize, Usage, Waited, Why
 from retz.model.resources import Resources
 from tui.facts import facts_of
+from tui.sentences import given as given_text
 from tui.sentences import sentence
 from tui.states import look_of, state_text
 
@@ -131,3 +132,14 @@ def test_what_it_waited_for_and_what_to_ask_for_next_time_come_from_the_server()
     why = Why(id=7, state="FAILED", summary="failed (oom): used 2.1G of 2G; try --mem 2600m", waited=parts)
     assert dict(facts_of(ended("oom"), why))["waited"] == "5m12s for free memory"
     assert sentence(ended("oom"), why, None, T0) == "Failed (oom): used 2.1G of 2G; try --mem 2600m."
+
+
+def test_what_the_next_jobs_are_given() -> None:
+    def step(name: str, given: Ask | None = None) -> StepSize:
+        return StepSize(step=name, asked=Ask(mem=1024, cpus=2), given=given)
+
+    few = Sizes("p", (step("load", Ask(mem=300, cpus=1)), step("new"), step("\x1b", Ask(mem=1024, cpus=1))))
+    assert given_text(few) == "With --predicted the next get: load 300M instead of 1.0G, ␛ 1.0G as asked."
+    many = Sizes("p", tuple(step(str(number), Ask(mem=300, cpus=1)) for number in range(5)))
+    assert given_text(many).endswith("2 300M instead of 1.0G, and 2 more.")
+    assert given_text(None) == given_text(Sizes("p", (step("new"),))) == ""

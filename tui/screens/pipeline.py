@@ -13,12 +13,13 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
 from estimator.units import duration
-from retz.client import ApiError, RetzError
-from retz.client.types import Event, History, Prediction
+from retz.client import ApiError, AsyncClient, RetzError
+from retz.client.types import Event, History, Prediction, Sizes
 
 from ..commands import Command
 from ..dialogs import Checklist, Chooser
 from ..page import Page
+from ..sentences import given
 from ..skyline_series import Kind, Picture, resources_of, skyline_of, when
 from ..text import printable
 from ..widgets.bars import Line, Message, TopLine
@@ -79,7 +80,7 @@ class PipelinePage(Page):
     every_s = 1.0
     DEFAULT_CSS = """
     PipelinePage #refusal { padding: 1 2; height: auto; }
-    PipelinePage #saving { max-height: 2; }
+    PipelinePage #saving { max-height: 3; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "resource(1)", "resource", id="pipeline.resource", tooltip="Memory, vcores, gpus in turn."),
@@ -106,6 +107,7 @@ class PipelinePage(Page):
         self.chosen: frozenset[str] | None = None
         self.history: History | None = None
         self.prediction: Prediction | None = None
+        self.sizes: Sizes | None = None
         self.refusal = ""
         self.solving = False
         self._asked = 0
@@ -172,6 +174,7 @@ class PipelinePage(Page):
                 self.history = self.prediction = None
             self._refuse(str(error))
             return
+        self.sizes = await sizes_of(self.session.client, self.pipeline, self.user)
         if self.resource not in resources_of(self.history, "allocated"):
             self.resource = resources_of(self.history, "allocated")[0]
         if self._solved_for != self._wished():
@@ -232,7 +235,7 @@ class PipelinePage(Page):
         self.plot.pending = self.solving
         if picture is not None:
             self.plot.show(series, picture.unit)
-            self.query_one("#saving", Message).say(picture.saving())
+            self.query_one("#saving", Message).say(" ".join(filter(None, (picture.saving(), given(self.sizes)))))
         self.query_one(TopLine).refresh()
         self.query_one(Settings).say(*self._settings())
         self._read()
@@ -362,6 +365,16 @@ class PipelinePage(Page):
             self.notify(printable(text), severity="error", markup=False)
         else:
             self.notify(printable(f"wrote {path}"), markup=False, timeout=8)
+
+
+async def sizes_of(client: AsyncClient, pipeline: str, user: str | None) -> Sizes | None:
+    """What its jobs would be given; None where that is not known, as of runs from logs."""
+    try:
+        return await client.sizes(pipeline, user=user)
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
 
 
 def _write(directory: Path, name: str, data: bytes) -> Path:

@@ -17,12 +17,13 @@ from retz.client.types import Event, History, Pipeline
 from ..commands import Command
 from ..dialogs import Prompt
 from ..page import Page
+from ..sentences import given
 from ..skyline_series import Picture, resources_of, when
 from ..text import printable
 from ..widgets.bars import Message, TopLine
 from ..widgets.stepplot import StepPlot
 from ..widgets.table import Column, Table
-from .pipeline import PipelinePage
+from .pipeline import PipelinePage, sizes_of
 
 EMPTY = "no pipelines yet: mark jobs with 'retz run --pipeline NAME', and their runs are recorded"
 PREVIEWED = 12
@@ -116,10 +117,11 @@ class SkylinesPage(Page):
             return
         try:
             history = await self.session.client.pipeline(selected.name, user=self.user, skylines=PREVIEWED)
+            sizes = await sizes_of(self.session.client, selected.name, self.user)
         except RetzError as error:
             self._show(None, printable(str(error)))
         else:
-            self._show(history, about_history(history))
+            self._show(history, " ".join(filter(None, (given(sizes), about_history(history)))))
 
     def _show(self, history: History | None, text: str) -> None:
         if not self.query(StepPlot):
