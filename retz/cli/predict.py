@@ -42,6 +42,7 @@ SHARE = click.FloatRange(0, 1)
 _WISHES = ("resource", "kind", "solver", "alpha", "beta", "interval")
 _UNPROCESSABLE = 422
 _NOT_FOUND = 404
+_MANY_STEPS = 4
 
 
 @click.command("predict")
@@ -181,7 +182,7 @@ def _tell(app: App, pipeline: str, prediction: dict[str, Any], wishes: dict[str,
     rows += _advice(app, pipeline, prediction, wishes)
     columns = [Column(""), *(Column(TITLES[name], True) for name in names), Column("")]
     print_table(columns, [["", *(_amount(name, amounts) for name in names), text] for amounts, text in rows])
-    for line in _trust(prediction, names):
+    for line in [*_trust(prediction, names), *coarse(prediction)]:
         print_text(line, "  ")
 
 
@@ -252,6 +253,15 @@ def _trust(prediction: dict[str, Any], names: list[str]) -> list[str]:
     if prediction["ignored"]:
         lines.append(f"{plural(len(prediction['ignored']), 'run')} held nothing, or were not measured: left out")
     return lines
+
+
+def coarse(prediction: dict[str, Any]) -> list[str]:
+    """A warning where steps are so long that most of what the plan has too much is due to them."""
+    interval, lengths = prediction["settings"].get("interval"), prediction["skyline"]["resourceAllocation"]
+    steps = max(map(int, lengths), default=0) / interval if interval else _MANY_STEPS
+    if not 0 < steps < _MANY_STEPS or interval == 1:
+        return []
+    return [f"the plan is made in steps of {span(interval)}, long for such runs: --interval 1 is closer"]
 
 
 def _expected(confidence: dict[str, Any], names: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from retz.cli.predict import coarse
 from retz.cli.sizing import MOST_STEPS, size_lines, sized_text, submitted_text
 
 
@@ -79,3 +80,12 @@ def test_what_a_job_got() -> None:
     assert sized_text(few) == "not yet, by 1 past run: it gets what it asked for, 4G, 4 cpus"
     assert sized_text({**asked, "outgrew": 2}).startswith("1.4G by 12 past runs, which attempt 2 outgrew")
     assert sized_text(None) == ""
+
+
+def test_long_steps_of_a_plan_are_told() -> None:
+    def told(interval: int, until: int) -> list[str]:
+        skyline = {"resourceAllocation": {"0": {"memory": 10}, str(until): {"memory": 0}}}
+        return coarse({"settings": {"interval": interval}, "skyline": skyline})
+
+    assert told(5, 10) == ["the plan is made in steps of 5s, long for such runs: --interval 1 is closer"]
+    assert told(5, 60) == told(1, 2) == told(5, 0) == []
