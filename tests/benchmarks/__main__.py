@@ -1,7 +1,7 @@
 """``make bench``: every figure that has a target, measured and set beside it. Exit code 0 whatever comes out.
 
 Figures depend on the machine; run it on a quiet one, and compare ratios. Single benchmarks print more:
-``python -m tests.benchmarks.bench_store`` (and ``_query``, ``_scheduler``, ``_local``, ``_server``, ``_mesos``,
+``python -m tests.benchmarks.bench_store`` (and ``_query``, ``_scheduler``, ``_local``, ``_server``, ``_core``, ``_mesos``,
 ``_cli``, ``_sizing``, ``_why``, ``_estimator_solver``, ``_estimator_parse``, ``_estimator_cli``).
 """
 
@@ -81,9 +81,15 @@ TARGETS = (
     ("forecast_s_10000", "<=", 5, "forecast of the first 10 000 jobs, 8 futures, 100 agents, 500 shapes, fair, s"),
     ("forecast_million_s", "<=", 100, "forecast of 1 000 000 jobs, 1 000 agents, one future, one core, s"),
     ("forecast_million_mb", "<=", 1_500, "… its memory, MB"),
-    ("eta_ratio_pipeline", "<=", 0.8, "median error of ends of pipeline jobs against Tsafrir's baseline (fair)"),
+    (
+        "eta_ratio_pipeline",
+        "<=",
+        0.8,
+        "median error, pipeline jobs, against Tsafrir's; starts, ends, fair, fifo: worst",
+    ),
     ("eta_ratio_other", "<=", 1.0, "… of other jobs"),
-    ("eta_within_p90", ">=", 0.85, "… ends of pipeline jobs before their p90 (no more than 0.95)"),
+    ("eta_within_p90_least", ">=", 0.85, "… before their p90: the least of these eight parts"),
+    ("eta_within_p90_most", "<=", 0.95, "… the most of them"),
     ("why_ms_100k", "<=", 20, "why with 100 000 queued, 500 shapes, 1 000 agents, client included, ms it computed"),
     ("look_holds_loop_ms", "<=", 10, "a look at what they wait for: loop held, ms it computed"),
     ("sampling_percent_of_core", "<=", 3, "1 000 jobs measured and watched every 5 s, launcher and all, % of a core"),
@@ -131,13 +137,15 @@ def collect() -> dict[str, Any]:
 
 def forecasts() -> dict[str, Any]:
     """The forecast's figures by name."""
-    right = json.loads(run("bench_forecast", "right"))["right"]["fair"]
+    right = json.loads(run("bench_forecast", "right"))["right"]
+    parts = [(name, part) for planner in ("fair", "fifo") for name, part in right[planner].items()]
     speed = json.loads(run("bench_forecast", "speed"))["speed"]["cases"]
     return {
         "forecast_s_10000": speed[2]["seconds"],
-        "eta_ratio_pipeline": right["pipeline_end"]["ratio"],
-        "eta_ratio_other": right["other_end"]["ratio"],
-        "eta_within_p90": right["pipeline_end"]["within_p90"],
+        "eta_ratio_pipeline": max(part["ratio"] for name, part in parts if name.startswith("pipeline")),
+        "eta_ratio_other": max(part["ratio"] for name, part in parts if name.startswith("other")),
+        "eta_within_p90_least": min(part["within_p90"] for _, part in parts),
+        "eta_within_p90_most": max(part["within_p90"] for _, part in parts),
         **json.loads(run("bench_forecast", "million"))["million"],
         **json.loads(run("bench_why")),
     }
