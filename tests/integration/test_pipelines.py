@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -260,6 +261,29 @@ async def test_a_damaged_history_is_made_again_from_the_records(tmp_path: Path) 
         skylines = site.core.skylines
         await site.until(lambda: skylines.recorded == 4 and not skylines.runs.waiting)
         assert [run["run"] for run in (await site.get("/pipelines/p")).json["runs"]] == ["archived", "hot"]
+
+
+async def test_a_lost_history_is_made_again_from_the_records(tmp_path: Path) -> None:
+    async with estimating(tmp_path) as site:
+        site.core.learner.start()
+        await run_job(site, run="archived")
+        assert (await site.get("/pipelines/p")).status == 200
+        await Housekeeping(site.core).archive_ended()
+        (file,) = (tmp_path / "skylines").rglob("p.json")
+        file.unlink()
+        refused = await site.get("/pipelines/p")
+        assert refused.status == 503 and "was lost and is being made again" in refused.json["detail"]
+        skylines = site.core.skylines
+        await site.until(lambda: skylines.recorded == 2 and not skylines.runs.waiting)
+        assert [run["run"] for run in (await site.get("/pipelines/p")).json["runs"]] == ["archived"]
+        shutil.rmtree(tmp_path / "skylines")
+        await run_job(site, "other", run="new")
+        await site.until(lambda: skylines.recorded >= 4 and not skylines.runs.waiting)
+        assert {each["name"] for each in (await site.get("/pipelines")).json["pipelines"]} == {"p", "other"}
+        site.engine.ended(f"{await site.running(pipeline='mixed', run='1', name='a')}.1")
+        await site.running(pipeline="mixed", run="1", name="b")
+        assert (await site.get("/pipelines/mixed")).status == 404
+        await site.core.learner.stop()
 
 
 # -- the estimator's own routes ----------------------------------------------------------------------------------------

@@ -143,9 +143,10 @@ async def list_pipelines(call: Call) -> web.StreamResponse:
 async def get_pipeline(call: Call) -> web.StreamResponse:
     """``GET /pipelines/{name}``."""
     name, params = name_of(call), call.params("user", "skylines")
-    runs = await _runs(call, owner_of(call, params), name, params.integer("skylines", 0, 0, MAX_SKYLINES))
+    owner = owner_of(call, params)
+    runs = await _runs(call, owner, name, params.integer("skylines", 0, 0, MAX_SKYLINES))
     if not runs:
-        raise unknown(name)
+        raise _missing(call, owner, name)
     views = [
         RunView(run.run, time_of(run.start / 1000), run.duration_s, run.allocated, run.used, run.skylines)
         for run in runs
@@ -284,7 +285,7 @@ async def operate(call: Call, owner: str, operation: str, /, **arguments: Any) -
         # Who has no history yet starts no process to be told so.
         if pipeline is None:
             return Outcome(b"[]")
-        raise unknown(pipeline)
+        raise _missing(call, owner, pipeline)
     try:
         return await _while_there(call.request, skylines.call(owner, operation, **arguments))
     except (InvalidInput, RecurrenceIdNotFound):
@@ -320,7 +321,7 @@ async def _runs(call: Call, owner: str, name: str, skylines: int = 0) -> list[_R
 async def _refused(call: Call, owner: str, name: str, kind: str | None, why: str) -> Problem:
     runs = await _runs(call, owner, name)
     if not runs:
-        return unknown(name)
+        return _missing(call, owner, name)
     used = kind == "used"
     usable = sum(any((run.used if used else run.allocated) or {}) and run.duration_s > 0 for run in runs)
     needed = call.core.config.estimator_min_runs
@@ -341,6 +342,13 @@ def unknown(name: str) -> Problem:
         f"no run of a pipeline {name!r} is known yet: runs are recorded when their last job has ended; "
         f"mark jobs with --pipeline {name}",
     )
+
+
+def _missing(call: Call, owner: str, name: str) -> Problem:
+    """There are no runs of it: as it should be, or because the history was lost."""
+    if call.core.skylines.lost(owner, name):
+        return Problem("unavailable", "this history was lost and is being made again; ask again in a minute")
+    return unknown(name)
 
 
 def _problem(error: EstimatorError) -> Problem:

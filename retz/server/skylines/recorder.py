@@ -51,6 +51,7 @@ SLICE = 200
 PACKED_AT_ONCE = 100
 """Measurements of so many attempts are pickled in some 5 ms; those of a run of 10 000 jobs in 300 ms."""
 MAX_CAUSES = 100
+MAX_LOST = 10_000
 _LONGEST_NAME = 150
 
 
@@ -123,6 +124,7 @@ class Skylines:
         self._mark_due = False
         self._marked_at = 0.0
         self._rebuilding: dict[tuple[str, str], None] = {}
+        self._lost: set[tuple[str, str]] = set()
 
     @property
     def lanes(self) -> LanesLike:
@@ -199,6 +201,8 @@ class Skylines:
             pass
         while True:
             await self._next()
+            if not await asyncio.to_thread(self.config.directory.is_dir):
+                await self._safely(self._catch_up)  # it was there at the start: somebody removed it
             if self._rebuilding:
                 await self._safely(self._rebuild_all)
             await self._safely(self._round)
@@ -385,10 +389,22 @@ class Skylines:
             self._late(0.0)  # a crash before it is done: the next start makes all histories again
             self._wake.set()
 
+    def lost(self, owner: str, pipeline: str) -> bool:
+        """Whether a history that is not there should be: it is made again then, once."""
+        place, past = (owner, pipeline), self._core.learner.past
+        if place in self._lost or len(self._lost) >= MAX_LOST or self._task is None:
+            return False
+        runs = {run.run for step in past.steps(*place) for run in past.runs(*place, step)}
+        if all(self.runs.pending(RunKey(*place, run)) for run in runs):
+            return False
+        self._lost.add(place)
+        self._damaged(self.place(owner), pipeline)
+        return True
+
     async def _rebuild_all(self) -> None:
         while self._rebuilding:
             owner, pipeline = place = next(iter(self._rebuilding))
-            log.warning("the history of a pipeline was damaged: it is made again from the archive")
+            log.warning("the history of a pipeline was damaged or lost: it is made again from the archive")
             found = await asyncio.to_thread(find_runs, self._core.archive, _AllOf(place), {place})
             for job in self._hot(owner, pipeline):
                 run = found.setdefault(RunKey(owner, pipeline, job.run or ""), Found([]))

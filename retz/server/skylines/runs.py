@@ -216,6 +216,10 @@ class Runs:
             return self._waiting.get((owner, pipeline), 0)
         return sum(number for place, number in self._waiting.items() if place[0] == owner)
 
+    def pending(self, key: RunKey) -> bool:
+        """Whether the run goes on, or is to be written yet."""
+        return key in self._runs and key not in self._idle
+
     def hurry(self, owner: str, pipeline: str | None, within_s: float) -> bool:
         """Somebody wants to know about the pipeline, or all: do not wait until all is quiet there.
 
