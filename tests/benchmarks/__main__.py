@@ -1,8 +1,8 @@
 """``make bench``: every figure that has a target, measured and set beside it. Exit code 0 whatever comes out.
 
 Figures depend on the machine; run it on a quiet one, and compare ratios. Single benchmarks print more:
-``python -m tests.benchmarks.bench_store`` (and ``_query``, ``_scheduler``, ``_local``, ``_server``, ``_core``, ``_mesos``,
-``_cli``, ``_sizing``, ``_why``, ``_estimator_solver``, ``_estimator_parse``, ``_estimator_cli``).
+``python -m tests.benchmarks.bench_store`` (and ``_query``, ``_scheduler``, ``_local``, ``_server``, ``_mesos``,
+``_core``, ``_cli``, ``_sizing``, ``_why``, ``_estimator_solver``, ``_estimator_parse``, ``_estimator_cli``).
 """
 
 from __future__ import annotations
