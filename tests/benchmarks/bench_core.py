@@ -31,7 +31,7 @@ from retz.store.aggregates import AggregateStore
 from retz.store.archive import Archive
 from retz.store.database import Database
 from tests.benchmarks.bench_mesos import loop_seen
-from tests.benchmarks.bench_server import COMMAND_600, server
+from tests.benchmarks.bench_server import COMMAND_600, clean_up, server
 
 ROUNDS = 10
 CLIENTS = 16
@@ -134,7 +134,10 @@ def start(count: int = 120_000, pipelines: int = 10_000) -> dict[str, Any]:
 
 def main() -> None:
     """Print the figures."""
-    print(json.dumps(start() if "start" in sys.argv[1:] else per_job()))
+    try:
+        print(json.dumps(start() if "start" in sys.argv[1:] else per_job()))
+    finally:
+        clean_up()
 
 
 if __name__ == "__main__":
