@@ -110,10 +110,11 @@ def per_job() -> dict[str, Any]:
 
 def _past_run(number: int, pipelines: int) -> Job:
     usage = Usage(cpu_s=1.0, max_rss_mb=100.0, interval_s=5.0, series=((50, 100),) * 20)
-    attempt = Attempt(number=1, agent="null", launched=1.0, started=2.0, ended=3.0, usage=usage)
+    at = time.time() - 86_400.0 + number / 2
+    attempt = Attempt(number=1, agent="null", launched=at - 3, started=at - 2, ended=at, usage=usage)
     return Job(
         id=number, owner=ANN.key, command="true", name="step", pipeline=f"p{number % pipelines}", run=f"run-{number}",
-        resources=Resources(1.0, 100), submitted=float(number), state="FINISHED", ended=float(number),
+        resources=Resources(1.0, 100), submitted=at - 3, state="FINISHED", ended=at,
         attempts=(attempt,),
     )  # fmt: skip
 
