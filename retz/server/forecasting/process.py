@@ -10,6 +10,7 @@ import sys
 import msgspec
 
 from retz.scheduler.forecast import Foreseen
+from retz.server.ending import ended
 
 from .wire import HEADER, MAX_FRAME, End, decode_answer
 
@@ -62,7 +63,9 @@ class Worker:
         """End it."""
         if self._idle is not None:
             self._idle.cancel()
-        await self._end()
+        self._kill()
+        async with self._lock:  # who reads its answer notices first
+            await self._end()
 
     async def _answer(self, request: bytes) -> tuple[dict[int, Foreseen], End]:
         process = self._process
@@ -89,12 +92,15 @@ class Worker:
             self._process = None
 
     async def _end(self) -> None:
+        self._kill()
         process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):  # gone already
-            process.kill()
-        await process.wait()
+        if process is not None:
+            await ended(process)
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):  # gone already
+                self._process.kill()
 
 
 async def _start() -> asyncio.subprocess.Process:

@@ -10,6 +10,8 @@ import sys
 
 import msgspec
 
+from retz.server.ending import ended
+
 from .wire import HEADER, MAX_ANSWER, Answer, decode_answer
 
 LOAD_S = 10.0
@@ -107,7 +109,7 @@ class Worker:
     async def stop(self) -> None:
         """End it, with whatever it started."""
         self._kill()
-        await self._process.wait()
+        await ended(self._process)
 
     def _kill(self) -> None:
         if not self.alive:
