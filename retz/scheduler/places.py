@@ -179,7 +179,7 @@ class Places:
             when = _when(self.loads.get(agent.id, _IDLE), room, need, now, best[0] if best else math.inf)
             if when is None:
                 continue
-            key = (when[0], self._lack(agent.id, room, need, now) if when[0] == math.inf else 0.0)
+            key = (when[0], self._lack(agent.id, room, need) if when[0] == math.inf else 0.0)
             if best is None or key < best:
                 best, found = key, (agent, room)
         if found is None:
@@ -194,9 +194,12 @@ class Places:
         self._begin = (self._begin + MAX_LOOKS) % len(agents)
         return chain(islice(agents, self._begin, None), islice(agents, self._begin))
 
-    def _lack(self, agent: str, room: Vector, need: Vector, now: float) -> float:
+    def _lack(self, agent: str, room: Vector, need: Vector) -> float:
         """How much of an agent is missing, as a part of it, when all jobs with a time limit have ended."""
-        free = self.start(agent, room, need, now).free
+        load = self.loads.get(agent, _IDLE)
+        free = subtract(room, load.held)
+        for _, _, released in load.ends:
+            free = add(free, released)
         return max((n - f) / r for n, f, r in zip(need, free, room, strict=True) if r > 0)
 
     def hold(self, job: int, owner: str, found: Found, need: Vector, now: float) -> None:
@@ -232,6 +235,8 @@ def _when(load: Load, room: Vector, need: Vector, now: float, before: float) -> 
     Only what is short is counted, which takes half the time.
     """
     held = load.held
+    if not load.ends:  # no time limits, no times
+        return (now if fits(add(held, need), room) else math.inf), 0
     short = [[index, need[index] + held[index] - room[index]] for index in range(5)]
     short = [each for each in short if each[1] > 0]
     if not short:

@@ -437,7 +437,7 @@ class Scheduler:
         self._again(place.agent)
 
     def _reckon_changed(self, now: float) -> None:
-        for agent in list(self._places.changed):
+        for agent in sorted(self._places.changed):  # the order decides whose offer comes first
             self._reckon(self._places.by_agent[agent], now)
 
     def _reckon(self, place: Place, now: float) -> None:

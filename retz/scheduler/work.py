@@ -94,8 +94,10 @@ class Rooms:
         self._most_cpus = max(map(itemgetter(1), rooms), default=-1)
         self._most_mem = max(map(itemgetter(2), rooms), default=-1)
 
-    def find(self, need: Vector, constraint: Constraint, after: int) -> Room | None:
-        """The tightest room with a stamp above ``after`` that fits."""
+    def find(
+        self, need: Vector, constraint: Constraint, after: int, admits: Callable[[Room], bool] | None = None
+    ) -> Room | None:
+        """The tightest room with a stamp above ``after`` that fits and ``admits``."""
         cpus, mem, disk, gpus, ports = need
         if cpus > self._most_cpus or mem > self._most_mem or gpus > self._most_gpus:
             return None
@@ -112,6 +114,7 @@ class Rooms:
                 and ports <= room[4]
                 and room[5] > after
                 and (not constraint.clauses or self._matches(constraint, room))
+                and (admits is None or admits(room))
             ):
                 return room
         return None
@@ -222,10 +225,10 @@ class Work:
         """A heap: the next jobs of shapes that had one placed."""
         self._memo: dict[tuple[str, str], bool] = {}
         self._holdings: dict[str, Holding] = dict(snapshot.holdings)
-        self._kept: dict[str, Room] = {}
-        """The rooms of kept agents, by offer; they are in neither of the others."""
         self._fresh = Rooms((), self._matches)
-        self._old = self._fresh
+        self._old = self._kept_fresh = self._kept_old = self._fresh
+        self._kept = False
+        """Whether there are rooms of kept agents; they are in neither of the first two."""
 
     @property
     def size(self) -> int:
@@ -267,10 +270,14 @@ class Work:
         settled, kept = self.snapshot.settled, self.snapshot.kept
         rooms: Sequence[Room] = self.snapshot.rooms
         if kept:
-            self._kept = {room.offer.id: room for room in rooms if room.offer.agent in kept}
+            apart = [room for room in rooms if room.offer.agent in kept]
             rooms = [room for room in rooms if room.offer.agent not in kept]
-        self._fresh = Rooms([room for room in rooms if room.stamp > settled], self._matches)
-        self._old = Rooms([room for room in rooms if room.stamp <= settled], self._matches)
+            self._kept, (self._kept_fresh, self._kept_old) = bool(apart), self._parted(apart, settled)
+        self._fresh, self._old = self._parted(rooms, settled)
+
+    def _parted(self, rooms: Sequence[Room], settled: int) -> tuple[Rooms, Rooms]:
+        fresh = [room for room in rooms if room.stamp > settled]
+        return Rooms(fresh, self._matches), Rooms([room for room in rooms if room.stamp <= settled], self._matches)
 
     def _admitted(self, limits: UserLimits, shape: Shape, wanted: int) -> int:
         """How many more jobs of this shape its user may run, at most ``wanted``."""
@@ -287,16 +294,16 @@ class Work:
     def _find_kept(self, head: Head, score: float) -> Room | None:
         """The tightest room on a kept agent: looked for last, so that what is kept stays free if it can."""
         shape, kept, now = head[2], self.snapshot.kept, self.snapshot.now
-        after = shape.tried if shape in self.snapshot.pending else max(shape.tried, self.snapshot.settled)
-        rooms = [
-            room
-            for room in self._kept.values()
-            if room.stamp > after
-            and room.holds(shape.need)
-            and kept[room.offer.agent].admits(shape, head, score, now)
-            and (not shape.constraint.clauses or self._matches(shape.constraint, room))
-        ]
-        return min(rooms, default=None)
+
+        def admits(room: Room) -> bool:
+            return kept[room.offer.agent].admits(shape, head, score, now)
+
+        room = self._kept_fresh.find(shape.need, shape.constraint, shape.tried, admits)
+        if shape in self.snapshot.pending:
+            other = self._kept_old.find(shape.need, shape.constraint, shape.tried, admits)
+            if other is not None and (room is None or other < room):
+                return other
+        return room
 
     def _place(self, head: Head, room: Room, rival: Head | None) -> bool:
         """Place jobs of one shape, from ``head`` on, until another shape is due. False: stop the pass."""
@@ -321,6 +328,7 @@ class Work:
             most = self._admitted(snapshot.user_limits, shape, most)
         offer = room.offer
         kept = snapshot.kept.get(offer.agent) if self._kept else None
+        rooms = (self._fresh, self._old) if kept is None else (self._kept_fresh, self._kept_old)
         if kept is not None and not kept.fulfilled:
             most = 1
         count = room.times(shape.need, most)
@@ -329,9 +337,7 @@ class Work:
         smaller = room.less(shape.need, count)
         if kept is not None:
             kept.took(shape, snapshot.now)
-            self._kept[offer.id] = smaller
-        else:
-            (self._fresh if room.stamp > snapshot.settled else self._old).replace(room, smaller)
+        rooms[room.stamp <= snapshot.settled].replace(room, smaller)
         if snapshot.user_limits is not None:
             self._count(shape, count)
         return count
