@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from math import inf
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from retz.model.job import Job, State
 from retz.model.resources import Resources
+from retz.server.skylines import runs as runs_module
 from retz.server.skylines.runs import (
     LATEST_S,
     QUIET_S,
@@ -238,3 +242,41 @@ def test_the_archive_adds_what_it_knows() -> None:
     assert not run.whole
     assert runs.found(run.key, [3, 5, 4], whole=True) is run
     assert list(run.ids) == [5, 3, 4] and run.whole
+
+
+steps = st.tuples(
+    st.sampled_from(["enter", "leave", "write", "fail", "wait"]), st.integers(0, 4), st.floats(1.0, 99.0, width=16)
+)
+
+
+@given(st.lists(steps, max_size=60), st.sampled_from([0, 1_000]))
+def test_the_earliest_unwritten_end_is_that_of_the_runs_that_wait(
+    taken: list[tuple[str, int, float]], most_stale: int
+) -> None:
+    runs, clock = made()
+    live: list[list[int]] = [[] for _ in range(5)]
+    waiting: dict[RunKey, Run] = {}
+    runs_pushed = runs.push
+
+    def push(run: Run) -> None:
+        waiting[run.key] = run
+        runs_pushed(run)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs_module, "MOST_STALE", most_stale)
+        patch.setattr(runs, "push", push)
+        for number, (step, which, at) in enumerate(taken, 1):
+            if step == "enter":
+                live[which].append(number)
+                runs.entered(job(number, f"r{which}"))
+            elif step == "leave" and live[which]:
+                runs.left(ended(job(live[which].pop(), f"r{which}"), at))
+            elif step == "wait":
+                clock.now += at
+            elif step in ("write", "fail") and (run := runs.pop()) is not None:
+                if step == "write":
+                    runs.written(run, run.version)
+                else:
+                    runs.failed(run, at)
+            ends = [run.earliest for run in waiting.values() if run.queued and not run.live]
+            assert runs.earliest_unwritten() == min(ends, default=inf)

@@ -28,6 +28,8 @@ MOST_HURRIED = 1_000
 """With more runs waiting none is written before its time: the list is walked for that, 1 ms at this length."""
 RUN_WEIGHT = 100
 """What a remembered run costs by itself, in ids: 2 000 runs of one job are remembered."""
+MOST_STALE = 1_000
+"""Noted ends that mean nothing any more, beyond as many as there are runs that wait."""
 
 
 class RunKey(NamedTuple):
@@ -95,6 +97,8 @@ class Runs:
         self._monotonic = monotonic
         self._runs: dict[RunKey, Run] = {}
         self._due: list[tuple[float, int, Run]] = []
+        self._ends: list[tuple[float, int, Run]] = []
+        """A heap of the earliest unwritten ends of what waits; what has changed since is left out when it comes up."""
         self._pushed = 0
         self._waiting: Counter[tuple[str, str]] = Counter()
         self._idle: OrderedDict[RunKey, Run] = OrderedDict()
@@ -175,6 +179,8 @@ class Runs:
         self.on_late(ended)
         if not run.live:
             run.since = min(run.since, now)
+            if run.queued:
+                self._note_end(run)  # it may be earlier now, or have been left out while the run had a live job
             self.push(run)
 
     def push(self, run: Run) -> None:
@@ -184,7 +190,15 @@ class Runs:
             self._waiting[run.key[:2]] += 1
             self._pushed += 1
             heapq.heappush(self._due, (run.due_at(), self._pushed, run))
+            self._note_end(run)
             self.on_due()
+
+    def _note_end(self, run: Run) -> None:
+        self._pushed += 1
+        heapq.heappush(self._ends, (run.earliest, self._pushed, run))
+        if len(self._ends) > 2 * len(self._due) + MOST_STALE:
+            self._ends = [(each.earliest, number, each) for _, number, each in self._due if not each.live]
+            heapq.heapify(self._ends)
 
     def pop(self) -> Run | None:
         """The next run that is due and has no live job; None if there is none now."""
@@ -245,7 +259,12 @@ class Runs:
 
         A run with live jobs needs no memory of what ended: when the last of them ends, all is written.
         """
-        return min((run.earliest for _, _, run in self._due if not run.live), default=inf)
+        while self._ends:
+            earliest, _, run = self._ends[0]
+            if run.queued and not run.live and run.earliest == earliest:
+                return earliest
+            heapq.heappop(self._ends)
+        return inf
 
     def written(self, run: Run, version: int) -> None:
         """The history holds the run as it was at ``version``."""
