@@ -31,8 +31,8 @@ SWITCH_INTERVAL_S = 0.0005
 """How long a busy loop keeps the interpreter from the journal's writer thread when its fsync is done; Python's
 5 ms would be added to every group commit under load."""
 
-GC_THRESHOLDS = (4_000, 2, 100_000)
-"""The collector looks at 4 000 new objects at a time (a millisecond on the loop), at most at 12 000 that survived it
+GC_THRESHOLDS = (3_000, 2, 130_000)
+"""The collector looks at 3 000 new objects at a time (a millisecond on the loop), at most at 9 000 that survived it
 once (up to 8 ms; with 40 000 it was 28), and only after a billion at all there are, which takes half a second with
 200 000 jobs. With 50 in the middle a reconciliation of 100 000 tasks held the loop for 400 ms."""
 
