@@ -26,7 +26,7 @@ class Guard:
         """Whether the job may go to the agent; if so, it is taken to do so."""
         kept = self._kept.get(agent)
         if kept is not None:
-            if not kept.admits(shape, (shape.rank, job_id, shape), self._score(shape.owner), self._now):
+            if not kept.admits(shape, (self._score(shape.owner), shape.rank, job_id), self._now):
                 return False
             kept.took(shape, self._now)
         if self._standings is not None:

@@ -141,7 +141,7 @@ class OutsideWork(Work):
         if limits is not None and not self._admitted(limits, shape, 1):
             return False
         if kept is not None:
-            if not kept.admits(shape, head, 0.0, now):
+            if not kept.admits(shape, (0.0, head[0], head[1]), now):
                 return False
             kept.took(shape, now)
         if limits is not None:

@@ -178,14 +178,14 @@ class Kept:
         self.spare = spare
         self.fulfilled = False
 
-    def admits(self, shape: Shape, head: Head, score: float, now: float) -> bool:
+    def admits(self, shape: Shape, turn: tuple[float, int, int], now: float) -> bool:
         """Whether a job may use the agent, as far as the one with the place is concerned."""
         return (
-            self.fulfilled
+            turn < self.turn
             or shape is self.shape
-            or self._is_over(shape, now)
+            or self.fulfilled
             or fits(shape.need, self.spare)
-            or (score, head[0], head[1]) < self.turn
+            or self._is_over(shape, now)
         )
 
     def took(self, shape: Shape, now: float) -> None:
@@ -293,10 +293,11 @@ class Work:
 
     def _find_kept(self, head: Head, score: float) -> Room | None:
         """The tightest room on a kept agent: looked for last, so that what is kept stays free if it can."""
-        shape, kept, now = head[2], self.snapshot.kept, self.snapshot.now
+        rank, job_id, shape = head
+        kept, turn, now = self.snapshot.kept, (score, rank, job_id), self.snapshot.now
 
         def admits(room: Room) -> bool:
-            return kept[room.offer.agent].admits(shape, head, score, now)
+            return kept[room.offer.agent].admits(shape, turn, now)
 
         room = self._kept_fresh.find(shape.need, shape.constraint, shape.tried, admits)
         if shape in self.snapshot.pending:
