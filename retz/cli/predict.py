@@ -42,6 +42,7 @@ SHARE = click.FloatRange(0, 1)
 _WISHES = ("resource", "kind", "solver", "alpha", "beta", "interval")
 _UNPROCESSABLE = 422
 _NOT_FOUND = 404
+_NO_PLAN = (_NOT_FOUND, _UNPROCESSABLE, 503)
 _MANY_STEPS = 4
 
 
@@ -80,12 +81,26 @@ def predict_command(
         if as_json:
             print_json("predict", prediction=app.call(calls.prediction(pipeline, None, wishes)), sizes=sizes)
             return
+        _say(app, pipeline, sizes, wishes)
+
+
+def _say(app: App, pipeline: str, sizes: dict[str, Any], wishes: dict[str, Any]) -> None:
+    """Sizes, then the plan of the whole run; sizes are known although there may be no plan at present."""
+    prediction, trouble = None, ""
+    try:
         prediction = _of_use(app, pipeline, wishes) if _has_sizes(sizes) else None
         if prediction is None:
             prediction = app.call(calls.prediction(pipeline, None, wishes))
-        lines = size_lines(pipeline, sizes)
-        for line in (*lines[1:], *([""] if lines else [])):
-            print_text(line, "       ")
+    except ApiError as error:
+        if not _has_sizes(sizes) or error.status not in _NO_PLAN:
+            raise
+        trouble = str(error)
+    lines = size_lines(pipeline, sizes)
+    for line in (*lines[1:], *([""] if lines else [])):
+        print_text(line, "       ")
+    if prediction is None:
+        print_text(f"no plan of the whole run: {printable(trouble)}", "  ")
+    else:
         _tell(app, pipeline, prediction, wishes)
 
 

@@ -9,6 +9,8 @@ from retz.model.units import format_size
 from .output import plural, printable, span
 
 MOST_STEPS = 8
+_SURPRISE = 1.125
+"""Who needs so many times what was foretold is followed at once."""
 
 
 def sized_text(sized: dict[str, Any] | None) -> str:
@@ -72,6 +74,9 @@ def _why(step: dict[str, Any]) -> str:
     reasons = [f"runs stray by {step['spread']:.0%}"] if step["spread"] >= 0.005 else []
     if abs(step["growth"]) >= 0.001:
         reasons.append(f"they {'grow' if step['growth'] > 0 else 'shrink'} by {abs(step['growth']):.1%} each")
+    last = (step["past"][-1:] or [{}])[0].get("peak_mb") or 0.0
+    if last > step["expected_mb"] * _SURPRISE:
+        reasons.append(f"but the last needed {_size(last)}")
     if step["stage"] < step["measured"]:
         reasons.append(f"a new level began {plural(step['stage'], 'run')} ago")
     if step["outliers"]:

@@ -411,6 +411,21 @@ def test_many_results_are_counted_on_a_terminal(
     assert capsys.readouterr().out == "50 jobs: killed\n"
 
 
+def test_sizes_are_told_without_a_plan(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    step = {
+        "step": "train", "asked": {"mem": 4096, "cpus": 4}, "given": {"mem": 1434, "cpus": 1}, "measured": 12,
+        "needed": 2, "expected_mb": 1297.3, "spread": 0.0, "growth": 0.0, "stage": 12, "outliers": 0,
+        "busy_cpus": 0.93, "duration_s": 312.0, "past": [],
+    }  # fmt: skip
+    api.routes["GET /api/v2/pipelines/p/sizes"] = {"pipeline": "p", "steps": [step]}
+    api.routes["GET /api/v2/pipelines/p/prediction"] = problem(503, "unavailable", "this history was lost")
+    assert guarded(_cli(), ["predict", "p"]) == 0
+    out = capsys.readouterr().out
+    assert "--predicted gives 1.4G" in out and out.endswith("\nno plan of the whole run: this history was lost\n")
+    api.routes["GET /api/v2/pipelines/p/sizes"] = {"pipeline": "p", "steps": [{**step, "given": None}]}
+    assert guarded(_cli(), ["predict", "p"]) == 1
+
+
 def test_colour_does_not_count_as_width() -> None:
     plain, tinted = lines([["1", "n", Cell("x", "31")]], 40), lines([["1", "n", Cell("x", "31")]], 40, True)
     assert tinted[1].replace("\033[31m", "").replace("\033[0m", "") == plain[1] and tinted[1] != plain[1]

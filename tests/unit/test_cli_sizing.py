@@ -41,6 +41,12 @@ def test_every_reason_is_told() -> None:
     assert "1 run far above it is not covered" in lines(step(outliers=1))
 
 
+def test_a_last_run_that_needed_more_is_a_reason() -> None:
+    assert "runs stray by 4%; but the last needed 2.9G; at most" in lines(step(past=[past(1300, 1.0), past(3000, 1.0)]))
+    assert "but the last" not in lines(step(past=[past(3000, 1.0), past(1300, 1.0)]))
+    assert "but the last" not in lines(step(past=[past(None, 1.0)]))
+
+
 def test_how_earlier_limits_would_have_done() -> None:
     text = lines(step(past=[past(100, None), past(None, 90.0), past(100, 110.0), past(100, 130.0)]))
     assert "of the last 2 runs it would have killed none, and given them 20% more than they held" in text
