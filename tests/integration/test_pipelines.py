@@ -286,6 +286,21 @@ async def test_a_lost_history_is_made_again_from_the_records(tmp_path: Path) -> 
         await site.core.learner.stop()
 
 
+async def test_what_was_forgotten_does_not_come_back_with_the_rest(tmp_path: Path) -> None:
+    async with estimating(tmp_path) as site:
+        site.core.learner.start()
+        for run in ("1", "2", "3"):
+            await run_job(site, run=run)
+        assert (await site.ask("DELETE", "/api/v2/pipelines/p/runs/2")).status == 204
+        await Housekeeping(site.core).archive_ended()
+        (file,) = (tmp_path / "skylines").rglob("p.json")
+        file.unlink()
+        assert (await site.get("/pipelines/p")).status == 503
+        await site.until(lambda: site.core.skylines.recorded == 5 and not site.core.skylines.runs.waiting)
+        assert [run["run"] for run in (await site.get("/pipelines/p")).json["runs"]] == ["1", "3"]
+        await site.core.learner.stop()
+
+
 # -- the estimator's own routes ----------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from retz.model.resources import Resources
 from retz.model.submission import JobSpec
 from retz.store.database import Change, StoreFailed, Ticket
 
-from .loading import Loaded, load
+from .loading import Forgotten, Loaded, load
 from .past import Past, StepKey, step_of
 from .report import StepReport, mean_duration, replayed
 from .sizes import Sizes, StepSize, cpus_for
@@ -75,8 +75,7 @@ class Learner:
 
     async def _load(self) -> None:
         try:
-            forgotten = {(owner, name, run): at for owner, name, run, at in self._forgotten()}
-            found = await asyncio.to_thread(load, self._core.archive, forgotten)
+            found = await asyncio.to_thread(load, self._core.archive, self.forgotten())
             await self._take(found)
         except Exception as error:  # noqa: BLE001 (logged there: the queue works without the book)
             self._tell(error)
@@ -120,6 +119,10 @@ class Learner:
         kept = kept[-_MOST_FORGOTTEN:]
         entry = (owner, pipeline, run, self._core.clock())
         return self._core.dispatcher.apply([Change("meta", _META, {"pipelines": [*kept, entry]})])
+
+    def forgotten(self) -> Forgotten:
+        """What was to be forgotten, and when."""
+        return {(owner, name, run): at for owner, name, run, at in self._forgotten()}
 
     def _forgotten(self) -> list[tuple[str, str, str, float]]:
         saved = self._core.db.meta.record(_META)

@@ -260,9 +260,12 @@ class Skylines:
 
     async def _take(self, found: list[tuple[RunKey, Found]], *, whole: bool) -> None:
         """Have these runs of the archive written, in this order. The list is empty afterwards."""
+        forgotten = self._core.learner.forgotten()
         found.reverse()
         while found:
             key, each = found.pop()
+            if each.latest <= max(forgotten.get((*key[:2], run), 0.0) for run in ("", key.run)):
+                continue
             run = self.runs.found(key, each.ids, whole=whole)
             run.not_before = 0.0
             self.runs.unwritten(run, each.earliest)
