@@ -207,7 +207,7 @@ class Future:
     def _give_places(self) -> None:
         """As the real server does once a second; less often where that would take long, and later on."""
         self._scheduler.hold_places(self._agents, self._since.__getitem__, self.now)
-        pause = self._step * (1 + len(self._agents) / 100)
+        pause = self._step * (1 + min(10.0, len(self._agents) / 40))
         self._next_look = self.now + (max(1.0, (self.now - self._begin) * pause) if self._step else 0.0)
 
     def _end(self, job_id: int) -> None:
