@@ -333,7 +333,10 @@ class Batch:
         self.arrays[array_id] = None
         if array_life.too_many_failed(after):
             failed = array_life.array_of(after).failed
-            message = f"{failed} tasks of array {array_id} failed (--max-fails {after.max_fails}): no more were started"
+            tasks = "task" if failed == 1 else "tasks"
+            message = (
+                f"{failed} {tasks} of array {array_id} failed (--max-fails {after.max_fails}): no more were started"
+            )
             self._array_event(after, Drop(self._now, "max_fails", message))
 
 

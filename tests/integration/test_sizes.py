@@ -133,6 +133,8 @@ async def test_what_outgrew_its_size_before_a_restart_has_its_new_one_after_it(t
         assert record(site, job_id) == before
         assert (before.state, before.reason, before.resources.mem) == ("QUEUED", "oom", 2000)
         assert "once more with 2000 MiB" in (before.message or "")
+        why = (await site.get(f"/jobs/{job_id}/why")).json["summary"]
+        assert f"it outgrew the {before.sized.mem if before.sized else 0}M predicted for it, and gets 2G now" in why
         await site.core.set_mode("open")
         await site.until(lambda: f"{job_id}.2" in site.engine.held)
         assert site.engine.held[f"{job_id}.2"].mem == 2000

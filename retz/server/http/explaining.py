@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from retz.array_life import summary
 from retz.model.job import ENDED_STATES, Job
+from retz.model.units import format_size
 from retz.scheduler.explain import BlockedBy, Explainer, Why
 from retz.scheduler.outcome import Past, ended, strayed
 from retz.scheduler.waits import history, shown
@@ -53,6 +54,9 @@ def _with_history(call: Call, job: Job, why: Why) -> Why:
     now, live = call.core.clock(), call.core.dispatcher.live
     if job.state in ENDED_STATES:
         why = replace(why, summary=ended(job, past_of(call, job), _most_mb(call)))
+    elif job.state == "QUEUED" and job.sized is not None and job.sized.outgrew is not None:
+        given, again = format_size(job.sized.mem or 0), format_size(job.resources.mem)
+        why = replace(why, summary=f"{why.summary}; it outgrew the {given} predicted for it, and gets {again} now")
     elif job.off_path and job.state == "STARTED":
         why = replace(why, summary=f"{why.summary}; {strayed(job)}")
     told = history(job, live.waited(job, now) if job.state == "QUEUED" else [], now)
