@@ -221,10 +221,25 @@ async def test_who_runs_longer_than_foreseen_is_looked_at_again(site: Site) -> N
     await eta(site, job)
     latest = site.core.forecasts.latest
     assert latest is not None
-    over = time.time() - 0.001
+    over = time.time() - 5
     latest.jobs[job] = Foreseen(end=Moment(over, over))
     latest.at = over - 1
+    assert (await site.get(f"/jobs/{job}")).json["eta"] is None, "nobody asked for a new one; the old one is wrong"
     assert after((await eta(site, job))["end"]["p50"]) > 3500
+
+
+async def test_lists_have_looked_anew_at_what_did_not_come_true(site: Site) -> None:
+    job = await site.running(**HOUR)
+    await eta(site, job)
+    latest = site.core.forecasts.latest
+    assert latest is not None
+    now = time.time()
+    latest.jobs[job] = Foreseen(end=Moment(now - 50, now + 50))
+    latest.at = now - 100
+    listed = (await site.get("/jobs?foresee=true")).json["jobs"][0]["eta"]["end"]
+    assert 20 < after(listed["p50"]) < 30 and 40 < after(listed["p90"]) <= 50
+    await site.until(lambda: site.core.forecasts.latest is not latest)
+    assert after((await site.get("/jobs?foresee=true")).json["jobs"][0]["eta"]["end"]["p50"]) > 3500
 
 
 async def test_arrays_beyond_their_window_and_dependents(site: Site) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -29,6 +29,8 @@ from .views import ForeseenView, MomentView, ResourcesView, Time, resources_of, 
 MAX_ETAS = 1000
 DEFAULT_ETAS = 100
 MAX_BODY = 1 << 20
+LATE_S = 2.0
+"""What should have happened so long ago did not come true."""
 
 Known = Literal["pipeline", "similar", "limit", "guess"]
 
@@ -48,8 +50,8 @@ class Eta(Struct, kw_only=True):
         start: Null for one that runs, has ended, or has no answer.
         end: Null for one that has ended or has no answer.
         not_before: A bound for one that is too far behind.
-        source: What its run time is known from: runs of its pipeline's step, its user's last similar jobs, its time limit,
-            or nothing (``guess``).
+        source: What its run time is known from: runs of its pipeline's step, its user's last similar jobs, its time
+            limit, or nothing (``guess``).
         note: Why there is no answer, as a sentence.
         as_of: The moment the forecast starts from; null if there is none.
         age_s: How long ago that was.
@@ -157,6 +159,8 @@ async def _etas(call: Call, jobs: Sequence[Job]) -> list[Eta]:
     forecasts = call.core.forecasts
     live = [job for job in jobs if job.state in LIVE_STATES and not job.held]
     now = call.core.clock()
+    if live:
+        refresh(call, live)
     newest = max((_needed(job, forecasts.of(job.id), now) for job in live), default=0.0)
     latest = await forecasts.want(newest) if live else forecasts.latest
     return [_eta(call, call.core.find(job.id) or job, latest) for job in jobs]
@@ -166,8 +170,23 @@ def _needed(job: Job, known: Foreseen | None, now: float) -> float:
     """How new a forecast must be to say something of a job."""
     if known is None:
         return _changed(job)
-    over = known.end.most if known.end is not None else now
-    return over if over < now and job.state in RUNNING_STATES else 0.0
+    due = _due(job, known)
+    return due.most if due is not None and due.most < now - LATE_S else 0.0
+
+
+def _due(job: Job, known: Foreseen) -> Moment | None:
+    """What is to happen to it next."""
+    return known.end if job.state in RUNNING_STATES else known.start
+
+
+def refresh(call: Call, jobs: Iterable[Job]) -> None:
+    """Somebody looks at what is foreseen of these: have it made anew if it is old, or did not come true."""
+    forecasts, now = call.core.forecasts, call.core.clock()
+    dues = [
+        _due(job, known) for job in jobs if job.state in LIVE_STATES and (known := forecasts.of(job.id)) is not None
+    ]
+    late = [due.half for due in dues if due is not None and due.half < now - LATE_S]
+    forecasts.refresh_if_stale(max(late, default=0.0))
 
 
 def _changed(job: Job) -> float:
@@ -216,13 +235,19 @@ def foreseen(call: Call, job: Job) -> ForeseenView | None:
     if known is None or known.end is None:
         return None
     now = call.core.clock()
+    due = _due(job, known)
+    if due is not None and due.most < now - LATE_S:
+        return None  # it did not come true
     start = None if job.state in RUNNING_STATES else moment_view(known.start, now)
     return ForeseenView(start, moment_view(known.end, now))
 
 
 def moment_view(moment: Moment | None, now: float) -> MomentView | None:
-    """The view; what should have happened already may happen at any moment."""
-    return None if moment is None else MomentView(time_of(max(now, moment.half)), time_of(max(now, moment.most)))
+    """The view. What did not happen in the first half of its time will in the second, for all that is known."""
+    if moment is None:
+        return None
+    half = moment.half if moment.half >= now - LATE_S else (now + moment.most) / 2
+    return MomentView(time_of(max(now, half)), time_of(max(now, moment.most)))
 
 
 async def plan(call: Call) -> web.StreamResponse:
