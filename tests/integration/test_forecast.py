@@ -234,12 +234,15 @@ async def test_lists_have_looked_anew_at_what_did_not_come_true(site: Site) -> N
     latest = site.core.forecasts.latest
     assert latest is not None
     now = time.time()
+    waits = await site.submit(**HOUR)
     latest.jobs[job] = Foreseen(end=Moment(now - 50, now + 50))
+    latest.jobs[waits] = Foreseen(start=Moment(now - 50, now + 50), end=Moment(now + 5, now + 60))
     latest.at = now - 100
-    listed = (await site.get("/jobs?foresee=true")).json["jobs"][0]["eta"]["end"]
-    assert 20 < after(listed["p50"]) < 30 and 40 < after(listed["p90"]) <= 50
+    second, first = (await site.get("/jobs?foresee=true")).json["jobs"]
+    assert 20 < after(first["eta"]["end"]["p50"]) < 30 and 40 < after(first["eta"]["end"]["p90"]) <= 50
+    assert second["eta"]["start"]["p50"] == second["eta"]["end"]["p50"]
     await site.until(lambda: site.core.forecasts.latest is not latest)
-    assert after((await site.get("/jobs?foresee=true")).json["jobs"][0]["eta"]["end"]["p50"]) > 3500
+    assert after((await site.get("/jobs?foresee=true")).json["jobs"][1]["eta"]["end"]["p50"]) > 3500
 
 
 async def test_arrays_beyond_their_window_and_dependents(site: Site) -> None:

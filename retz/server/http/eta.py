@@ -220,9 +220,7 @@ def _fill(call: Call, answer: Eta, job: Job, latest: Latest) -> None:
         known = Foreseen(word="later" if latest.until is not None else "unknown")
     else:
         answer.source = known.source
-    if job.state not in RUNNING_STATES:
-        answer.start = moment_view(known.start, now)
-    answer.end = moment_view(known.end, now)
+    answer.start, answer.end = _moments(job, known, now)
     answer.note = NOTES[known.word] or None
     if known.word == "later":
         bound = latest.not_before(call.core.scheduler.ahead(job.id))
@@ -238,16 +236,28 @@ def foreseen(call: Call, job: Job) -> ForeseenView | None:
     due = _due(job, known)
     if due is not None and due.most < now - LATE_S:
         return None  # it did not come true
-    start = None if job.state in RUNNING_STATES else moment_view(known.start, now)
-    return ForeseenView(start, moment_view(known.end, now))
+    return ForeseenView(*_moments(job, known, now))
 
 
-def moment_view(moment: Moment | None, now: float) -> MomentView | None:
-    """The view. What did not happen in the first half of its time will in the second, for all that is known."""
+def _moments(job: Job, known: Foreseen, now: float) -> tuple[MomentView | None, MomentView | None]:
+    """Start (of one that waits) and end, which is not before the start."""
+    start = None if job.state in RUNNING_STATES else _from_now(known.start, now)
+    end = _from_now(known.end, now)
+    if start is not None and end is not None:
+        end = Moment(max(start.half, end.half), max(start.most, end.most))
+    return _moment_view(start), _moment_view(end)
+
+
+def _from_now(moment: Moment | None, now: float) -> Moment | None:
+    """What did not happen in the first half of its time will in the second, for all that is known."""
     if moment is None:
         return None
     half = moment.half if moment.half >= now - LATE_S else (now + moment.most) / 2
-    return MomentView(time_of(max(now, half)), time_of(max(now, moment.most)))
+    return Moment(max(now, half), max(now, moment.most))
+
+
+def _moment_view(moment: Moment | None) -> MomentView | None:
+    return None if moment is None else MomentView(time_of(moment.half), time_of(moment.most))
 
 
 async def plan(call: Call) -> web.StreamResponse:
@@ -265,15 +275,16 @@ async def plan(call: Call) -> web.StreamResponse:
     except Fault as fault:
         raise Problem("unavailable", f"nobody can tell at present: {fault}; try again in a minute") from None
     hosts = {agent.id: agent.host for agent in core.agents()}
-    now, known = core.clock(), outlook.foreseen
+    known = outlook.foreseen
+    start, end = _moments(job, known, core.clock())
     return json_of(
         Plan(
             resources=resources_of(job.resources),
             agents=counts,
             could=outlook.agents,
             where=hosts.get(outlook.agent) or outlook.agent or None,
-            start=moment_view(known.start, now),
-            end=moment_view(known.end, now),
+            start=start,
+            end=end,
             ahead=AheadView(outlook.ahead, resources_of(from_vector(outlook.ahead_needs))),
             source=known.source,
             note=_plan_note(call, job, known.word),
