@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from retz.engine.local import unpack
@@ -223,6 +224,15 @@ def test_too_many_entries_stop_early(sandbox: Path, monkeypatch: pytest.MonkeyPa
     assert len(below(sandbox)) <= 10
 
 
+def ring(path: Path) -> bool:
+    """Whether a link leads to itself in the end. The system is asked: ``resolve`` invents places for ``a -> a//b``."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
+
+
 PARTS = st.sampled_from(["a", "b", "..", ".", "", "c", "stdout"])
 NAMES = st.lists(PARTS, min_size=1, max_size=4).map("/".join)
 MEMBERS = st.one_of(
@@ -235,6 +245,7 @@ MEMBERS = st.one_of(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(MEMBERS, max_size=6))
+@example([link("a", "a//b")])
 def test_whatever_is_in_it_nothing_leaves(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -251,8 +262,7 @@ def test_whatever_is_in_it_nothing_leaves(
     assert below(outside / "x") - {"sandbox"} == {f"sandbox/{name}" for name in below(sandbox)}
     for path in sandbox.rglob("*"):
         if path.is_symlink():
-            try:
-                end = path.resolve()
-            except (RuntimeError, OSError):
-                continue  # a ring
+            if ring(path):
+                continue
+            end = path.resolve()
             assert end == sandbox or sandbox in end.parents
