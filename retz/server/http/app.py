@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ def build_app(core: Core, gate: Gate | None = None) -> web.Application:
     """
     hub = Hub()
     verifier = Verifier(_lookup(core), core.clock, core.config.authentication)
-    api = Api(core, hub, verifier, encode(openapi.build(ROUTES)), most_per_user(most_connections()))
+    api = Api(core, hub, verifier, _document(), most_per_user(most_connections()))
     middlewares = [] if gate is None else [gate.heard]
     app = web.Application(client_max_size=MAX_BODY, logger=quiet_logger(), middlewares=middlewares)
     _register(app, api, ROUTES + protocol.ROUTES)
@@ -80,6 +81,11 @@ def build_runner(core: Core, shutdown_timeout_s: float = 2.0, gate: Gate | None 
     )
     runner.gate = gate
     return runner
+
+
+@functools.cache
+def _document() -> bytes:
+    return encode(openapi.build(ROUTES))
 
 
 def _lookup(core: Core) -> Callable[[str], tuple[str, bool] | None]:

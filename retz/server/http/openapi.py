@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +18,8 @@ from .routes import Answer, Parameter, Route
 
 REF = "#/components/schemas/{name}"
 _PROBLEM = "application/problem+json"
+Schemas = Mapping[Any, dict[str, Any]]
+"""By type."""
 _PLAIN: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     bytes: {"type": "string", "format": "binary"},
@@ -38,11 +40,13 @@ async def document(call: Call) -> web.StreamResponse:
 
 def build(routes: Sequence[Route]) -> dict[str, Any]:
     """Return the document."""
-    types = list({kind for route in routes for kind in _types(route) if kind not in _PLAIN})
-    _, components = msgspec.json.schema_components([*types, ProblemView], ref_template=REF)
+    types = list({ProblemView, *(kind for route in routes for kind in _types(route) if kind not in _PLAIN)})
+    # All at once: a look at one type is a look at all that it is made of, and a server waits for this at its start.
+    found, components = msgspec.json.schema_components(types, ref_template=REF)
+    schemas = _PLAIN | dict(zip(types, found, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -70,24 +74,17 @@ def _types(route: Route) -> Iterable[Any]:
             yield answer.type
 
 
-def _schema(kind: Any) -> dict[str, Any]:
-    plain = _PLAIN.get(kind)
-    if plain is not None:
-        return plain
-    (schema,), _ = msgspec.json.schema_components([kind], ref_template=REF)
-    return schema
-
-
-def _operation(route: Route) -> dict[str, Any]:
+def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
-        "responses": _responses(route),
+        "responses": _responses(route, schemas),
     }
     if route.parameters:
         operation["parameters"] = [_parameter(parameter) for parameter in route.parameters]
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _schema(route.body)}}}
+        content = {"application/json": {"schema": schemas[route.body]}}
+        operation["requestBody"] = {"required": True, "content": content}
     if route.access != "public":
         operation["security"] = [{"signature": []}]
     return operation
@@ -99,11 +96,11 @@ def _operation_id(route: Route) -> str:
     return prefix + "_".join([route.method.lower(), *words])
 
 
-def _responses(route: Route) -> dict[str, Any]:
-    responses: dict[str, Any] = {str(status): _answer(answer) for status, answer in route.answers.items()}
+def _responses(route: Route, schemas: Schemas) -> dict[str, Any]:
+    responses: dict[str, Any] = {str(status): _answer(answer, schemas) for status, answer in route.answers.items()}
     for status in sorted(refusals(route) - set(route.answers)):
         title = HTTPStatus(status).phrase
-        responses[str(status)] = {"description": f"{title}.", "content": {_PROBLEM: {"schema": _schema(ProblemView)}}}
+        responses[str(status)] = {"description": f"{title}.", "content": {_PROBLEM: {"schema": schemas[ProblemView]}}}
     return responses
 
 
@@ -119,10 +116,10 @@ def refusals(route: Route) -> set[int]:
     return statuses
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(answer: Answer, schemas: Schemas) -> dict[str, Any]:
     if answer.type is None:
         return {"description": answer.text}
-    return {"description": answer.text, "content": {answer.media: {"schema": _schema(answer.type)}}}
+    return {"description": answer.text, "content": {answer.media: {"schema": schemas[answer.type]}}}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
