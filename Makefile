@@ -3,8 +3,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 BIN := .venv/bin
-# Workers of the test run: two keep a small machine busy without making timeouts likely.
-WORKERS ?= 2
+# Workers of the test run: two more than processors, because half of a test's time is waiting for processes.
+WORKERS ?= $(shell $(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)) + 2)')
 
 .PHONY: demo test bench lint fmt clean
 
