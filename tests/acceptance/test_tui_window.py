@@ -207,8 +207,12 @@ def test_columns_stay_in_line_beside_wide_names(server: ServerProcess, show: Sho
     for name in names:
         submit(server, "sleep 600", name=name, user="bob")
     window = show(columns=120, rows=30)
-    window.until(lambda text: text.count("● started") >= len(names), "all of them to run")
-    rows = [row for row, line in enumerate(window.screen.lines) if "● started" in line]
+
+    def drawn(text: str) -> list[int]:
+        return [row for row, line in enumerate(text.splitlines()) if "● started" in line and " 64M " in line]
+
+    window.until(lambda text: len(drawn(text)) >= len(names), "all of them to run, in rows drawn to the end")
+    rows = drawn(window.screen.text)
     assert len(rows) == len(names)
     assert len({window.screen.column_of(row, " 64M ") for row in rows}) == 1
     assert window.quit() == 0
