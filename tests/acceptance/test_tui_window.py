@@ -108,6 +108,7 @@ def test_a_working_day(server: ServerProcess, show: Show) -> None:
     window.press("/name:talker\r")
     window.loses("sleeper")
     window.until(lambda text: any("● started" in line and "talker" in line for line in text.splitlines()), "it to run")
+    window.until(lambda text: text.splitlines()[2].startswith(" name:talker"), "the filter to be closed")
     window.press("\r")
     window.sees(f"queue ▸ {number}")
     first = window.until(lambda text: "line number" in text, "the log")

@@ -158,6 +158,11 @@ class _Run:
         self.duration_s = duration_s
 
 
+async def test_a_plan_of_a_held_job_is_as_if_it_were_released(site: Site) -> None:
+    reply = await site.ask("POST", "/api/v2/plan", job={"command": "true", "held": True})
+    assert (reply.status, reply.json["start"] is not None) == (200, True)
+
+
 async def test_a_killed_worker_is_replaced(site: Site) -> None:
     await plan(site)
     first = site.core.forecasts.worker.pid

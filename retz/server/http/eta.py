@@ -268,6 +268,7 @@ async def plan(call: Call) -> web.StreamResponse:
     if spec.array is not None:
         message = "a plan is of one job: leave the array out, to learn of its first task"
         raise Problem("unprocessable", f"job.array: {message}", [FieldError("job.array", message)])
+    spec = msgspec.structs.replace(spec, held=False)  # what would be, were it released at once
     (job,) = core.admission.build([spec], call.user.key, [MAX_ID], core.clock())
     counts = explainer_of(call).why(job).agents
     try:
