@@ -1,16 +1,10 @@
-"""Why a job is not running: in one line for lists, and in numbers.
-
-The reasons, in the order in which they are looked for: it is held; the engine can start nothing; no agent known
-could ever run it; the queue is paused or draining; as many jobs run as may; its user holds what one user may hold; no
-agent has the room now; the agents that have it are kept for jobs that waited long; other jobs come first.
-"""
+"""Why a job is not running: in one line for lists, and in numbers. What it waits for is judged by :mod:`.causes`."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -19,29 +13,13 @@ from retz.model.job import Job
 from retz.model.resources import RESOURCE_NAMES, Resources, Vector, fits, from_vector
 from retz.model.units import format_duration, format_size
 
+from .causes import Blocked, BlockedBy, Judge, Machine, could_take
 from .constraints import Constraint, parse
 from .places import Place
 from .scheduler import Scheduler
 from .waits import Waited
 
-BlockedBy = Literal[
-    "held",
-    "engine",
-    "dependency",
-    "time",
-    "array",
-    "paused",
-    "draining",
-    "max_running",
-    "user_limit",
-    "room",
-    "place",
-    "never",
-    "order",
-]
-
 MAX_DETAILS = 100
-_NOTHING: Vector = (0, 0, 0, 0, 0)
 _AHEAD_IDS = 10
 
 
@@ -105,32 +83,11 @@ class Why(Struct, frozen=True):
     unknown_s: float = 0.0
 
 
-class _Machine(NamedTuple):
-    agent: Agent
-    total: Vector
-    free: Vector
-
-
-class _Finding(NamedTuple):
-    """What the agents have to say about one shape of job; ``line`` is empty if there is room now.
-
-    ``kept`` is an agent that has room and is kept for somebody, if there is room on no other.
-    """
-
-    blocked_by: Literal["never", "room"] | None
-    line: str
-    kept: str | None = None
-
-
 class Explainer:
     """Explains jobs against one moment. Make one for a whole list: equal jobs are looked at once.
 
     Args:
-        agents: As the engine reports them.
-        free: What nobody holds, others who share the machines included, by agent id; an agent that is missing has
-            nothing free.
-        mode: ``open``, ``paused`` or ``draining``.
-        running: How many jobs run now.
+        agents, free, mode, running: As for :class:`~.causes.Judge`.
         trouble: What is wrong with the engine, so that it starts nothing; None if it works.
         now: Seconds since the epoch, to say how long something may take.
     """
@@ -146,16 +103,13 @@ class Explainer:
         trouble: str | None = None,
         now: float = 0.0,
     ) -> None:
-        self._now = now
         self._scheduler = scheduler
-        self._trouble = trouble
-        self._mode = mode
+        self._judge = Judge(scheduler, agents, free, mode=mode, running=running, stuck=trouble is not None)
+        self._machines = self._judge.machines
         self._running = running
-        self._machines = [
-            _Machine(agent, agent.total.vector, free[agent.id].vector if agent.id in free else _NOTHING)
-            for agent in agents
-        ]
-        self._findings: dict[tuple[Vector, str], _Finding] = {}
+        self._trouble = trouble
+        self._now = now
+        self._lines: dict[tuple[Vector, str], str] = {}
 
     def line(self, job: Job) -> str:
         """The one line shown in lists; never empty."""
@@ -184,37 +138,34 @@ class Explainer:
             return None, _not_queued(job, {machine.agent.id: machine.agent.host for machine in self._machines})
         if job.held:
             return "held", f"held: retz release {job.id}"
-        if self._trouble is not None:
+        need, constraint = job.resources.vector, parse(job.attributes)
+        blocked = self._judge.blocked(need, constraint, job.owner)
+        if blocked.by == "engine":
             return "engine", f"nothing can be started now: {self._trouble}"
-        key = (job.resources.vector, job.attributes)
-        finding = self._findings.get(key)
-        if finding is None:
-            finding = self._findings[key] = self._look(key[0], parse(job.attributes))
-        if finding.blocked_by == "never":
-            return "never", finding.line
-        if self._mode == "paused":
+        if blocked.by == "paused":
             return "paused", "queue paused"
-        if self._mode == "draining":
+        if blocked.by == "draining":
             return "draining", "queue draining: it starts no more jobs"
-        if 0 < self._scheduler.max_running <= self._running:
+        if blocked.by == "max_running":
             return "max_running", f"{_count(self._running, 'job')} run already (retz.max.running)"
-        limit = self._scheduler.user_limit(job)
-        if limit is not None:
-            return "user_limit", limit
-        return self._in_line(job, finding)
+        if blocked.by == "user_limit":
+            return "user_limit", str(self._scheduler.user_limit(job))
+        if blocked.by == "never":
+            return "never", self._agents_say(blocked, need, constraint)
+        return self._in_line(job, blocked)
 
-    def _in_line(self, job: Job, finding: _Finding) -> tuple[BlockedBy | None, str]:
+    def _in_line(self, job: Job, blocked: Blocked) -> tuple[BlockedBy | None, str]:
         place = self._scheduler.place_of(job.id)
         if place is not None:
             return "room", f"holds a place on {place.host}, {self._start(place)}"
-        kept = self._scheduler.places.get(finding.kept) if finding.kept is not None else None
-        if kept is not None:
-            whom = f"job {kept.job}" if kept.owner == job.owner else "a job of another user"
-            return "place", f"{kept.host} is kept for {whom}, which has waited long"
+        if blocked.kept is not None:
+            whom = f"job {blocked.kept.job}" if blocked.kept.owner == job.owner else "a job of another user"
+            return "place", f"{blocked.kept.host} is kept for {whom}, which has waited long"
         ahead = self._scheduler.ahead(job.id)
         order = f"{_count(ahead, 'job')} ahead" if ahead and not self._scheduler.outside else ""
-        if finding.blocked_by == "room":
-            return "room", "; ".join(filter(None, (finding.line, order)))
+        if blocked.by == "room":
+            line = self._agents_say(blocked, job.resources.vector, parse(job.attributes))
+            return "room", "; ".join(filter(None, (line, order)))
         if self._scheduler.outside:
             return "order", f"fits; planner {self._scheduler.planner} decides when"
         return ("order", order) if ahead else (None, "next in line")
@@ -226,21 +177,15 @@ class Explainer:
             return "starts as soon as its room is offered"
         return f"starts when jobs there have ended, at the latest in {format_duration(place.start - self._now)}"
 
-    def _look(self, need: Vector, constraint: Constraint) -> _Finding:
-        if not self._machines:
-            return _Finding("room", "no agent is connected")
-        able = _able(self._machines, need, constraint)
-        if isinstance(able, str):
-            return _Finding("never", able)
-        reached = [machine for machine in able if machine.agent.state == "active"]
-        if not reached:
-            return _Finding("room", f"{_count(len(able), 'agent')} could run it, but {_away(able)}")
-        fitting = [machine.agent.id for machine in reached if fits(need, machine.free)]
-        if not fitting:
-            return _Finding("room", _no_room(need, [machine.free for machine in reached]))
-        places = self._scheduler.places
-        kept = fitting[0] if places and all(agent in places for agent in fitting) else None
-        return _Finding(None, "", kept)
+    def _agents_say(self, blocked: Blocked, need: Vector, constraint: Constraint) -> str:
+        """Why no agent can take it: in words once for all equal jobs, because they cost a walk over all agents."""
+        key = (need, constraint.text)
+        if key not in self._lines:
+            if blocked.by == "never":
+                self._lines[key] = _never([machine.agent for machine in self._machines], need, constraint)
+            else:
+                self._lines[key] = _no_room(self._machines, need, constraint)
+        return self._lines[key]
 
     def _counts(self, need: Vector, constraint: Constraint) -> AgentCounts:
         fail = dict.fromkeys((*RESOURCE_NAMES, "attributes"), 0)
@@ -254,50 +199,23 @@ class Explainer:
         return AgentCounts(len(self._machines), fit, Fail(**fail))
 
 
-def why(
-    job: Job,
-    scheduler: Scheduler,
-    agents: Sequence[Agent],
-    free: Mapping[str, Resources],
-    *,
-    mode: str,
-    running: int,
-) -> Why:
-    """:meth:`Explainer.why` for a single job."""
-    return Explainer(scheduler, agents, free, mode=mode, running=running).why(job)
-
-
-def reason_line(
-    job: Job,
-    scheduler: Scheduler,
-    agents: Sequence[Agent],
-    free: Mapping[str, Resources],
-    *,
-    mode: str,
-    running: int,
-) -> str:
-    """:meth:`Explainer.line` for a single job; for a list make one Explainer."""
-    return Explainer(scheduler, agents, free, mode=mode, running=running).line(job)
-
-
 def never(resources: Resources, attributes: str, agents: Sequence[Agent]) -> str | None:
     """Why none of these agents could ever run such a job; None if one could, or none is known."""
-    machines = [_Machine(agent, agent.total.vector, _NOTHING) for agent in agents]
-    able = _able(machines, resources.vector, parse(attributes)) if machines else machines
-    return able if isinstance(able, str) else None
+    need, constraint = resources.vector, parse(attributes)
+    if not agents or any(could_take(agent, need, constraint) for agent in agents):
+        return None
+    return _never(agents, need, constraint)
 
 
-def _able(machines: Sequence[_Machine], need: Vector, constraint: Constraint) -> Sequence[_Machine] | str:
-    """Those that could take it if they were empty; why there are none."""
-    matching = [machine for machine in machines if constraint.matches(machine.agent.attributes)]
+def _never(agents: Sequence[Agent], need: Vector, constraint: Constraint) -> str:
+    matching = [agent for agent in agents if constraint.matches(agent.attributes)]
     if not matching:
-        return _unmatched(machines, constraint)
-    able = [machine for machine in matching if machine.agent.guessed or fits(need, machine.total)]
-    return able or _too_large(need, constraint, [machine.total for machine in matching])
+        return _unmatched(agents, constraint)
+    return _too_large(need, constraint, [agent.total.vector for agent in matching])
 
 
-def _unmatched(machines: Sequence[_Machine], constraint: Constraint) -> str:
-    clauses = {constraint.first_failing(machine.agent.attributes) for machine in machines}
+def _unmatched(agents: Sequence[Agent], constraint: Constraint) -> str:
+    clauses = {constraint.first_failing(agent.attributes) for agent in agents}
     clause = clauses.pop()
     if clause is not None and not clauses:
         return f"needs {clause.text}: no agent has it"
@@ -326,15 +244,15 @@ def _cause(job: Job) -> str:
     return {"oom": "out of memory", "disk": "out of disk", "timeout": "out of time"}.get(str(job.reason), "")
 
 
-def _away(machines: Sequence[_Machine]) -> str:
+def _away(agents: Sequence[Agent]) -> str:
     """Why none of these takes a job: ``cannot be reached``, ``take no new jobs (2 draining, 1 unreachable)``."""
-    states = Counter(machine.agent.state for machine in machines)
+    states = Counter(agent.state for agent in agents)
     if len(states) > 1:
         return f"take no new jobs ({', '.join(f'{number} {state}' for state, number in states.most_common())})"
     (state,) = states
     if state == "unreachable":
         return "cannot be reached"
-    return f"{'is' if len(machines) == 1 else 'are'} {state}"
+    return f"{'is' if len(agents) == 1 else 'are'} {state}"
 
 
 def _too_large(need: Vector, constraint: Constraint, totals: list[Vector]) -> str:
@@ -347,7 +265,17 @@ def _too_large(need: Vector, constraint: Constraint, totals: list[Vector]) -> st
     return f"would never fit: needs {_all_of(need)} together, no agent has that"
 
 
-def _no_room(need: Vector, free: list[Vector]) -> str:
+def _no_room(machines: Sequence[Machine], need: Vector, constraint: Constraint) -> str:
+    if not machines:
+        return "no agent is connected"
+    able = [machine for machine in machines if could_take(machine.agent, need, constraint)]
+    reached = [machine.free for machine in able if machine.agent.state == "active"]
+    if not reached:
+        return f"{_count(len(able), 'agent')} could run it, but {_away([machine.agent for machine in able])}"
+    return _too_little(need, reached)
+
+
+def _too_little(need: Vector, free: list[Vector]) -> str:
     for index in range(len(RESOURCE_NAMES)):
         most = max(room[index] for room in free)
         if need[index] > most:
@@ -357,21 +285,21 @@ def _no_room(need: Vector, free: list[Vector]) -> str:
     return f"needs {_all_of(need)} together, none of {len(free)} agents has that free"
 
 
-def _detail(machine: _Machine, need: Vector, constraint: Constraint) -> Detail:
-    failing = []
-    if machine.agent.state != "active":
-        failing.append(_away([machine]))
-    clause = constraint.failing(machine.agent.attributes)
+def _detail(machine: Machine, need: Vector, constraint: Constraint) -> Detail:
+    agent, failing = machine.agent, []
+    all_of, left = agent.total.vector, machine.free
+    if agent.state != "active":
+        failing.append(_away([agent]))
+    clause = constraint.failing(agent.attributes)
     if clause is not None:
         failing.append(clause)
     for index, name in enumerate(RESOURCE_NAMES):
-        wanted, total, free = need[index], machine.total[index], machine.free[index]
+        wanted, total, free = need[index], all_of[index], left[index]
         if wanted > total:
             failing.append(f"{name} {' > '.join(_apart(index, wanted, total))} in all")
         elif wanted > free:
             failing.append(f"{name} {' > '.join(_apart(index, wanted, free))} free")
-    agent = machine.agent
-    return Detail(agent.id, agent.host, _amounts(machine.free), _amounts(machine.total), failing)
+    return Detail(agent.id, agent.host, _amounts(left), _amounts(all_of), failing)
 
 
 def _amounts(vector: Vector) -> Amounts:

@@ -19,7 +19,7 @@ from retz.model.job import Job
 from .queue import ShapeKey, longest_run
 
 Cause = str
-"""A ``BlockedBy`` of :mod:`.explain`; ``room`` may say of what: ``room:mem``. "" is what nobody knows."""
+"""A ``BlockedBy`` of :mod:`.causes`; ``room`` may say of what: ``room:mem``. "" is what nobody knows."""
 
 OwnCause = Literal["held", "dependency", "time"]
 

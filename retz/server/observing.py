@@ -55,12 +55,12 @@ class Observer:
                 spent += time.perf_counter() - begun
                 await asyncio.sleep(0)
                 begun = time.perf_counter()
-            judge = Judge(
-                core.scheduler, agents, free, mode=core.mode, running=core.running(), trouble=core.engine_failure
-            )
+            stuck = core.engine_failure is not None
+            judge = Judge(core.scheduler, agents, free, mode=core.mode, running=core.running(), stuck=stuck)
             for number, shape in enumerate(shapes):
                 if shape.ids:  # else its jobs were started meanwhile
-                    live.waits.saw(shape.key, judge.cause(shape), now)
+                    blocked = judge.blocked(shape.need, shape.constraint, shape.owner)
+                    live.waits.saw(shape.key, blocked.cause, now)
                 if number % CHUNK == 0 and time.perf_counter() - begun > SLICE_S:
                     spent += time.perf_counter() - begun
                     await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from retz.model.agent import Agent, AttributeValue
 from retz.model.job import Attempt, Job
 from retz.model.resources import RESOURCE_NAMES, Resources, fits
 from retz.scheduler.constraints import parse
-from retz.scheduler.explain import MAX_DETAILS, Explainer, Why, reason_line, why
+from retz.scheduler.explain import MAX_DETAILS, Explainer, Why
 from retz.scheduler.scheduler import Scheduler
 
 GIB = 1024
@@ -48,9 +48,6 @@ def ask(
     explainer = Explainer(scheduler, agents, free, mode=mode, running=running, trouble=trouble)
     answer = explainer.why(asked)
     assert explainer.line(asked) == answer.summary
-    if trouble is None:
-        assert why(asked, scheduler, agents, free, mode=mode, running=running) == answer
-        assert reason_line(asked, scheduler, agents, free, mode=mode, running=running) == answer.summary
     return answer
 
 

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from retz.array_life import summary
 from retz.model.job import ENDED_STATES, Job
 from retz.model.units import format_size
-from retz.scheduler.explain import BlockedBy, Explainer, Why
+from retz.scheduler.causes import BlockedBy
+from retz.scheduler.explain import Explainer, Why
 from retz.scheduler.outcome import Past, ended, strayed
 from retz.scheduler.waits import history, shown
 
