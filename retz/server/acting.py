@@ -142,7 +142,7 @@ class Actions:
         if specs:
             digest = ",".join(map(str, sources))
             name = None if key is None else f"resubmit:{key}"
-            new_ids, _ = await self._core.submit(user, specs, name, digest, sources)
+            new_ids, _ = await self._core.submissions.submit(user, specs, name, digest, sources)
             for source, new_id in zip(sources, new_ids, strict=True):
                 results[source].new_id = new_id
         return list(results.values())

@@ -21,7 +21,6 @@ from retz.model.agent import Agent
 from retz.model.application import Application, Container
 from retz.model.job import ENDED_STATES, LIVE_STATES, Job
 from retz.model.resources import Resources, from_vector
-from retz.model.submission import JobSpec
 from retz.model.user import User
 from retz.scheduler.scheduler import Scheduler
 from retz.store.aggregates import AggregateStore, MinuteCollector
@@ -29,7 +28,7 @@ from retz.store.archive import Archive
 from retz.store.database import Change, Database
 
 from . import unix_users
-from .acting import Action, ActionResult, Actions
+from .acting import Actions
 from .admission import Admission
 from .audit import Actor, Audit
 from .counters import Counters
@@ -237,25 +236,6 @@ class Core:
         return found
 
     # -- changing ----------------------------------------------------------------------------------------
-
-    async def submit(
-        self, user: User, specs: Sequence[JobSpec], key: str | None, digest: str, repeats: Sequence[int] = ()
-    ) -> tuple[Sequence[int], bool]:
-        """Accept all of ``specs`` or none; see :meth:`retz.server.submitting.Submissions.submit`."""
-        return await self.submissions.submit(user, specs, key, digest, repeats)
-
-    async def act(
-        self,
-        user: User,
-        action: Action,
-        ids: Sequence[int],
-        *,
-        priority: int | None = None,
-        key: str | None = None,
-        origin: str = "",
-    ) -> list[ActionResult]:
-        """Do ``action`` to each job; see :meth:`retz.server.acting.Actions.act`."""
-        return await self.actions.act(user, action, ids, priority=priority, key=key, origin=origin)
 
     async def put_application(self, user: User, application: Application, *, unseen: bool = False) -> None:
         """Register or replace one of the user's applications; durable on return.

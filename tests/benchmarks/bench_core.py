@@ -47,7 +47,7 @@ async def _submit(core: Core) -> float:
     async def client(name: int) -> None:
         for number in range(EACH):
             key = f"{time.monotonic_ns()} {name} {number}"
-            await core.submit(ANN, [JobSpec(command=COMMAND_600)], key, "digest")
+            await core.submissions.submit(ANN, [JobSpec(command=COMMAND_600)], key, "digest")
 
     began = time.thread_time()
     await asyncio.gather(*map(client, range(CLIENTS)))
@@ -56,7 +56,7 @@ async def _submit(core: Core) -> float:
 
 async def _through(core: Core) -> float:
     """Microseconds a job, from queued to durably ended through the null engine."""
-    await core.submit(ANN, [JobSpec(command=COMMAND_600)] * BULK, None, "digest")
+    await core.submissions.submit(ANN, [JobSpec(command=COMMAND_600)] * BULK, None, "digest")
     await core.settled()
     ended = core.counters.finished
     count = len(core.db.jobs.ids("state", "QUEUED"))

@@ -65,7 +65,7 @@ async def queued(directory: Path) -> dict[str, Any]:
     async with running_site(directory, {"retz.planner.name": "fifo"}, engine=PuppetEngine(agents)) as site:
         site.core.dispatcher.live.mode = "paused"
         specs = [JobSpec("true", resources=ResourcesSpec(1 + n % SHAPES, 5 + n % SHAPES)) for n in range(JOBS)]
-        ids, _ = await site.core.submit(ANN, specs, None, "")
+        ids, _ = await site.core.submissions.submit(ANN, specs, None, "")
         site.core.dispatcher.live.mode = "open"
         site.core.scheduler.rescind(list(site.core.scheduler.offers))
         for agent in agents:
@@ -105,7 +105,7 @@ async def running(directory: Path) -> dict[str, Any]:
             JobSpec(("sleep", "600"), resources=ResourcesSpec(1, 4), pipeline=f"p{n % 100}", name="step")
             for n in range(RUNNING)
         ]
-        await site.core.submit(ANN, specs, None, "")
+        await site.core.submissions.submit(ANN, specs, None, "")
         count = site.core.db.jobs.count
         while count("state", "STARTED") < RUNNING:  # noqa: ASYNC110 (no event exists for what benchmarks look at)
             await asyncio.sleep(0.1)

@@ -261,7 +261,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(count=st.sampled_from([1, 1, 1, 2, BULK]), held=st.booleans(), retries=st.integers(0, 2))
     def submit(self, count: int, held: bool, retries: int) -> None:
         key = f"k{next(self.key_numbers)}"
-        ids, replayed = self.run(self.core.submit(ANN, self.specs(count, held, retries), key, str(count)))
+        ids, replayed = self.run(self.core.submissions.submit(ANN, self.specs(count, held, retries), key, str(count)))
         assert not replayed
         self.accepted(ids, held)
         self.keys[key] = (count, list(ids))
@@ -272,7 +272,7 @@ class QueueMachine(RuleBasedStateMachine):
         if key is None:
             return
         count, known = self.keys[key]
-        ids, replayed = self.run(self.core.submit(ANN, self.specs(count, False, 0), key, str(count)))
+        ids, replayed = self.run(self.core.submissions.submit(ANN, self.specs(count, False, 0), key, str(count)))
         assert (list(ids), replayed) == (known, True)
 
     def some(self, which: int) -> int | None:
@@ -285,7 +285,7 @@ class QueueMachine(RuleBasedStateMachine):
         if number is None:
             return
         self.doubt(number, action)
-        (result,) = self.run(self.core.act(ANN, action, [number], priority=priority))
+        (result,) = self.run(self.core.actions.act(ANN, action, [number], priority=priority))
         self.believe(number, action, priority, result.ok)
 
     def doubt(self, number: int, action: str) -> None:
@@ -392,11 +392,11 @@ class QueueMachine(RuleBasedStateMachine):
         if doing in ("submit", "bulk"):
             self.pending = (f"k{next(self.key_numbers)}", BULK if doing == "bulk" else 2)
             key, count = self.pending
-            return await self.core.submit(ANN, self.specs(count, False, 0), key, str(count))
+            return await self.core.submissions.submit(ANN, self.specs(count, False, 0), key, str(count))
         if doing in ("kill", "hold", "release") and number is not None:
             self.doubt(number, doing)
             action: Any = doing
-            await self.core.act(ANN, action, [number])
+            await self.core.actions.act(ANN, action, [number])
         elif doing == "archive":
             await Housekeeping(self.core).archive_ended()
         elif doing in ("ended", "lost"):
@@ -407,7 +407,7 @@ class QueueMachine(RuleBasedStateMachine):
         if self.pending is None:
             return
         key, count = self.pending
-        ids, replayed = self.run(self.core.submit(ANN, self.specs(count, False, 0), key, str(count)))
+        ids, replayed = self.run(self.core.submissions.submit(ANN, self.specs(count, False, 0), key, str(count)))
         assert not replayed or set(ids) <= self.maybe
         self.pending = None
         self.maybe = set()

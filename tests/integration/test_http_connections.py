@@ -150,7 +150,7 @@ async def test_one_user_does_not_have_all_requests(site: Site, monkeypatch: pyte
     reply = await site.get("/jobs")
     assert (reply.status, reply.json["type"]) == (429, "urn:retz:too-many")
     assert (await site.get("/jobs", BOB)).status == 200
-    await site.core.act(ANN, "kill", [job_id])
+    await site.core.actions.act(ANN, "kill", [job_id])
     assert [reply.status for reply in await asyncio.gather(*waits)] == [200] * 3
     assert (await site.get("/jobs")).status == 200
     assert made[0].under_way == {}

@@ -59,7 +59,7 @@ class Place:
 
     async def submit(self, count: int = 1, key: str | None = None, **more: Any) -> tuple[list[int], bool]:
         specs = [JobSpec(command="true", **more) for _ in range(count)]
-        ids, replayed = await self.core.submit(ANN, specs, key, "digest")
+        ids, replayed = await self.core.submissions.submit(ANN, specs, key, "digest")
         return list(ids), replayed
 
     async def running(self, **more: Any) -> int:
@@ -161,7 +161,7 @@ async def test_resubmitting_many_lets_others_have_their_turn(place: Place, monke
         return visible(user, job_id)
 
     monkeypatch.setattr(place.core, "visible", look)
-    request = asyncio.ensure_future(place.core.act(ANN, "resubmit", ids))
+    request = asyncio.ensure_future(place.core.actions.act(ANN, "resubmit", ids))
     await asyncio.sleep(0)
     assert 0 < len(looked_at) <= SLICE
     assert all(result.ok for result in await request)
@@ -242,14 +242,14 @@ async def test_refused_changes_leave_queue_and_ledger_as_the_records_say(place: 
     assert place.core.running() == 1
     assert not place.core.dispatcher.ended
     with pytest.raises(Problem, match="read-only"):
-        await place.core.act(ANN, "kill", [waits])
+        await place.core.actions.act(ANN, "kill", [waits])
 
 
 async def test_nobody_is_told_of_an_end_that_a_restart_may_not_know(place: Place) -> None:
     (number,), _ = await place.submit(held=True)
     place.disk.broken = True
     with pytest.raises(StoreFailed):
-        await place.core.act(ANN, "kill", [number])
+        await place.core.actions.act(ANN, "kill", [number])
     with pytest.raises(StoreFailed):
         await place.core.ended(number, 0.0)
 
@@ -258,13 +258,13 @@ async def test_what_is_no_array_in_a_large_request_is_refused_with_its_place(pla
     specs = [JobSpec(command="true") for _ in range(SLICE + 1)]
     specs[SLICE] = JobSpec(command="true", array="9-1")
     with pytest.raises(Problem, match=rf"jobs\[{SLICE}\]\.array"):
-        await place.core.submit(ANN, specs, None, "digest")
+        await place.core.submissions.submit(ANN, specs, None, "digest")
     assert not place.core.db.jobs.records()
 
 
 async def test_killed_in_the_queue_counts_as_killed(place: Place) -> None:
     (number,), _ = await place.submit(held=True)
-    await place.core.act(ANN, "kill", [number])
+    await place.core.actions.act(ANN, "kill", [number])
     assert place.core.counters.killed == 1
 
 

@@ -100,7 +100,7 @@ class World(PowerLossMachine):
         if step in ("array", "limited", "group", "chain", "after"):
             specs = self.new(step, which, size)
             if specs:
-                await self.core.submit(ANN, specs, None, "")
+                await self.core.submissions.submit(ANN, specs, None, "")
         elif step in ("kill", "hold", "release"):
             await self.act(step, which)
         elif step == "archive":
@@ -121,7 +121,7 @@ class World(PowerLossMachine):
             number += 1 + which % job.array.size  # a task that may have no record yet
         if job.array_id is not None or number != job.id:
             self.singled_out.add(job.id if number != job.id else job.array_id or 0)
-        await self.core.act(ANN, action, [number])
+        await self.core.actions.act(ANN, action, [number])
 
     def power_loss(self, step: str, which: int, size: int, turns: int) -> None:
         """The end comes while something is on its way."""

@@ -134,7 +134,7 @@ async def submit(call: Call) -> web.StreamResponse:
     if len(request.jobs) > most:
         message = f"this server takes at most {most} jobs in one request; send several"
         raise Problem("bad-request", f"jobs: {message}", [FieldError("jobs", message)])
-    ids, replayed = await call.core.submit(call.user, request.jobs, request.key, call.body.md5.hexdigest())
+    ids, replayed = await call.core.submissions.submit(call.user, request.jobs, request.key, call.body.md5.hexdigest())
     warned = call.core.admission.warnings(request.jobs, ids)
     if len(ids) == 1 and not replayed and not warned:
         return json_bytes(b'{"ids":[%d],"replayed":false}' % ids[0], 201)
@@ -234,7 +234,7 @@ async def kill(call: Call) -> web.StreamResponse:
 
 
 async def _act_on_one(call: Call, action: Action, job_id: int, **options: Any) -> None:
-    (result,) = await call.core.act(call.user, action, [job_id], origin=call.actor.origin, **options)
+    (result,) = await call.core.actions.act(call.user, action, [job_id], origin=call.actor.origin, **options)
     if not result.ok:
         raise Problem(result.code or "conflict", result.error or f"job {job_id} cannot be changed now")
 
@@ -256,7 +256,9 @@ async def _act(call: Call, action: Action) -> web.StreamResponse:
         query = selection.from_filter(call, request.filter, action)
         ids = await select_ids(call.core.db.jobs, call.core.archive, query)
     origin = call.actor.origin
-    results = await call.core.act(call.user, action, ids, priority=request.priority, key=request.key, origin=origin)
+    results = await call.core.actions.act(
+        call.user, action, ids, priority=request.priority, key=request.key, origin=origin
+    )
     ok = sum(result.ok for result in results)
     return json_of(_EncodedResult(await encoded(results, _result), ok, len(results) - ok))
 

@@ -105,7 +105,7 @@ async def schedule(call: Call) -> web.StreamResponse:
     if refused is not None:
         return refused
     try:
-        (job_id,), _ = await call.core.submit(call.user, [spec_of(job)], None, "")
+        (job_id,), _ = await call.core.submissions.submit(call.user, [spec_of(job)], None, "")
     except Problem as problem:
         if problem.code != "unprocessable":
             raise
@@ -140,7 +140,7 @@ async def kill(call: Call) -> web.StreamResponse:
     job = own_job(call)
     if job is None:
         return error(404, f"No such job: {id_of(call)}")
-    (result,) = await call.core.act(call.user, "kill", [job.id], origin=call.actor.origin)
+    (result,) = await call.core.actions.act(call.user, "kill", [job.id], origin=call.actor.origin)
     if result.ok or result.state in ("KILLED", "FAILED"):
         return answer(messages.KillAnswer())
     if result.state == "FINISHED":
