@@ -196,11 +196,22 @@ class Scheduler:
         Raises:
             KeyError: if the offer is not at hand.
         """
-        offer = self._offers.pop(offer_id)
-        del self._rooms[offer_id]
+        [offer] = self.use_all({offer_id: job_ids})
+        return offer
+
+    def use_all(self, launches: Mapping[str, Sequence[int]]) -> list[Offer]:
+        """The same for the launches of one step, jobs by offer: shapes that several of them have change once.
+
+        Raises:
+            KeyError: if an offer is not at hand.
+        """
+        offers = [self._offers.pop(offer_id) for offer_id in launches]
+        for offer_id in launches:
+            del self._rooms[offer_id]
+        job_ids = [job_id for ids in launches.values() for job_id in ids]
         self._pending.difference_update(self._queue.remove(job_ids))
         self._left(job_ids)
-        return offer
+        return offers
 
     def idle_offers(self) -> list[str]:
         """Offers that no queued job can use now, as far as the passes so far have found out; worth declining.

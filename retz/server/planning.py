@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 
 from retz.engine.base import Assignment, Task
 from retz.lifecycle import Launch, advance
@@ -154,22 +155,14 @@ class Planning:
         for placement in self._allowed(placements):
             by_offer.setdefault(placement.offer, []).append(placement.job)
         now = self._live.clock()
-        changes: list[Change] = []
-        launches: list[tuple[Offer, list[Task]]] = []
-        starved: list[str] = []
-        for offer_id, job_ids in by_offer.items():
-            jobs = self._launch_on(self._scheduler.offers[offer_id], job_ids, now)
-            offer = self._scheduler.use(offer_id, [job.id for job in jobs])
-            changes += [Change("jobs", job.id, job) for job in jobs]
-            if jobs:
-                self._placed.add(offer_id)
-                launches.append((offer, self._tasks_of(jobs)))
-            else:
-                starved.append(offer_id)
+        offers = self._scheduler.offers
+        launches = {offer_id: self._launch_on(offers[offer_id], ids, now) for offer_id, ids in by_offer.items()}
+        used = self._scheduler.use_all({offer_id: [job.id for job in jobs] for offer_id, jobs in launches.items()})
+        starved = [offer_id for offer_id, jobs in launches.items() if not jobs]
         if starved:
             self._decline_later(starved)
-        if launches:
-            self._record(changes, launches)
+        if len(starved) < len(launches):
+            self._record([(offer, jobs) for offer, jobs in zip(used, launches.values(), strict=True) if jobs], now)
 
     def _allowed(self, placements: Sequence[Placement]) -> Sequence[Placement]:
         """Those whose jobs may start now. The right to a Unix user may have gone since the submit, for instance."""
@@ -192,17 +185,23 @@ class Planning:
         self._refuse(refused)
         return [placement for placement in placements if placement.job not in refused]
 
-    def _record(self, changes: Sequence[Change], launches: Sequence[tuple[Offer, list[Task]]]) -> None:
+    def _record(self, placed: Sequence[tuple[Offer, list[Job]]], now: float) -> None:
         """Write the launches down; the engine hears of them once that is durable."""
-        jobs = [job for change in changes if isinstance(job := change.record, Job)]
-        more, arrays = self._live.following.started(jobs)
+        live = self._live
+        jobs = [job for _, started in placed for job in started]
+        live.hold(jobs, now)
+        live.counters.launched += len(jobs)
+        self._placed.update([offer.id for offer, _ in placed])
+        tasks = iter(self._tasks_of(jobs))
+        launches = [(offer, list(islice(tasks, len(started)))) for offer, started in placed]
+        more, arrays = live.following.started(jobs)
         try:
-            self._live.write([*changes, *more]).then(lambda: self._launch(launches))
+            live.write([*(Change("jobs", job.id, job) for job in jobs), *more]).then(lambda: self._launch(launches))
         except StoreFailed:
-            log.warning("the journal failed while %d jobs were being placed: none is launched", len(changes))
+            log.warning("the journal failed while %d jobs were being placed: none is launched", len(jobs))
             return
         for array_id in arrays:
-            self._live.enter_if_queued(array_id)
+            live.enter_if_queued(array_id)
 
     def _launch_on(self, offer: Offer, job_ids: Sequence[int], now: float) -> list[Job]:
         """The records of the jobs that get their ports and GPUs from this offer; the others stay queued."""
@@ -230,8 +229,6 @@ class Planning:
                 continue
             live.collector.launched(after, now - job.submitted)
             launched.append(after)
-        live.hold(launched, now)
-        live.counters.launched += len(launched)
         return launched
 
     def _waited(self, job: Job, now: float) -> tuple[tuple[str, float], ...]:

@@ -181,6 +181,18 @@ def test_use_takes_offer_and_jobs_and_what_is_left_comes_back() -> None:
     assert plan(scheduler) == [(3, "a2")]
 
 
+def test_the_launches_of_one_step_leave_together() -> None:
+    scheduler = filled(job(1), job(2), job(3), job(4, cpus=2), job(5))
+    scheduler.offer([offer(name, cpus=2) for name in "abc"])
+    assert [used.id for used in scheduler.use_all({"b": [1, 3], "a": [2], "c": []})] == ["b", "a", "c"]
+    assert ([number in scheduler for number in (1, 2, 3, 4, 5)], dict(scheduler.offers)) == (
+        [False] * 3 + [True] * 2,
+        {},
+    )
+    scheduler.offer([offer("d", cpus=3)])
+    assert plan(scheduler) == [(4, "d"), (5, "d")]
+
+
 def test_an_offer_may_be_replaced_and_unknown_ids_are_ignored() -> None:
     scheduler = filled(job(1, 4))
     scheduler.offer([offer("a", cpus=2)])

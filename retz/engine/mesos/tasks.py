@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from msgspec import Struct
+
 from retz.engine.base import Task, Uri
 from retz.model.container import Container, Volume
-from retz.model.job import parse_task_id
 
 from .wire import Entry
 
@@ -21,8 +22,18 @@ _PRELUDE = 'RETZ_SANDBOX="$MESOS_SANDBOX"; : "${HOME:=$MESOS_SANDBOX}"; export R
 """Only on the agent is it known where the sandbox is. Mesos sets no HOME, and many programs fail without one."""
 
 
+_NO_CONTAINER = Container()
+
+
 class NoRoom(Exception):
     """The offer does not hold what the task needs."""
+
+
+class _Part(Struct, gc=False):
+    """An entry with an amount, and how much of it is left, in thousandths."""
+
+    entry: Entry
+    left: int
 
 
 class Pool:
@@ -32,9 +43,13 @@ class Pool:
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        ordered = sorted(entries, key=lambda entry: not entry.marks)
-        self._scalars = [[entry, round(entry.amount * 1000)] for entry in ordered if not entry.ranges]
-        self._ranges = [entry for entry in ordered if entry.ranges]
+        self._scalars: dict[str, list[_Part]] = {}
+        self._ranges: list[Entry] = []
+        for entry in sorted(entries, key=_is_free):
+            if entry.ranges:
+                self._ranges.append(entry)
+            else:
+                self._scalars.setdefault(entry.name, []).append(_Part(entry, round(entry.amount * 1000)))
 
     def take(self, task: Task) -> list[dict[str, Any]]:
         """The Resources of a TaskInfo.
@@ -42,25 +57,25 @@ class Pool:
         Raises:
             NoRoom: for what is missing.
         """
-        need = task.resources
-        wanted = {"cpus": round(need.cpus * 1000), "mem": need.mem * 1000, "disk": need.disk * 1000}
-        wanted["gpus"] = need.gpus * 1000
-        resources = [part for name, amount in wanted.items() if amount for part in self._scalar(name, amount)]
-        return resources + self._ports(task.assignment.ports)
+        cpus, mem, disk, gpus, _ = task.resources.vector
+        resources: list[dict[str, Any]] = []
+        for name, amount in (("cpus", cpus), ("mem", mem * 1000), ("disk", disk * 1000), ("gpus", gpus * 1000)):
+            if amount:
+                resources += self._scalar(name, amount)
+        ports = task.assignment.ports
+        return resources + self._ports(ports) if ports else resources
 
     def _scalar(self, name: str, amount: int) -> list[dict[str, Any]]:
-        parts = []
-        for slot in self._scalars:
-            entry: Any = slot[0]
-            left: Any = slot[1]
-            used = min(left, amount) if entry.name == name else 0
+        found: list[dict[str, Any]] = []
+        for part in self._scalars.get(name, ()):
+            used = min(part.left, amount)
             if used:
-                slot[1] = left - used
+                part.left -= used
                 amount -= used
-                parts.append({"name": name, "type": "SCALAR", "scalar": {"value": used / 1000}, **entry.marks})
+                found.append({"name": name, "type": "SCALAR", "scalar": {"value": used / 1000}, **part.entry.marks})
         if amount:
             raise NoRoom(f"the offer has too little {name}")
-        return parts
+        return found
 
     def _ports(self, ports: Sequence[int]) -> list[dict[str, Any]]:
         parts = []
@@ -76,6 +91,11 @@ class Pool:
         return parts
 
 
+def _is_free(entry: Entry) -> bool:
+    """Whether it is not reserved."""
+    return not entry.marks
+
+
 def _runs(ports: Sequence[int]) -> list[tuple[int, int]]:
     """Sorted numbers as runs (first, last)."""
     breaks = [0, *(place for place, (a, b) in enumerate(pairwise(ports), 1) if b != a + 1), len(ports)]
@@ -84,7 +104,7 @@ def _runs(ports: Sequence[int]) -> list[tuple[int, int]]:
 
 def task_info(task: Task, resources: list[dict[str, Any]]) -> dict[str, Any]:
     """The TaskInfo of a command task."""
-    job, attempt = parse_task_id(task.id)
+    job, _, attempt = task.id.partition(".")
     info: dict[str, Any] = {
         "name": f"retz {task.id}",
         "task_id": {"value": task.id},
@@ -92,17 +112,13 @@ def task_info(task: Task, resources: list[dict[str, Any]]) -> dict[str, Any]:
         "resources": resources,
         "command": _command(task),
         "kill_policy": {"grace_period": _duration(task.kill_grace_s)},
-        "labels": {"labels": [_label("retz.job", job), _label("retz.attempt", attempt)]},
+        "labels": {"labels": [{"key": "retz.job", "value": job}, {"key": "retz.attempt", "value": attempt}]},
     }
     if task.timeout_s is not None:
         info["max_completion_time"] = _duration(task.timeout_s)
-    if task.container != Container():
+    if task.container != _NO_CONTAINER:
         info["container"] = _container(task.container)
     return info
-
-
-def _label(key: str, value: int) -> dict[str, str]:
-    return {"key": key, "value": str(value)}
 
 
 def _duration(seconds: float) -> dict[str, int]:
