@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from retz.engine.base import EngineError, KnownTask
-from retz.engine.local import launcher, link, processes, records, system
+from retz.engine.local import link, processes, records, system, takeover
 from retz.engine.local.engine import LocalEngine
 from retz.model.agent import Offer
 from retz.model.resources import Resources
@@ -342,7 +342,7 @@ def test_after_a_restart_of_the_machine_what_ran_is_lost(tmp_path: Path, monkeyp
     ours = records.encode(["s", "1.1", os.getpid(), stat[3], stat[3]])  # the pid came round to this very process
     done = records.encode(["e", 5, "ended", "2.1", 1.0, 0.5, 0, None, None, None, None])
     records.Writer(records.NAME, header, [ours, done])
-    history = launcher.clean_up("local-nobody")
+    history = takeover.clean_up("local-nobody")
     assert not history.started
     [(_, _, kind, task, *_), (_, seq, lost, other, *rest)] = history.ended.values()
     assert (kind, task, lost, other) == ("ended", "2.1", "lost", "1.1")

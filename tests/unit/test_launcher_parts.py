@@ -142,13 +142,13 @@ def test_durations_in_messages(seconds: float, text: str) -> None:
 def test_the_launcher_imports_next_to_nothing() -> None:
     """It starts in milliseconds and stays small: typing, asyncio, pathlib and friends must not creep in."""
     root = Path(launcher.__file__).parents[3]
-    code = f"import sys; sys.path.append({str(root)!r}); import retz.engine.local.launcher; print(*sys.modules)"
+    code = f"import sys; sys.path.append({str(root)!r}); import retz.engine.local.takeover; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     loaded = set(out.stdout.split())
     assert not loaded & {"typing", "asyncio", "pathlib", "dataclasses", "logging", "subprocess", "threading", "msgspec"}
     ours = {name for name in loaded if name.startswith("retz")}
-    parts = {"cgroup", "job", "launcher", "leftovers", "line", "orphans", "prepare", "processes", "records", "sandbox"}
-    parts |= {"spawn", "system"}
+    parts = {"cgroup", "followers", "job", "launcher", "leftovers", "line", "orphans", "prepare", "processes"}
+    parts |= {"records", "sandbox", "spawn", "system", "takeover"}
     assert ours == {
         "retz",
         "retz.engine",

@@ -24,7 +24,6 @@ To the server:
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import select
@@ -33,19 +32,14 @@ import socket
 import time
 
 from . import cgroup, leftovers, prepare, processes, records, sandbox
+from .followers import Followers
 from .job import FOREVER, Job, duration, size
 from .line import ServerLine
 from .orphans import Orphans
 from .spawn import StartError, enter, spawn
 from .system import (
-    AGENT,
     PROTOCOL,
-    SOCKET,
-    become_subreaper,
     boot_id,
-    complain,
-    listen,
-    lock,
     open_signalfd,
     ticks_now,
 )
@@ -86,17 +80,12 @@ class Launcher:
         self.sessions: dict[int, Job] = {}  # the same, until nothing of the job is left
         self.ending: list[Job] = []  # main process over, some of the tree left
         self.orphans = Orphans(cookie, self.jobs, self.running, self.sessions)
-        self.followers: dict[str, list[list[Any]]] = {}  # task -> starts that wait for its end
-        self.lined_up: set[str] = set()  # the tasks of those
+        self.followers = Followers()
         self.removing: dict[int, str] = {}  # what takes containers away, and whose
         self.preparing: dict[int, Job] = {}  # by the descriptor of their news
         self.fresh: list[Job] = []  # started, and not announced yet
-        self.unacknowledged = {seq: records.encode(end) for seq, end in history.ended.items()}
-        # A sequence number is never used twice, not even after the file was emptied.
-        self.seq = max(history.last_seq, time.time_ns() // 1000)
         self.group = cgroup.enter(f"{cookie}-{os.getpid()}")
-        header = records.encode(["h", boot_id(), self.group])
-        self.records = records.Writer(records.NAME, header, list(self.unacknowledged.values()))
+        self.book = records.Book(history, records.encode(["h", boot_id(), self.group]))
         self.announce_at = self.scan_at = self.act_at = self.linger_at = FOREVER
         self.scan_interval = SCAN_MIN_S
         self.signals = open_signalfd((signal.SIGCHLD, signal.SIGTERM))
@@ -127,7 +116,7 @@ class Launcher:
                 elif fd == self.server.listener.fileno():
                     self._accept()
             done = self._run_timers(time.monotonic())
-            self._write_records()
+            self.book.write(self.jobs.values())
             self.server.send()
             if done:
                 return
@@ -170,11 +159,10 @@ class Launcher:
         self.server.accept()
         # What the old server still had to say is void: the new one decides what it knows from the hello.
         self.followers.clear()
-        self.lined_up.clear()
         self.patience_s = self.linger_s
         self.fresh.clear()
         running = records.encode([[job.task, job.started] for job in self.jobs.values()])
-        ended = ",".join(self.unacknowledged.values())
+        ended = ",".join(self.book.ends)
         self.messages.append(f'["hello",{PROTOCOL},{os.getpid()},{running},[{ended}]]')
 
     def _serve(self, mask: int) -> None:
@@ -189,7 +177,7 @@ class Launcher:
         if kind == "start":
             self._order(*message[1:])
         elif kind == "ack":
-            self._acknowledged(message[1])
+            self.book.acknowledged(message[1])
         elif kind == "kill":
             job = self.jobs.get(message[1])
             if job is not None:
@@ -212,52 +200,23 @@ class Launcher:
         known = {task: self.jobs[task].usage(series) for task in tasks if task in self.jobs}
         self.messages.append(records.encode(["u", request, known]))
 
-    def _acknowledged(self, seqs: list[int]) -> None:
-        for seq in seqs:
-            self.unacknowledged.pop(seq, None)
-        self.records.add(records.encode(["a", seqs]))
-
-    def _write_records(self) -> None:
-        try:
-            if not self.jobs and not self.unacknowledged:
-                if not self.records.empty:
-                    self.records.rewrite([])
-            elif self.records.too_long:
-                running = [job.record for job in self.jobs.values()]
-                self.records.rewrite([*running, *self.unacknowledged.values()])
-            else:
-                self.records.flush()
-        except OSError as error:  # a full disk: the server still hears everything, and we try again
-            complain(f"cannot write {records.NAME}: {error}")
-
     # -- starting
 
     def _withdraw(self, task: str) -> None:
-        """Let a start that waits for another job's end go, if it still waits, and first those in line behind it."""
-        for after, waiting in self.followers.items():
-            for index, arguments in enumerate(waiting):
-                if arguments[0] == task:
-                    for behind in list(self.followers.get(task, ())):
-                        self._withdraw(behind[0])
-                    del waiting[index]
-                    if not waiting:
-                        del self.followers[after]
-                    self.lined_up.discard(task)
-                    self.messages.append(records.encode(["w", task]))
-                    return
+        """Let a start that waits for another job's end go, if it still waits."""
+        self.messages.extend(records.encode(["w", gone]) for gone in self.followers.withdraw(task))
 
     def _order(self, *message: Any) -> None:
         """Start a task; if ``after`` names another one, when that has ended."""
         start, (after, how) = [*message[:ORDER_FIELDS]], [*message[ORDER_FIELDS:], None, None][:2]
         start.append(how)
-        if after is not None and (after in self.jobs or after in self.lined_up):
-            self.followers.setdefault(after, []).append(start)
-            self.lined_up.add(start[0])
+        if after is not None and (after in self.jobs or after in self.followers):
+            self.followers.add(after, start)
         else:
             self._start(*start)
 
     def _start_followers(self, task: str) -> None:
-        for start in self.followers.pop(task, ()):
+        for start in self.followers.take(task):
             self._start(*start)
 
     def _start(
@@ -271,7 +230,6 @@ class Launcher:
         grace_s: float,
         how: dict[str, Any] | None,
     ) -> None:
-        self.lined_up.discard(task)
         if task in self.jobs or self.stopping:
             return
         path = sandbox.sandbox_path(task)
@@ -324,7 +282,7 @@ class Launcher:
 
     def _watch(self, job: Job) -> None:
         self.jobs[job.task] = self.running[job.pid] = self.sessions[job.pid] = job
-        self.records.add(job.record)
+        self.book.started(job.record)
         if job.news is None:
             self._begin(job, job.born)
         else:
@@ -371,21 +329,14 @@ class Launcher:
                 job.roots[message[1]] = first[3]
                 parent = processes.read_stat(first[0])
                 if parent is not None and parent[0] == os.getpid() and first[0] not in self.running:
-                    self.orphans.owners[first[0]] = {
-                        job.task
-                    }  # the runtime's monitor: what the container used is in its sum
+                    # The runtime's monitor: what the container used is in its sum.
+                    self.orphans.owners[first[0]] = {job.task}
 
     def _never_ran(self, task: str, kind: str, code: int | None, message: str) -> None:
         reason = "start" if kind == "ended" else None
-        self._finish(["e", 0, kind, task, time.time(), None, code, None, reason, message, None])
+        end = ["e", 0, kind, task, time.time(), None, code, None, reason, message, None]
+        self.messages.append(self.book.ended(end))
         self._start_followers(task)
-
-    def _finish(self, message: Record) -> None:
-        self.seq += 1
-        message[1] = self.seq
-        text = self.unacknowledged[self.seq] = records.encode(message)
-        self.records.add(text)
-        self.messages.append(text)
 
     def _announce(self, now: float) -> None:
         due = [job for job in self.fresh if job.born + HOLD_STARTED_S <= now]
@@ -459,7 +410,7 @@ class Launcher:
             if not self.fresh:
                 self.announce_at = FOREVER
         self.orphans.ended(job.task)
-        self._finish(job.final(0))
+        self.messages.append(self.book.ended(job.final(0)))
         if not self.jobs:
             self.scan_at = self.act_at = FOREVER
         self._start_followers(job.task)
@@ -579,41 +530,3 @@ class Launcher:
         if job.limit_mb is not None and used_mb > job.limit_mb:
             job.verdict, job.message = "oom", f"used {size(used_mb)} of the {size(job.limit_mb)} it may use"
             self._force(job)
-
-
-def clean_up(cookie: str) -> records.History:
-    """End what an earlier launcher left, and account for it: what it started and never saw the end of is lost."""
-    history = records.read(records.NAME)
-    leftovers.clean_up(last=False)
-    rebooted = history.boot_id != boot_id()
-    if not rebooted and history.cgroup is not None:
-        cgroup.end_all(history.cgroup, cookie)
-    leaders = {} if rebooted else {record[2]: (record[3], record[4]) for record in history.started.values()}
-    processes.end_strays(cookie, leaders)
-    leftovers.clean_up(last=True)
-    text = "the machine was restarted under it" if rebooted else "its launcher died, and it was ended"
-    for task in list(history.started):
-        history.last_seq = max(history.last_seq, time.time_ns() // 1000) + 1
-        history.apply(["e", history.last_seq, "lost", task, time.time(), None, None, None, None, text, None])
-    return history
-
-
-def main(directory: str, ready_fd: int, linger_s: float) -> None:
-    """Take over the directory, say so on ``ready_fd``, and run."""
-    os.closerange(ready_fd + 1, os.sysconf("SC_OPEN_MAX"))  # whatever the server's parent left open
-    os.chdir(directory)
-    dir_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-    if not lock():
-        os.write(ready_fd, b"locked\n")
-        return
-    become_subreaper()
-    with open(AGENT, encoding="ascii") as file:
-        cookie = file.read().strip()
-    launcher = Launcher(cookie, dir_fd, linger_s, listen(), clean_up(cookie))
-    os.write(ready_fd, b"ok\n")
-    os.close(ready_fd)
-    gc.freeze()
-    launcher.run()
-    os.unlink(SOCKET)
-    if launcher.group is not None:
-        cgroup.leave(launcher.group)

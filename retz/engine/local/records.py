@@ -16,11 +16,17 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from binascii import crc32
+
+from .system import complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
     from typing import Any
+
+    from .job import Job
 
 NAME = "records"
 MAX_BYTES = 1 << 20
@@ -139,6 +145,56 @@ class Writer:
             os.close(self._fd)
         self._fd, self._size, self._torn = fd, 0, False
         self._pending.clear()
+
+
+class Book:
+    """What the launcher has on record: the starts, and the numbered ends that the server has not acknowledged."""
+
+    def __init__(self, history: History, header: str) -> None:
+        self._ends = {seq: encode(end) for seq, end in history.ended.items()}
+        # A sequence number is never used twice, not even after the file was emptied.
+        self._seq = max(history.last_seq, time.time_ns() // 1000)
+        self._file = Writer(NAME, header, list(self._ends.values()))
+
+    @property
+    def ends(self) -> Iterable[str]:
+        """The ends that are not acknowledged, encoded, in order."""
+        return self._ends.values()
+
+    def started(self, record: str) -> None:
+        """Note a start, encoded."""
+        self._file.add(record)
+
+    def ended(self, end: list[Any]) -> str:
+        """Number an end and note it; returns it encoded."""
+        self._seq += 1
+        end[1] = self._seq
+        text = self._ends[self._seq] = encode(end)
+        self._file.add(text)
+        return text
+
+    def acknowledged(self, seqs: list[int]) -> None:
+        """The server has these ends on its disk."""
+        for seq in seqs:
+            self._ends.pop(seq, None)
+        self._file.add(encode(["a", seqs]))
+
+    def write(self, jobs: Collection[Job]) -> None:
+        """Write what was noted.
+
+        Args:
+            jobs: Those that run.
+        """
+        try:
+            if not jobs and not self._ends:
+                if not self._file.empty:
+                    self._file.rewrite([])
+            elif self._file.too_long:
+                self._file.rewrite([*(job.record for job in jobs), *self._ends.values()])
+            else:
+                self._file.flush()
+        except OSError as error:  # a full disk: the server still hears everything, and we try again
+            complain(f"cannot write {NAME}: {error}")
 
 
 def _line(records: list[str]) -> bytes:
