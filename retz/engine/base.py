@@ -29,7 +29,7 @@ from retz.model.job import Reason, Usage
 from retz.model.resources import Resources
 
 
-class Assignment(Struct, frozen=True):
+class Assignment(Struct, frozen=True, gc=False):
     """What of an offer a task gets beyond amounts: which GPUs (by UUID) and which ports."""
 
     gpus: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Uri(Struct, frozen=True):
     cache: bool = False
 
 
-class Task(Struct, frozen=True, kw_only=True):
+class Task(Struct, frozen=True, kw_only=True, gc=False):
     """Everything an engine needs to run one attempt of a job.
 
     Attributes:

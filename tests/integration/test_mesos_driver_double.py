@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from retz.engine.base import Task
 from retz.engine.mesos.wire import (
     Accept,
     Accepted,
     Ack,
     Acknowledge,
+    Entry,
     Kill,
+    Launch,
     Malformed,
     MesosOffer,
     NotAccepted,
@@ -26,6 +29,7 @@ from retz.engine.mesos.wire import (
     Subscribed,
     TaskRef,
 )
+from retz.model.resources import Resources
 from tests.doubles.mesos.cluster import Cluster
 from tests.doubles.mesos.model import Timing
 from tests.doubles.watched_child import Watched
@@ -65,18 +69,12 @@ def states(child: Watched, task: str) -> list[str]:
     return [status.state for status in statuses(child, task)]
 
 
-def task(name: str, agent: str, command: str = "sleep 1000") -> dict[str, Any]:
-    resources = [
-        {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}, "allocation_info": {"role": "*"}},
-        {"name": "mem", "type": "SCALAR", "scalar": {"value": 32.0}, "allocation_info": {"role": "*"}},
-    ]
-    return {
-        "name": name,
-        "task_id": {"value": name},
-        "agent_id": {"value": agent},
-        "resources": resources,
-        "command": {"shell": True, "value": command},
-    }
+def task(name: str, agent: str) -> Launch:
+    mine = {"allocation_info": {"role": "*"}}
+    return Launch(
+        Task(id=name, agent=agent, command="sleep 1000", environment={}, resources=Resources(cpus=0.1, mem=32)),
+        [Entry("cpus", 0.1, (), mine), Entry("mem", 32.0, (), mine)],
+    )
 
 
 async def launch(child: Watched, name: str) -> MesosOffer:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
+from retz.engine.base import Task
 from retz.engine.mesos.wire import (
     Accept,
     Ack,
@@ -19,8 +20,10 @@ from retz.engine.mesos.wire import (
     Alive,
     Connect,
     Disconnected,
+    Entry,
     Frames,
     FromDriver,
+    Launch,
     Message,
     Offers,
     Reconcile,
@@ -31,6 +34,7 @@ from retz.engine.mesos.wire import (
     TaskRef,
     frame,
 )
+from retz.model.resources import Resources
 from tests.doubles.mesos.agent import Agent
 from tests.doubles.mesos.core import Registry
 from tests.doubles.mesos.master import Master
@@ -206,14 +210,9 @@ async def driver(masters: Masters) -> AsyncIterator[Driver]:
 async def _running(driver: Driver, task_id: str = "7.1") -> str:
     """Launch a task; its agent."""
     (offer,) = (await driver.next(Offers)).offers
-    task = {
-        "name": task_id,
-        "task_id": {"value": task_id},
-        "agent_id": {"value": offer.agent},
-        "resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 1.0}, "allocation_info": {"role": "*"}}],
-        "command": {"value": "sleep 1000", "shell": True},
-    }
-    driver.send(Accept(1, [offer.id], [task]))
+    task = Task(id=task_id, agent=offer.agent, command="sleep 1000", environment={}, resources=Resources(cpus=1))
+    launch = Launch(task, [Entry("cpus", 1.0, (), {"allocation_info": {"role": "*"}})])
+    driver.send(Accept(1, [offer.id], [launch]))
     while True:
         for status in (await driver.next(Statuses)).statuses:
             assert status.uuid is not None

@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 
 import pytest
 
+from retz.engine.base import Task
 from retz.engine.mesos import calls, detector, events, stream, subscription
 from retz.engine.mesos.address import parse_master
 from retz.engine.mesos.driver import Worker
 from retz.engine.mesos.stream import Stream
 from retz.engine.mesos.subscription import Driver
+from retz.engine.mesos.tasks import task_info
 from retz.engine.mesos.wire import (
     ITEMS,
     Accept,
@@ -33,6 +35,7 @@ from retz.engine.mesos.wire import (
     Disconnected,
     Entry,
     Kill,
+    Launch,
     Malformed,
     MesosOffer,
     Message,
@@ -49,6 +52,7 @@ from retz.engine.mesos.wire import (
     Suppress,
     TaskRef,
 )
+from retz.model.resources import Resources
 from tests.conformance.recording import Kind, load, names
 from tests.doubles.scripted_master import (
     FRAMEWORK,
@@ -670,7 +674,7 @@ def subscribed(rig: Rig, master: ScriptedMaster) -> Rig:
     return rig
 
 
-TASKS = [{"name": "t", "task_id": {"value": "t"}}]
+TASKS = [Launch(Task(id="7.1", agent="S1", command="true", environment={}, resources=Resources(1)), [])]
 
 
 def test_calls_as_mesos_wants_them(subscribed: Rig, master: ScriptedMaster) -> None:
@@ -692,7 +696,7 @@ def test_calls_as_mesos_wants_them(subscribed: Rig, master: ScriptedMaster) -> N
             "type": "ACCEPT",
             "accept": {
                 "offer_ids": [{"value": "o1"}, {"value": "o2"}],
-                "operations": [{"type": "LAUNCH", "launch": {"task_infos": TASKS}}],
+                "operations": [{"type": "LAUNCH", "launch": {"task_infos": [task_info(TASKS[0])]}}],
                 "filters": {"refuse_seconds": 1.5},
             },
         },

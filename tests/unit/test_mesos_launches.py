@@ -40,7 +40,7 @@ class Quiet:
     def launched(self) -> list[str]:
         """Ids of tasks, in order."""
         accepts = [message for message in self.told if isinstance(message, wire.Accept)]
-        return [info["task_id"]["value"] for accept in accepts for info in accept.tasks]
+        return [launch.task.id for accept in accepts for launch in accept.launches]
 
 
 class Listener:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from retz.engine.base import Assignment, Task, Uri
 from retz.engine.mesos.offers import MesosBook, pick_ports, room_of
 from retz.engine.mesos.tasks import NoRoom, Pool, task_info
-from retz.engine.mesos.wire import Entry, MesosOffer
+from retz.engine.mesos.wire import Entry, Launch, MesosOffer
 from retz.model.container import Container, Volume
 from retz.model.resources import Resources
 
@@ -160,7 +160,9 @@ def test_ports_are_picked_from_several_ranges() -> None:
 
 def test_reserved_resources_are_used_first() -> None:
     pool = Pool([Entry("cpus", 1.0), Entry("cpus", 0.3, (), RESERVED), Entry("mem", 64.0)])
-    assert pool.take(task()) == [
+    taken = pool.take(task())
+    assert taken == [Entry("cpus", 0.3, (), RESERVED), Entry("cpus", 0.2), Entry("mem", 32.0)]
+    assert task_info(Launch(task(), taken))["resources"] == [
         {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.3}, **RESERVED},
         {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.2}},
         {"name": "mem", "type": "SCALAR", "scalar": {"value": 32.0}},
@@ -172,7 +174,7 @@ def test_reserved_resources_are_used_first() -> None:
 def test_ports_become_ranges() -> None:
     pool = Pool([Entry("cpus", 1.0), Entry("mem", 64.0), PORTS, Entry("ports", 1.0, ((7, 7),), RESERVED)])
     taken = pool.take(task(assignment=Assignment(ports=(7, 31000, 31001, 31003))))
-    assert taken[2:] == [
+    assert task_info(Launch(task(), taken[2:]))["resources"] == [
         {"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 7, "end": 7}]}, **RESERVED},
         {
             "name": "ports",
@@ -197,16 +199,16 @@ def test_tasks_never_take_more_than_there_is(seed: int) -> None:
             parts = pool.take(task(resources=need))
         except NoRoom:
             break
-        assert sum(part["scalar"]["value"] for part in parts if part["name"] == "mem") == need.mem
+        assert sum(part.amount for part in parts if part.name == "mem") == need.mem
         for part in parts:
-            assert part["scalar"]["value"] > 0
-            used[part["name"]] += part["scalar"]["value"]
+            assert part.amount > 0
+            used[part.name] += part.amount
     for name, amount in used.items():
         assert amount <= sum(entry.amount for entry in entries if entry.name == name) + 1e-9
 
 
 def test_a_shell_line_becomes_a_command_task() -> None:
-    info = task_info(task("echo hi", timeout_s=1.5, kill_grace_s=2.0, directory="/a b"), [])
+    info = task_info(Launch(task("echo hi", timeout_s=1.5, kill_grace_s=2.0, directory="/a b"), []))
     assert info["task_id"] == {"value": "12.1"} and info["agent_id"] == {"value": "S1"}
     command = info["command"]
     assert command["shell"] is True and command["value"].endswith("cd -- '/a b' || exit 1; echo hi")
@@ -219,18 +221,20 @@ def test_a_shell_line_becomes_a_command_task() -> None:
 
 
 def test_an_argument_vector_is_not_parsed_by_a_shell() -> None:
-    command = task_info(task(("echo", "$HOME", "a b")), [])["command"]
+    command = task_info(Launch(task(("echo", "$HOME", "a b")), []))["command"]
     assert command["shell"] is False and command["value"] == "/bin/sh"
     assert command["arguments"][-3:] == ["echo", "$HOME", "a b"]
 
 
 def test_an_endless_time_limit_fits_into_64_bits() -> None:
-    assert task_info(task(timeout_s=1e300), [])["max_completion_time"]["nanoseconds"] < 2**63
+    assert task_info(Launch(task(timeout_s=1e300), []))["max_completion_time"]["nanoseconds"] < 2**63
 
 
 def test_files_user_and_container_of_the_application() -> None:
     container = Container("docker", "debian:12", (Volume("nfs", "vol", "/data", "RW", {"opt": "x"}),))
-    info = task_info(task(files=(Uri("http://x/a.tgz"), Uri("/big", cache=True)), user="ann", container=container), [])
+    info = task_info(
+        Launch(task(files=(Uri("http://x/a.tgz"), Uri("/big", cache=True)), user="ann", container=container), [])
+    )
     assert info["command"]["user"] == "ann"
     assert info["command"]["uris"] == [
         {"value": "http://x/a.tgz", "executable": False, "extract": True, "cache": False},

@@ -25,6 +25,7 @@ import msgspec
 from . import compat
 from .calls import IN_FLIGHT, Answer, CallFailed
 from .subscription import Driver, Session
+from .tasks import task_info
 from .wire import (
     Accept,
     Accepted,
@@ -166,9 +167,10 @@ class Worker:
         return self.driver.session if self.driver else None
 
     def _accept(self, message: Accept) -> None:
+        tasks = [task_info(launch) for launch in message.launches]
         body = {
             "offer_ids": _values(message.offers),
-            "operations": [{"type": "LAUNCH", "launch": {"task_infos": message.tasks}}],
+            "operations": [{"type": "LAUNCH", "launch": {"task_infos": tasks}}],
             "filters": _filters(message.refuse_s),
         }
         session = self._session()

@@ -36,7 +36,7 @@ from .offers import Bundle, MesosBook, News, pick_ports
 from .process import Child
 from .reconciling import Reconciler
 from .sandbox import Sandboxes
-from .tasks import NoRoom, Pool, task_info
+from .tasks import NoRoom, Pool
 from .tracker import Outcome, Tracker
 from .usage import UsageBook
 
@@ -378,19 +378,17 @@ class MesosEngine:
 
     def _accept(self, bundle: Bundle, tasks: Sequence[Task]) -> wire.Accept | wire.Decline:
         pool = Pool(bundle.entries)
-        infos: list[dict[str, Any]] = []
-        launched: list[str] = []
+        launches: list[wire.Launch] = []
         for task in tasks:
             try:
-                infos.append(task_info(task, pool.take(task)))
-                launched.append(task.id)
+                launches.append(wire.Launch(task, pool.take(task)))
             except NoRoom as error:
                 self._not_launched([task.id], str(error))
-        if not infos:
+        if not launches:
             return wire.Decline(bundle.ids, 0.0)
         call = next(self._call_numbers)
-        self._calls[call] = launched
-        return wire.Accept(call, bundle.ids, infos)
+        self._calls[call] = [launch.task.id for launch in launches]
+        return wire.Accept(call, bundle.ids, launches)
 
     def _accepted(self, message: wire.Accepted) -> None:
         self._calls.pop(message.call, None)

@@ -1,4 +1,4 @@
-"""From a task of ours to a TaskInfo of Mesos, and the resources it takes out of an offer."""
+"""What a task takes out of an offer (in the server), and how Mesos is told of the task (in the driver)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 from retz.engine.base import Task, Uri
 from retz.model.container import Container, Volume
 
-from .wire import Entry
+from .wire import Entry, Launch
 
 NANOSECONDS = 1_000_000_000
 LONGEST_S = 100 * 365 * 86_400.0
@@ -20,7 +20,6 @@ LONGEST_S = 100 * 365 * 86_400.0
 
 _PRELUDE = 'RETZ_SANDBOX="$MESOS_SANDBOX"; : "${HOME:=$MESOS_SANDBOX}"; export RETZ_SANDBOX HOME; '
 """Only on the agent is it known where the sandbox is. Mesos sets no HOME, and many programs fail without one."""
-
 
 _NO_CONTAINER = Container()
 
@@ -51,44 +50,43 @@ class Pool:
             else:
                 self._scalars.setdefault(entry.name, []).append(_Part(entry, round(entry.amount * 1000)))
 
-    def take(self, task: Task) -> list[dict[str, Any]]:
-        """The Resources of a TaskInfo.
+    def take(self, task: Task) -> list[Entry]:
+        """What the task uses of each entry.
 
         Raises:
             NoRoom: for what is missing.
         """
         cpus, mem, disk, gpus, _ = task.resources.vector
-        resources: list[dict[str, Any]] = []
+        taken: list[Entry] = []
         for name, amount in (("cpus", cpus), ("mem", mem * 1000), ("disk", disk * 1000), ("gpus", gpus * 1000)):
             if amount:
-                resources += self._scalar(name, amount)
+                taken += self._scalar(name, amount)
         ports = task.assignment.ports
-        return resources + self._ports(ports) if ports else resources
+        return taken + self._ports(ports) if ports else taken
 
-    def _scalar(self, name: str, amount: int) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+    def _scalar(self, name: str, amount: int) -> list[Entry]:
+        found: list[Entry] = []
         for part in self._scalars.get(name, ()):
             used = min(part.left, amount)
             if used:
                 part.left -= used
                 amount -= used
-                found.append({"name": name, "type": "SCALAR", "scalar": {"value": used / 1000}, **part.entry.marks})
+                found.append(Entry(name, used / 1000, (), part.entry.marks))
         if amount:
             raise NoRoom(f"the offer has too little {name}")
         return found
 
-    def _ports(self, ports: Sequence[int]) -> list[dict[str, Any]]:
-        parts = []
+    def _ports(self, ports: Sequence[int]) -> list[Entry]:
+        found: list[Entry] = []
         missing = set(ports)
         for entry in self._ranges:
             mine = sorted(port for port in missing if any(first <= port <= last for first, last in entry.ranges))
             if mine:
                 missing.difference_update(mine)
-                ranges = {"range": [{"begin": first, "end": last} for first, last in _runs(mine)]}
-                parts.append({"name": "ports", "type": "RANGES", "ranges": ranges, **entry.marks})
+                found.append(Entry("ports", len(mine), _runs(mine), entry.marks))
         if missing:
             raise NoRoom(f"the offer has no port {min(missing)}")
-        return parts
+        return found
 
 
 def _is_free(entry: Entry) -> bool:
@@ -96,20 +94,21 @@ def _is_free(entry: Entry) -> bool:
     return not entry.marks
 
 
-def _runs(ports: Sequence[int]) -> list[tuple[int, int]]:
+def _runs(ports: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Sorted numbers as runs (first, last)."""
     breaks = [0, *(place for place, (a, b) in enumerate(pairwise(ports), 1) if b != a + 1), len(ports)]
-    return [(ports[start], ports[end - 1]) for start, end in pairwise(breaks)]
+    return tuple((ports[start], ports[end - 1]) for start, end in pairwise(breaks))
 
 
-def task_info(task: Task, resources: list[dict[str, Any]]) -> dict[str, Any]:
+def task_info(launch: Launch) -> dict[str, Any]:
     """The TaskInfo of a command task."""
+    task = launch.task
     job, _, attempt = task.id.partition(".")
     info: dict[str, Any] = {
         "name": f"retz {task.id}",
         "task_id": {"value": task.id},
         "agent_id": {"value": task.agent},
-        "resources": resources,
+        "resources": [_resource(entry) for entry in launch.entries],
         "command": _command(task),
         "kill_policy": {"grace_period": _duration(task.kill_grace_s)},
         "labels": {"labels": [{"key": "retz.job", "value": job}, {"key": "retz.attempt", "value": attempt}]},
@@ -119,6 +118,13 @@ def task_info(task: Task, resources: list[dict[str, Any]]) -> dict[str, Any]:
     if task.container != _NO_CONTAINER:
         info["container"] = _container(task.container)
     return info
+
+
+def _resource(entry: Entry) -> dict[str, Any]:
+    if entry.ranges:
+        ranges = [{"begin": first, "end": last} for first, last in entry.ranges]
+        return {"name": entry.name, "type": "RANGES", "ranges": {"range": ranges}, **entry.marks}
+    return {"name": entry.name, "type": "SCALAR", "scalar": {"value": entry.amount}, **entry.marks}
 
 
 def _duration(seconds: float) -> dict[str, int]:

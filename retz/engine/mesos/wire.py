@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from retz.engine.base import Task
 from retz.model.agent import AttributeValue
 from retz.model.resources import Vector
 
@@ -104,15 +105,22 @@ class Connect(Message, frozen=True):
     secret: str | None = None
 
 
+class Launch(Struct, frozen=True, array_like=True, gc=False):
+    """A task, and what it uses of its offers: entries of those, with the amount and the ports that it takes."""
+
+    task: Task
+    entries: list[Entry]
+
+
 class Accept(Message, frozen=True):
-    """Launch ``tasks`` (TaskInfos) on these offers of one agent.
+    """Launch tasks on these offers of one agent.
 
     Answered by :class:`Accepted` or :class:`NotAccepted`.
     """
 
     call: int
     offers: list[str]
-    tasks: list[dict[str, Any]]
+    launches: list[Launch]
     refuse_s: float = 0.0
 
 
