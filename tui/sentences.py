@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Literal
 
-from retz.client.types import Job, Series, Sizes, StepSize, Why
+from retz.client.types import Job, OffPath, Series, Sizes, StepSize, Why
 
 from .columns import seconds
 from .text import amount, duration, memory, printable
@@ -35,13 +35,14 @@ def _told(why: Why) -> str:
 
 def off_path(job: Job) -> str:
     """How it left the path of its pipeline's past runs; empty if it did not."""
-    told = [
-        f"It is slower than usual: {duration(how.value)}, in 9 of 10 runs at most {duration(how.usual)}."
-        if how.kind == "slower"
-        else f"It is hungrier than usual: {memory(how.value)}, in 9 of 10 runs at most {memory(how.usual)}."
-        for how in job.off_path
-    ]
-    return " ".join(told)
+    return " ".join(map(_off_path, job.off_path))
+
+
+def _off_path(how: OffPath) -> str:
+    if how.kind == "slower":
+        return f"It is slower than usual: {duration(how.value)}, in 9 of 10 runs at most {duration(how.usual)}."
+    after, then = ("", "") if how.after_s is None else (f" after {duration(how.after_s)}", " then")
+    return f"It is hungrier than usual: {memory(how.value)}{after}, in 9 of 10 runs at most {memory(how.usual)}{then}."
 
 
 _STEPS_TOLD = 3

@@ -214,7 +214,8 @@ def off_path_text(job: dict[str, Any]) -> str:
             told.append(f"slower than usual: {span(how['value'])}, in 9 of 10 runs at most {span(how['usual'])}")
         else:
             value, usual = format_size(round(how["value"])), format_size(round(how["usual"]))
-            told.append(f"hungrier than usual: {value}, in 9 of 10 runs at most {usual}")
+            after, then = (f" after {span(how['after_s'])}", " then") if how.get("after_s") is not None else ("", "")
+            told.append(f"hungrier than usual: {value}{after}, in 9 of 10 runs at most {usual}{then}")
     return "; ".join(told)
 
 

@@ -69,7 +69,8 @@ class Sized(Struct, frozen=True, kw_only=True):
 class OffPath(Struct, frozen=True, kw_only=True):
     """How a running job left the path of the runs before it: ``slower`` (seconds) or ``hungrier`` (MiB).
 
-    ``usual`` is the 90th percentile of ``runs`` runs.
+    ``usual`` is the 90th percentile of ``runs`` runs. With ``after_s``, ``value`` was held so many seconds after the
+    start, and ``usual`` is of that time; else both are of whole runs.
     """
 
     kind: str
@@ -78,6 +79,7 @@ class OffPath(Struct, frozen=True, kw_only=True):
     value: float
     usual: float
     runs: int = 0
+    after_s: float | None = None
 
 
 class News(Struct, frozen=True, kw_only=True):

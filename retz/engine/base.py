@@ -250,7 +250,8 @@ class Engine(Protocol):
         """Present usage of running tasks; unknown ones are left out.
 
         Args:
-            series: Whether the series is wanted, too; without it a thousand tasks are cheap.
+            series: Whether the whole series is wanted; if not it has its latest point at most, and a thousand tasks
+                are cheap.
         """
 
     async def list_files(self, task_id: str, path: str, agent: str = "") -> list[FileEntry]:

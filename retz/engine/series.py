@@ -33,6 +33,11 @@ class Series:
         """The points, oldest first."""
         return list(zip(self._values[::2], self._values[1::2], strict=True))
 
+    @property
+    def latest(self) -> list[tuple[int, int]]:
+        """The last of them, if there is one."""
+        return [(self._values[-2], self._values[-1])] if self._values else []
+
     def add(self, elapsed: float, cpu_s: float, rss_mb: float) -> None:
         """Note the totals at ``elapsed`` seconds: processor seconds so far, memory now (MiB)."""
         self._peak = max(self._peak, rss_mb)

@@ -73,6 +73,8 @@ class OffPath(Struct, frozen=True, omit_defaults=True, gc=False):
         value: Seconds that it had run, or MiB that it held.
         usual: The 90th percentile of the past runs.
         runs: How many of them there were.
+        after_s: ``value`` was held, and ``usual`` is what was usual, so many seconds after the attempt's start; None:
+            these are of whole runs.
     """
 
     kind: OffPathKind
@@ -81,6 +83,7 @@ class OffPath(Struct, frozen=True, omit_defaults=True, gc=False):
     value: float
     usual: float
     runs: int
+    after_s: float | None = None
 
 
 class Attempt(Struct, frozen=True, omit_defaults=True, gc=False):

@@ -82,7 +82,10 @@ def strayed(job: Job) -> str:
 def _strayed(how: OffPath) -> str:
     if how.kind == "slower":
         return f"slower than usual: {span(how.value)}, in 9 of 10 runs at most {span(how.usual)}"
-    return f"hungrier than usual: {_size(how.value)}, in 9 of 10 runs at most {_size(how.usual)}"
+    if how.after_s is None:
+        return f"hungrier than usual: {_size(how.value)}, in 9 of 10 runs at most {_size(how.usual)}"
+    then = f"{_size(how.value)} after {span(how.after_s)}"
+    return f"hungrier than usual: {then}, in 9 of 10 runs at most {_size(how.usual)} then"
 
 
 def _join(head: str, parts: Sequence[str]) -> str:

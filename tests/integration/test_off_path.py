@@ -64,11 +64,21 @@ def tick(site: Site, seconds: float) -> None:
     ticks.now += seconds
 
 
-def past(site: Site, owner: str = ANN.key, runs: int = 8, seconds: float = 60.0, peak: float = 60.0) -> None:
-    """So many runs of step train of pipeline p, that differ by some per cent."""
+def past(
+    site: Site, owner: str = ANN.key, runs: int = 8, seconds: float = 60.0, peak: float = 60.0,
+    held: tuple[float, ...] = (),
+) -> None:  # fmt: skip
+    """So many runs of step train of pipeline p, that differ by some per cent.
+
+    Args:
+        held: What they held in each part of their time, MiB; nobody knows, if empty.
+    """
     for number in range(runs):
         more = 1 + (number % 5) / 50
-        usage = Usage(cpu_s=1.0, max_rss_mb=peak * more, interval_s=1.0)
+        usage = Usage(
+            cpu_s=1.0, max_rss_mb=peak * more, interval_s=seconds * more / max(1, len(held)),
+            series=tuple((10, round(mib * more)) for mib in held),
+        )  # fmt: skip
         attempt = Attempt(1, "a1", 100.0, started=100.0, ended=100.0 + seconds * more, exit_code=0, usage=usage)
         site.core.learner.past.add(
             Job(id=900_000 + number, owner=owner, command="x", name="train", resources=Resources(1, 500),
@@ -91,7 +101,7 @@ async def flags(site: Site, job_id: int) -> dict[str, Any]:
 
 async def eater(site: Site, megabytes: int) -> int:
     """A real job that holds so much."""
-    fields = {"pipeline": "p", "name": "train", "resources": {"cpus": 1, "mem": 900}}
+    fields = {"pipeline": "p", "name": "train", "resources": {"cpus": 1, "mem": 600}}
     reply = await site.ask(
         "POST", "/api/v2/jobs", jobs=[{"command": [sys.executable, "-c", EAT, str(megabytes)], **fields}]
     )
@@ -123,6 +133,51 @@ async def test_a_real_job_that_is_hungrier_or_slower_is_flagged_once_and_a_norma
     assert real.core.db.seq == seq > since, "told once"
     why = (await real.get(f"/jobs/{hungry}/why")).json["summary"]
     assert "hungrier than usual: " in why and "; slower than usual: 1m3" in why
+
+
+async def test_a_real_job_that_is_hungrier_than_usual_at_its_time_is_flagged_below_the_peak_of_whole_runs(
+    real: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "SLACK_MB", 5.0)
+    past(real, seconds=600.0, peak=900.0, held=(60.0, 60.0, 900.0, 60.0))
+    normal, hungry = await eater(real, 40), await eater(real, 300)
+
+    async with asyncio.timeout(20):
+        while not await flags(real, hungry):
+            await real.core.watch.look()
+    found = (await flags(real, hungry))["hungrier"]
+    assert found["value"] > 66 and 64 < found["usual"] < 70 and found["runs"] == 8 and found["after_s"] < 20
+    assert await flags(real, normal) == {}
+    why = (await real.get(f"/jobs/{hungry}/why")).json["summary"]
+    assert "hungrier than usual: " in why and why.endswith(f", in 9 of 10 runs at most {found['usual']:.0f}M then"), why
+
+    tick(real, 330.0)  # in their third quarter all the others held as much
+    late = await eater(real, 300)
+    real.core.clock = lambda: time.time() + 330
+    real.core.watch = Watch(real.core, Ticks())
+    async with asyncio.timeout(20):
+        while not (await real.core.engine.usage([f"{late}.1"], series=False))[f"{late}.1"].series:
+            pass  # each time the launcher samples it
+    for _ in range(3):
+        await real.core.watch.look()
+    assert await flags(real, late) == {}
+
+
+async def test_one_look_above_the_band_flags_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    past(site, seconds=600.0, peak=900.0, held=(60.0, 60.0, 900.0, 60.0))
+    job_id = await begun(site)
+    held = [500]
+
+    async def usage(tasks: Any, *, series: bool = True) -> dict[str, Usage]:
+        return {task: Usage(max_rss_mb=500.0, interval_s=5.0, series=((100, held[0]),)) for task in tasks}
+
+    monkeypatch.setattr(site.engine, "usage", usage)
+    for held[0] in (500, 60, 500, 60):
+        await site.core.watch.look()
+    assert await flags(site, job_id) == {}
+    for held[0] in (500, 400):
+        await site.core.watch.look()
+    assert (await flags(site, job_id))["hungrier"]["value"] == 400
 
 
 async def test_a_clock_that_leaps_makes_nobody_slow(site: Site) -> None:

@@ -15,7 +15,18 @@ import pytest
 from retz.cli.attached import describe_end
 from retz.cli.errors import guarded
 from retz.cli.listing import COLUMNS, row
-from retz.cli.output import Cell, Column, ago, cut, display_width, printable, span, state_cell, table_lines
+from retz.cli.output import (
+    Cell,
+    Column,
+    ago,
+    cut,
+    display_width,
+    off_path_text,
+    printable,
+    span,
+    state_cell,
+    table_lines,
+)
 from retz.cli.reference import help_of, updated
 from retz.cli.waiting import exit_code_of
 from tests.doubles.api import JOB, PREDICTION, RESOURCES, RUN, STATUS, FakeApi, job, problem
@@ -515,3 +526,16 @@ def test_a_new_user_is_printed_as_their_configuration(api: FakeApi, capsys: pyte
     said = tomllib.loads(capsys.readouterr().out)["retz"]
     assert said["access"] == {"key": "k", "secret": "s" * 32}
     assert said["server"]["uri"].startswith("http://")
+
+
+def test_how_a_running_job_left_its_path() -> None:
+    peak = {"kind": "hungrier", "value": 2150.0, "usual": 1024.0, "after_s": None}
+    slow, then = {"kind": "slower", "value": 720.0, "usual": 480.0}, {**peak, "value": 800.0, "after_s": 750.0}
+    assert off_path_text({"off_path": [slow, peak]}) == (
+        "slower than usual: 12m00s, in 9 of 10 runs at most 8m00s; "
+        "hungrier than usual: 2.1G, in 9 of 10 runs at most 1G"
+    )
+    assert (
+        off_path_text({"off_path": [then]}) == "hungrier than usual: 800M after 12m30s, in 9 of 10 runs at most 1G then"
+    )
+    assert off_path_text({}) == ""

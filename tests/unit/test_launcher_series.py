@@ -72,5 +72,6 @@ def test_usage_of_a_job_never_falls() -> None:
     job.sample(110.0, 1.0, 20.0)  # a child died unwaited: its share left the sum
     job.charge(0.5, 30 * 1024)
     job.over(0, 2.0, 10 * 1024, 111.0, 1000.0)
-    assert job.usage()[:3] == [3.0, 50.0, 5.0]
+    assert job.usage() == [3.0, 50.0, 5.0, [(60, 50), (0, 50), (0, 20)]]
+    assert job.usage(series=False) == [3.0, 50.0, 5.0, [(0, 20)]]
     assert job.final(9)[:8] == ["e", 9, "ended", "1.1", 1000.0, 0.0, 0, None]

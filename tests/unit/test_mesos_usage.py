@@ -70,3 +70,17 @@ def test_nothing_an_agent_measures_breaks_it(samples: list[tuple[float, float, f
         assert spent >= round(max(cpu for _, cpu, _ in samples), 4)
     final = usage.end("1.1")
     assert final is None or (final.cpu_s == spent and len(final.series) <= POINTS)
+
+
+def test_without_the_series_there_is_its_latest_point_unless_that_is_old() -> None:
+    now = [0.0]
+    usage = UsageBook(10.0, ticks=lambda: now[0])
+    for at, memory in ((110.0, 30.0), (120.0, 200.0), (130.0, 40.0), (140.0, 40.0)):
+        usage.apply([Sample("1.1", at, 5.0, memory)], ALL_AT_100)
+    used = usage.usage("1.1", series=False)
+    assert used is not None and used.series == ((0, 40),) and used.max_rss_mb == 200.0
+    now[0] = 31.0
+    used = usage.usage("1.1", series=False)
+    assert used is not None and used.series == () and used.max_rss_mb == 200.0
+    whole = usage.usage("1.1")
+    assert whole is not None and len(whole.series) == 4

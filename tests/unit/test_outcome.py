@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retz.model.array import Array
-from retz.model.job import Attempt, Job, Reason, Sized, Usage
+from retz.model.job import Attempt, Job, OffPath, Reason, Sized, Usage
 from retz.model.resources import Resources
-from retz.scheduler.outcome import TABLE, Past, ended
+from retz.scheduler.outcome import TABLE, Past, ended, strayed
 
 RAN = Attempt(number=1, agent="a", launched=100.0, started=100.0, ended=160.0)
 
@@ -186,3 +186,14 @@ def test_every_record_gets_a_sentence(asked: Job, past: Past | None, most: int |
     assert "; ;" not in said
     if asked.reason == "oom" and asked.state != "FINISHED":
         assert "--mem" in said or "no machine here" in said
+
+
+def test_how_a_running_job_left_its_path() -> None:
+    slow = OffPath("slower", 1.0, 1, 720.0, 480.0, 9)
+    peak, then = OffPath("hungrier", 1.0, 1, 2150.0, 1024.0, 9), OffPath("hungrier", 1.0, 1, 800.0, 120.0, 9, 750.0)
+    assert strayed(job(off_path=(slow, peak))) == (
+        "slower than usual: 12m00s, in 9 of 10 runs at most 8m00s; "
+        "hungrier than usual: 2.1G, in 9 of 10 runs at most 1G"
+    )
+    assert strayed(job(off_path=(then,))) == "hungrier than usual: 800M after 12m30s, in 9 of 10 runs at most 120M then"
+    assert strayed(job()) == ""

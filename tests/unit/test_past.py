@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from retz.model.job import Attempt, Job, Reason, Sized, Usage
 from retz.model.resources import Resources
 from retz.server.learning import past as book
+from retz.server.learning.curves import NO_CURVE, most_between
 from retz.server.learning.past import SIMILAR, Past, PastRun, run_of, step_of
 
 
@@ -46,7 +47,31 @@ def runs(*jobs: Job) -> list[PastRun]:
 
 
 def test_a_job_that_ended_well_is_a_run() -> None:
-    assert runs(job(7)) == [PastRun("r7", 7, 20.0, 10.0, 100.0, 1000, 1000, 2, 5.0, "finished", given_cpus=2)]
+    run = PastRun("r7", 7, 20.0, 10.0, 100.0, 1000, 1000, 2, 5.0, "finished", given_cpus=2, longest_s=10.0)
+    assert runs(job(7)) == [run]
+
+
+def drawn(*memory: int, ended: float = 20.0, reason: Reason | None = None) -> Attempt:
+    """An attempt of which a series is known."""
+    usage = Usage(max_rss_mb=max(memory), interval_s=5.0, series=tuple((100, mib) for mib in memory))
+    return replace(attempt(ended=ended, reason=reason), usage=usage)
+
+
+def test_a_run_has_the_curve_of_what_ended_well() -> None:
+    (run,) = runs(job(1, drawn(30, 60)))
+    assert [most_between(run.curve, 60, at, at) for at in (0.2, 0.8)] == [pytest.approx(30, 0.01), 60]
+    (run,) = runs(job(1, drawn(900, reason="exit"), drawn(30, 60)))
+    assert run.peak_mb == 900 and most_between(run.curve, 900, 0, 1) == pytest.approx(60, 0.05)
+    assert runs(job(1, drawn(30, 60, reason="exit"), state="FAILED"))[0].curve == NO_CURVE
+
+
+def test_jobs_of_one_run_have_the_highest_curve_over_the_longest_time() -> None:
+    (run,) = runs(job(1, drawn(30, 60)), job(2, drawn(90, 10, 10, 10, ended=30.0), run="r1"))
+    assert (run.duration_s, run.longest_s, run.jobs) == (15.0, 20.0, 2)
+    firsts = [most_between(run.curve, 90, at, at) for at in (0.1, 0.3, 0.6, 0.9)]
+    assert firsts == [90, pytest.approx(60, 0.02), pytest.approx(10, 0.05), pytest.approx(10, 0.05)]
+    (run,) = runs(job(1, drawn(900, reason="exit"), state="FAILED"), job(2, drawn(30, 60), resubmit_of=1))
+    assert run.peak_mb == 900 and most_between(run.curve, 900, 0, 0.4) == pytest.approx(30, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from retz.store.archive import Archive
 def job(number: int, **fields: Any) -> Job:
     attempt = Attempt(
         number=1, agent="a", launched=1.0, started=2.0, ended=3.0,
-        usage=Usage(cpu_s=1.0, max_rss_mb=float(number), interval_s=1.0),
+        usage=Usage(cpu_s=1.0, max_rss_mb=float(number), interval_s=1.0, series=((100, number // 2), (50, number))),
     )  # fmt: skip
     base: dict[str, Any] = {
         "owner": "ann",

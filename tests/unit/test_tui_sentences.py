@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from retz.client.types import Ask, Attempt, Job, OffPath, Series, Sized, Sizes, StepSize, Usage, Waited, Why
 from retz.model.resources import Resources
@@ -125,6 +126,10 @@ def test_a_job_off_its_path_is_marked_and_the_sentence_says_how() -> None:
     said = sentence(off("slower", "hungrier"), None, None, T0)
     assert "It is slower than usual: 12:00, in 9 of 10 runs at most 08:00." in said
     assert "It is hungrier than usual: 2.1G, in 9 of 10 runs at most 1.0G." in said
+    then = off("hungrier")
+    then = replace(then, off_path=(replace(then.off_path[0], after_s=750.0),))
+    said = sentence(then, None, None, T0)
+    assert "It is hungrier than usual: 2.1G after 12:30, in 9 of 10 runs at most 1.0G then." in said
 
 
 def test_what_it_waited_for_and_what_to_ask_for_next_time_come_from_the_server() -> None:

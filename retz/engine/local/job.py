@@ -131,10 +131,10 @@ class Job:
         return os.WEXITSTATUS(self.status) == 128 + number
 
     def usage(self, series: bool = True) -> list[Any]:
-        """``[cpu_s, max_rss_mb, interval_s, series]``; the series empty if it is not wanted."""
-        points = self.series.points
+        """``[cpu_s, max_rss_mb, interval_s, series]``; of the series just the latest point if it is not wanted."""
+        points = self.series.points if series else self.series.latest
         interval = self.series.interval if points else 0
-        return [round(self.cpu_s, 4), round(self.peak_mb, 1), interval, points if series else []]
+        return [round(self.cpu_s, 4), round(self.peak_mb, 1), interval, points]
 
     def final(self, seq: int) -> list[Any]:
         """The message that says how it ended: ``["e", seq, kind, task, at, started, code, signal, reason, ...]``."""

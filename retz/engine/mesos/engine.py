@@ -534,7 +534,7 @@ class MesosEngine:
 
     async def usage(self, task_ids: Sequence[str], *, series: bool = True) -> dict[str, Usage]:
         """What the agents measured last."""
-        found = ((task, self._usage.usage(task)) for task in task_ids)
+        found = ((task, self._usage.usage(task, series=series)) for task in task_ids)
         return {task: usage for task, usage in found if usage is not None}
 
     async def list_files(self, task_id: str, path: str, agent: str = "") -> list[FileEntry]:

@@ -92,7 +92,10 @@ class SizedView(Struct, gc=False):
 
 
 class OffPathView(Struct, gc=False):
-    """How a running job left the path of the runs before it: seconds or MiB, and the 90th percentile of those."""
+    """How a running job left the path of the runs before it: seconds or MiB, and the 90th percentile of those.
+
+    ``after_s``: of the memory that is held so many seconds after the start; null: of whole runs.
+    """
 
     kind: OffPathKind
     at: Time
@@ -100,6 +103,7 @@ class OffPathView(Struct, gc=False):
     value: float
     usual: float
     runs: int
+    after_s: float | None
 
 
 class NewsView(Struct, gc=False):
@@ -301,7 +305,7 @@ def _sized(sized: Sized) -> SizedView:
 
 
 def _off_path(how: OffPath) -> OffPathView:
-    return OffPathView(how.kind, time_of(how.at), how.attempt, how.value, how.usual, how.runs)
+    return OffPathView(how.kind, time_of(how.at), how.attempt, how.value, how.usual, how.runs, how.after_s)
 
 
 def _news(notice: Notice) -> NewsView:

@@ -13,17 +13,19 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from math import isnan, nan
 from posixpath import basename
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from retz.model.job import Attempt, Job
 from retz.model.submission import JobSpec
+
+from .curves import NO_CURVE, POINTS, Curve, curve_of, joined
 
 Outcome = Literal["finished", "failed", "oom", "timeout"]
 
 KEPT = 50
 """Runs kept of a step."""
 MOST_STEPS = 20_000
-"""Steps kept; of more, those go of which nothing has ended for longest. 75 MB if each has 50 runs."""
+"""Steps kept; of more, those go of which nothing has ended for longest. 110 MB if each has 50 runs."""
 MOST_SIMILAR = 20_000
 LOOKED_BACK = 8
 """Jobs of one run that end while this many later ones ended are taken for a run of their own."""
@@ -32,7 +34,7 @@ SIMILAR = 16
 that two are as good as any number; more say how wrong one is with them. 10 MB of 20 000 kinds."""
 
 _OUTCOMES: tuple[Outcome, ...] = ("finished", "failed", "oom", "timeout")
-_ROW = struct.Struct("<qdfffffffIBB")
+_ROW = struct.Struct(f"<qdffffffffIBB{POINTS}s")
 _INTERPRETERS = frozenset({"python", "python3", "bash", "sh", "perl", "ruby", "Rscript", "node", "java", "julia"})
 
 
@@ -69,6 +71,8 @@ class PastRun(NamedTuple):
         jobs: Jobs that ``duration_s`` and ``cpu_s`` are means of.
         partial: ``peak_mb`` is of an attempt that was cut short: the whole would have needed at least as much.
         given_cpus: Processors that the last attempt was given; 0 if nobody knows.
+        longest_s: Seconds of the longest of the jobs that ``duration_s`` is the mean of.
+        curve: The memory that they held at most over that time, in shares of ``peak_mb``.
     """
 
     run: str
@@ -84,6 +88,8 @@ class PastRun(NamedTuple):
     jobs: int = 1
     partial: bool = False
     given_cpus: float = 0.0
+    longest_s: float = 0.0
+    curve: Curve = NO_CURVE
 
 
 def step_of(job: Job | JobSpec) -> str:
@@ -116,13 +122,14 @@ def run_of(job: Job) -> PastRun | None:
     good = job.state == "FINISHED"
     outcome: Outcome = "finished" if good else job.reason if job.reason in ("oom", "timeout") else "failed"
     peaks = [peak for attempt in job.attempts if (peak := _peak(attempt, job.given(attempt).mem)) is not None]
+    peak_mb = max(peaks, default=None)
     asked = job.resources if job.sized is None else job.sized.asked
     return PastRun(
         run=job.run or "",
         job=job.id,
         ended=job.ended,
         duration_s=duration_s,
-        peak_mb=max(peaks, default=None),
+        peak_mb=peak_mb,
         asked_mb=asked.mem,
         given_mb=job.resources.mem,
         cpus_asked=asked.cpus,
@@ -130,6 +137,8 @@ def run_of(job: Job) -> PastRun | None:
         outcome=outcome,
         partial=not good,
         given_cpus=job.resources.cpus,
+        longest_s=duration_s,
+        curve=curve_of(last.usage, duration_s, peak_mb) if good else NO_CURVE,
     )
 
 
@@ -158,6 +167,7 @@ def together(earlier: PastRun, later: PastRun) -> PastRun:
     cpu_s = (
         sum((run.cpu_s or 0.0) * run.jobs for run in measured) / sum(run.jobs for run in measured) if measured else None
     )
+    longest_s = max(run.longest_s for run in good)
     return PastRun(
         run=later.run,
         job=later.job,
@@ -172,6 +182,8 @@ def together(earlier: PastRun, later: PastRun) -> PastRun:
         jobs=jobs,
         partial=high.partial,
         given_cpus=max(earlier.given_cpus, later.given_cpus),
+        longest_s=longest_s,
+        curve=joined([(run.curve, run.longest_s, run.peak_mb or 0.0) for run in good], longest_s, high.peak_mb or 0.0),
     )
 
 
@@ -318,18 +330,19 @@ def _packed(run: PastRun) -> bytes:
     return _ROW.pack(*_fields(run))
 
 
-def _fields(run: PastRun) -> tuple[float, ...]:
+def _fields(run: PastRun) -> tuple[Any, ...]:
     return (
         run.job, run.ended, run.duration_s, _or_nan(run.peak_mb), run.asked_mb, run.given_mb, run.cpus_asked,
-        run.given_cpus, _or_nan(run.cpu_s), min(run.jobs, 2**32 - 1), _OUTCOMES.index(run.outcome), run.partial,
+        run.given_cpus, _or_nan(run.cpu_s), run.longest_s, min(run.jobs, 2**32 - 1), _OUTCOMES.index(run.outcome),
+        run.partial, run.curve,
     )  # fmt: skip
 
 
-def _unpacked(name: str, row: tuple[float, ...]) -> PastRun:
-    job, ended, duration_s, peak, asked, given, cpus, given_cpus, cpu_s, jobs, outcome, partial = row
+def _unpacked(name: str, row: tuple[Any, ...]) -> PastRun:
+    job, ended, duration_s, peak, asked, given, cpus, given_cpus, cpu_s, longest_s, jobs, outcome, partial, curve = row
     return PastRun(
-        name, int(job), ended, duration_s, _or_none(peak), asked, given, cpus, _or_none(cpu_s),
-        _OUTCOMES[int(outcome)], int(jobs), bool(partial), given_cpus,
+        name, job, ended, duration_s, _or_none(peak), asked, given, cpus, _or_none(cpu_s), _OUTCOMES[outcome], jobs,
+        bool(partial), given_cpus, longest_s, curve,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from retz.lifecycle import Strayed, advance
-from retz.model.job import Job, OffPath, OffPathKind
+from retz.model.job import Job, OffPath, OffPathKind, Usage
 from retz.store.database import Change
 
 from .past import StepKey, step_of
@@ -42,18 +42,21 @@ class Watch:
         self._paths: dict[StepKey, tuple[float, Path]] = {}
         self._seen: dict[str, tuple[float, float]] = {}
         """By task: when it was first seen, and for how long it had run then. Wall clocks jump."""
+        self._above: set[str] = set()
+        """Tasks that were above their band at the last look: one look alone says little, memory jumps about."""
 
     async def look(self) -> None:
         """Look at all running jobs once."""
         seen: dict[str, tuple[float, float]] = {}
+        above: set[str] = set()
         ids = iter(list(self._core.dispatcher.ledger.running))
         while part := list(islice(ids, SLICE)):
             jobs = list(self._known(part))
             for job, path in jobs:
                 self._look_at_time(job, path, seen)
-            await self._look_at_memory(jobs)
+            await self._look_at_memory(jobs, seen, above)
             await asyncio.sleep(0)
-        self._seen = seen
+        self._seen, self._above = seen, above
 
     def _known(self, ids: Sequence[int]) -> Iterator[tuple[Job, Path]]:
         """Those of these jobs that run and of whose step enough is known."""
@@ -79,29 +82,47 @@ class Watch:
         if first is None:
             first = now, max(0.0, self._core.clock() - (job.started or self._core.clock()))
         seen[task] = first
-        if path.seconds is not None:
-            self._compare(job.id, task, "slower", first[1] + now - first[0], path.seconds)
+        if path.seconds is not None and (seconds := first[1] + now - first[0]) > path.seconds.most:
+            self._flag(job.id, task, "slower", seconds, path.seconds)
 
-    async def _look_at_memory(self, jobs: Sequence[tuple[Job, Path]]) -> None:
-        bounds = {job.task_id or "": (job.id, path.mem_mb) for job, path in jobs if path.mem_mb is not None}
-        if not bounds:
+    async def _look_at_memory(
+        self, jobs: Sequence[tuple[Job, Path]], seen: dict[str, tuple[float, float]], above: set[str]
+    ) -> None:
+        paths = {job.task_id or "": (job.id, path) for job, path in jobs if path.mem_mb is not None}
+        if not paths:
             return
-        used = await self._core.engine.usage(list(bounds), series=False)
+        asked = self._ticks()
+        used = await self._core.engine.usage(list(paths), series=False)
         for task, usage in used.items():
-            job_id, bound = bounds.get(task, (0, None))
-            if bound is not None:
-                self._compare(job_id, task, "hungrier", usage.max_rss_mb, bound)
+            if task in paths:
+                job_id, path = paths[task]
+                first, before = seen[task]
+                self._compare_memory(job_id, task, usage, path, before + asked - first, above)
 
-    def _compare(self, job_id: int, task: str, kind: OffPathKind, value: float, bound: Bound) -> None:
-        if value <= bound.most:
+    def _compare_memory(
+        self, job_id: int, task: str, usage: Usage, path: Path, seconds: float, above: set[str]
+    ) -> None:
+        """The most it held against whole runs, what it holds after so many seconds against theirs at that time."""
+        if path.mem_mb is not None and usage.max_rss_mb > path.mem_mb.most:
+            self._flag(job_id, task, "hungrier", usage.max_rss_mb, path.mem_mb)
             return
+        held = usage.series[-1][1] if usage.series else 0
+        usual = path.band.at(seconds) if held and path.band is not None else None
+        if usual is not None and held > usual.most:
+            above.add(task)
+            if task in self._above:
+                self._flag(job_id, task, "hungrier", held, usual, seconds)
+
+    def _flag(
+        self, job_id: int, task: str, kind: OffPathKind, value: float, bound: Bound, after_s: float | None = None
+    ) -> None:
         core = self._core
         job = core.db.jobs.record(job_id)  # as it is now: it may have ended while the engine was asked
         if job is None or job.task_id != task or job.attempt is None:
             return
         how = OffPath(
             kind=kind, at=core.clock(), attempt=job.attempt.number, value=round(value, 1),
-            usual=round(bound.usual, 1), runs=bound.runs,
+            usual=round(bound.usual, 1), runs=bound.runs, after_s=None if after_s is None else round(after_s, 1),
         )  # fmt: skip
         after, _ = advance(job, Strayed(how))
         if after is not job:
