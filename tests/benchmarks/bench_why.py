@@ -137,8 +137,8 @@ async def running(directory: Path) -> dict[str, Any]:
 
 
 def past(site: Site, pipeline: str) -> None:
-    """Ten runs of a step that took long and held much."""
-    usage = Usage(cpu_s=1.0, max_rss_mb=50.0, interval_s=1.0)
+    """Ten runs of a step that took long and held much, more and more."""
+    usage = Usage(cpu_s=1.0, max_rss_mb=50.0, interval_s=15.0, series=tuple((100, mib // 5) for mib in range(10, 250)))
     attempt = Attempt(1, "a", 0.0, started=0.0, ended=3600.0, exit_code=0, usage=usage)
     job = Job(
         id=1, owner=ANN.key, command="x", name="step", resources=Resources(1, 4), submitted=0.0, state="FINISHED",
