@@ -354,10 +354,6 @@ def _known(store: SkylineStore, pipeline: str) -> Runs:
         return {}
 
 
-def _run_json(run: RecurrenceId) -> dict[str, str]:
-    return {"pipelineId": run.pipeline, "runId": run.run}
-
-
 def _read(convert: Callable[[Any], Any], document: bytes) -> Any:
     try:
         return convert(json.loads(document))

@@ -20,7 +20,6 @@ from retz.model.job import Job
 from retz.model.resources import Resources
 
 MINUTE_S = 60
-KEEP_S = 30 * 86400.0
 MAX_HOLD_S = 120.0
 """Longer without a sample, the levels are unknown (suspended machine, clock set forward), not constant."""
 

@@ -93,10 +93,6 @@ class Window:
         """Look until this is no longer on the screen."""
         return self.until(lambda seen: text not in seen, f"waited for {text!r} to go")
 
-    def line_with(self, text: str) -> str:
-        """The first line on the screen with this."""
-        return next(line for line in self.screen.lines if text in line)
-
     # -- the terminal ----------------------------------------------------------------------------------------------
 
     def read(self, patience_s: float) -> int:

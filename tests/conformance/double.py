@@ -45,17 +45,7 @@ _SCALED = ("allocation_interval", "heartbeat", "update_retry", "executor_linger"
 
 def _timing(name: str, scale: float) -> Timing:
     real = Timing()
-    scaled = {
-        field: getattr(real, field) * scale
-        for field in (
-            "allocation_interval",
-            "heartbeat",
-            "update_retry",
-            "executor_linger",
-            "agent_recovery",
-            "kill_grace",
-        )
-    }
+    scaled = {field: getattr(real, field) * scale for field in _SCALED}
     scaled["agent_ping_timeout"] = PINGS.get(name[:2], 75.0) * scale / real.max_agent_ping_timeouts
     recovery = 0.3 if name[:2] in ("19", "26") else 0.01
     return Timing(scale=scale, recovery=recovery, **{**scaled, **_OPTIONS.get(name, {})})

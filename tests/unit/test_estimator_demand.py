@@ -17,7 +17,6 @@ from estimator.solver.base import SolverSettings
 from estimator.solver.demand import demands, merge
 
 ONE: Amounts = {"memory": 1024, "vcores": 1}
-HOUR_MS = 3_600_000
 NOON = 1_500_000_000_000
 
 

@@ -17,7 +17,8 @@ from retz.cli import cli
 from retz.cli.errors import guarded
 from retz.scheduler.planner import PLANNERS
 from retz.scheduler.plugin import Amounts, Choice, OwnPlanner, Room, Situation, Waiting, problems
-from retz.scheduler.proving import BuiltIn, Finding, large_situation, prove, situation
+from retz.scheduler.proving import Finding, large_situation, prove, situation
+from tests.doubles.planners import BuiltIn
 
 ROUNDS = 60
 

@@ -20,9 +20,9 @@ from retz.scheduler.constraints import parse
 from retz.scheduler.limits import NOTHING, Holding, UserLimits
 from retz.scheduler.planner import PLANNERS
 from retz.scheduler.plugin import Choice, Situation
-from retz.scheduler.proving import unsound
 from retz.scheduler.scheduler import Placement, Scheduler, Work
 from retz.scheduler.shares import WEEK_S
+from tests.doubles.planners import unsound
 from tests.doubles.simulated_cluster import SimulatedCluster
 
 needs = st.builds(

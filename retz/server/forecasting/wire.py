@@ -45,7 +45,6 @@ class End(Struct, tag="end", array_like=True):
 
     Attributes:
         outlook: Of the probe, if there was one.
-        took_s: Seconds that it took.
         fault: What went wrong, in a line.
     """
 
@@ -53,7 +52,6 @@ class End(Struct, tag="end", array_like=True):
     until: float | None = None
     futures: int = 0
     outlook: Outlook | None = None
-    took_s: float = 0.0
     fault: str = ""
 
 

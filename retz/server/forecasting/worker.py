@@ -62,15 +62,13 @@ def _answer(request: Request, writing: BinaryIO) -> None:
         if time.monotonic() - began > request.seconds:
             break
     if situation.probe:
-        took = time.monotonic() - began
-        writing.write(frame(End(futures=len(runs), outlook=outlook(situation, runs), took_s=took)))
+        writing.write(frame(End(futures=len(runs), outlook=outlook(situation, runs))))
         return
     found = forecast(situation, runs)
     jobs = list(found.jobs.items())
     for start in range(0, len(jobs), PORTION):
         writing.write(frame(Portion(jobs[start : start + PORTION])))
-    took = time.monotonic() - began
-    writing.write(frame(End(rate=found.rate, until=found.until, futures=found.futures, took_s=took)))
+    writing.write(frame(End(rate=found.rate, until=found.until, futures=found.futures)))
 
 
 if __name__ == "__main__":

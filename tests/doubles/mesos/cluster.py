@@ -242,11 +242,6 @@ class Cluster:
         for stream in self.master.streams.values():
             stream.write_raw(chunk(event))
 
-    def send_raw_bytes(self, data: bytes) -> None:
-        """Send bytes into every stream with no framing at all."""
-        for stream in self.master.streams.values():
-            stream.write_raw(data)
-
     # -- what happens to updates -------------------------------------------------------------------------------
 
     def disturb_updates(
