@@ -20,8 +20,8 @@ from retz.scheduler.explain import Explainer
 from retz.scheduler.outside_work import OutsideWork
 from retz.scheduler.plugin import Choice, Situation
 from retz.scheduler.scheduler import Scheduler
+from retz.server.frames import frame
 from retz.server.planners.process import Worker
-from retz.server.planners.wire import frame
 
 JOBS = 100_000
 TOO_SMALL: Vector = (900, 10_000, 0, 0, 10)

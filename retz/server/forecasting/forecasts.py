@@ -14,11 +14,12 @@ from retz.config_server import ServerConfig
 from retz.model.job import Job
 from retz.scheduler.forecast import FUTURES, Foreseen, Outlook
 
+from ..frames import frame
 from ..live import Live
 from .gathering import History, gather
 from .process import Fault, Worker
 from .recent import Recent
-from .wire import Request, frame
+from .wire import Request
 
 log = logging.getLogger("retz.forecast")
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import sys
 
 import msgspec
 
 from retz.scheduler.forecast import Foreseen
-from retz.server.ending import ended
 
-from .wire import HEADER, MAX_FRAME, End, decode_answer
+from ..children import ended, receive, start
+from .wire import MAX_FRAME, End, decode_answer
 
 IDLE_S = 60.0
 """A worker that nobody asked for so long ends: it holds some ten megabytes."""
@@ -70,16 +68,13 @@ class Worker:
     async def _answer(self, request: bytes) -> tuple[dict[int, Foreseen], End]:
         process = self._process
         if process is None or process.returncode is not None:
-            process = self._process = await _start()
-        assert process.stdin is not None and process.stdout is not None
+            process = self._process = await start(f"{__package__}.worker")
+        assert process.stdin is not None
         process.stdin.write(request)
         await process.stdin.drain()
         jobs: dict[int, Foreseen] = {}
         while True:
-            size = int.from_bytes(await process.stdout.readexactly(HEADER), "big")
-            if size > MAX_FRAME:
-                raise msgspec.ValidationError(f"{size} bytes long")
-            answer = decode_answer(await process.stdout.readexactly(size))
+            answer = decode_answer(await receive(process, MAX_FRAME))
             if isinstance(answer, End):
                 return jobs, answer
             jobs.update(answer.jobs)
@@ -101,16 +96,3 @@ class Worker:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):  # gone already
                 self._process.kill()
-
-
-async def _start() -> asyncio.subprocess.Process:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", f"{__package__}.worker"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env=environment,
-        cwd="/",
-        start_new_session=True,
-    )

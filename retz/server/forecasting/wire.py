@@ -1,4 +1,4 @@
-"""Messages between server and forecast worker: four bytes of length, then MessagePack.
+"""Messages between server and forecast worker, in :mod:`retz.server.frames`.
 
 A request is one frame. The answer to one is some frames of foreseen jobs, so that reading them never holds the server's
 loop, and a last one with the rest.
@@ -6,15 +6,12 @@ loop, and a last one with the rest.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from msgspec import Struct
 
 from retz.scheduler.forecast import Foreseen, Outlook
 from retz.scheduler.situation import Situation
 
-HEADER = 4
 PORTION = 1000
 """Foreseen jobs in one frame: half a millisecond to decode."""
 
@@ -55,12 +52,5 @@ class End(Struct, tag="end", array_like=True):
     fault: str = ""
 
 
-encode = msgspec.msgpack.Encoder().encode
 decode_request = msgspec.msgpack.Decoder(Request).decode
 decode_answer = msgspec.msgpack.Decoder(Portion | End).decode
-
-
-def frame(message: Any) -> bytes:
-    """The bytes of a message on the wire."""
-    body = encode(message)
-    return len(body).to_bytes(HEADER, "big") + body

@@ -19,7 +19,8 @@ from retz.scheduler.forecast import forecast, futures, outlook
 from retz.scheduler.situation import Situation
 from retz.scheduler.spread import cooked
 
-from .wire import HEADER, PORTION, End, Portion, Request, decode_request, frame
+from ..frames import frame, read
+from .wire import PORTION, End, Portion, Request, decode_request
 
 LONGEST_S = 60
 """A request that takes longer ends the process, whoever waits for it or does not any more."""
@@ -34,22 +35,13 @@ def main() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     reading, writing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints does not disturb the answers
-    while (body := _read(reading)) is not None:
+    while (body := read(reading)) is not None:
         signal.alarm(LONGEST_S)  # the server kills earlier, if it lives
         _answer(decode_request(body), writing)
         writing.flush()
         signal.alarm(0)
         del body
         gc.collect()
-
-
-def _read(reading: BinaryIO) -> bytes | None:
-    header = reading.read(HEADER)
-    if len(header) < HEADER:
-        return None
-    size = int.from_bytes(header, "big")
-    body = reading.read(size)
-    return body if len(body) == size else None
 
 
 def _answer(request: Request, writing: BinaryIO) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from retz.scheduler.outside_work import Nonsense, OutsideWork
 from retz.scheduler.work import Placement
 
+from ..frames import frame
 from .process import Fault, Worker
-from .wire import frame
 
 log = logging.getLogger("retz.planner")
 

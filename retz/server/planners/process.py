@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 
 import msgspec
 
-from retz.server.ending import ended
-
-from .wire import HEADER, MAX_ANSWER, Answer, decode_answer
+from ..children import ended, receive, start
+from .wire import MAX_ANSWER, Answer, decode_answer
 
 LOAD_S = 10.0
 """So long a planner may take to be imported."""
@@ -46,18 +44,8 @@ class Worker:
         Raises:
             Fault: it cannot be loaded.
         """
-        # Imports what the server itself would, wherever that came from.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", f"{__package__}.worker", name, str(os.getpid())),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=environment,
-                cwd="/",
-                start_new_session=True,
-            )
+            process = await start(f"{__package__}.worker", name, str(os.getpid()))
         except OSError as error:
             raise Fault("load", f"no process can be started for it: {error.strerror}") from None
         worker = cls(process)
@@ -83,7 +71,7 @@ class Worker:
     async def _answer(self, budget_s: float, late: str) -> Answer:
         try:
             async with asyncio.timeout(budget_s):
-                return decode_answer(await self._frame())
+                return decode_answer(await receive(self._process, MAX_ANSWER))
         except TimeoutError:
             fault = Fault("late", late)
         except (asyncio.IncompleteReadError, OSError):
@@ -97,14 +85,6 @@ class Worker:
         if fault.kind == "died":
             fault = Fault("died", f"its process ended ({_status(self._process.returncode)})")
         raise fault
-
-    async def _frame(self) -> bytes:
-        reading = self._process.stdout
-        assert reading is not None
-        size = int.from_bytes(await reading.readexactly(HEADER), "big")
-        if size > MAX_ANSWER:
-            raise msgspec.ValidationError(f"{size} bytes long, where {MAX_ANSWER} are allowed")
-        return await reading.readexactly(size)
 
     async def stop(self) -> None:
         """End it, with whatever it started."""

@@ -1,4 +1,4 @@
-"""Messages between server and worker: four bytes of length, then MessagePack."""
+"""Messages between server and worker, in :mod:`retz.server.frames`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from msgspec import Struct
 
 from retz.scheduler.plugin import Choice, Situation
 
-HEADER = 4
 MAX_ANSWER = 256 << 10
 """A plan is a few hundred choices of 30 bytes; what is longer is no plan, and would hold the server's loop."""
 
@@ -27,12 +26,5 @@ class Answer(Struct, array_like=True):
     trace: str = ""
 
 
-encode = msgspec.msgpack.Encoder().encode
 decode_answer = msgspec.msgpack.Decoder(Answer).decode
 decode_situation = msgspec.msgpack.Decoder(Situation).decode
-
-
-def frame(message: Answer | Situation) -> bytes:
-    """The bytes of a message on the wire."""
-    body = encode(message)
-    return len(body).to_bytes(HEADER, "big") + body

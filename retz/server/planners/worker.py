@@ -15,7 +15,8 @@ from retz.engine.local.system import end_with
 from retz.planner_loading import load
 from retz.scheduler.plugin import Choice, OwnPlanner, Situation
 
-from .wire import HEADER, Answer, decode_situation, frame
+from ..frames import frame, read
+from .wire import Answer, decode_situation
 
 
 def main(name: str, parent: int) -> None:
@@ -28,8 +29,8 @@ def main(name: str, parent: int) -> None:
         _send(writing, _fault("load", error))
         return
     _send(writing, Answer())
-    while (situation := _read(reading)) is not None:
-        _send(writing, _plan(planner, situation))
+    while (body := read(reading)) is not None:
+        _send(writing, _plan(planner, decode_situation(body)))
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -40,13 +41,6 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.close(nothing)
     os.dup2(2, 1)
     return reading, writing
-
-
-def _read(reading: BinaryIO) -> Situation | None:
-    header = reading.read(HEADER)
-    if len(header) < HEADER:
-        return None
-    return decode_situation(reading.read(int.from_bytes(header, "big")))
 
 
 def _plan(planner: OwnPlanner, situation: Situation) -> Answer:

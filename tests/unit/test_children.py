@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from retz.server.ending import ended
+from retz.server.children import ended
 
 pytestmark = pytest.mark.anyio
 
