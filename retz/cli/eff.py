@@ -11,12 +11,12 @@ import click
 
 from retz.client import calls
 from retz.client.efficiency import Efficiency, Report, Total
-from retz.model.units import format_size
+from retz.model.units import format_size, span
 
 from .accounting import moment, safe
 from .app import App
 from .listing import MAX_IDS_TEXT, PAGE, compact
-from .output import Cell, Column, is_terminal, note, plural, print_json, print_table, span
+from .output import Cell, Column, is_terminal, note, plural, print_json, print_table
 from .parameters import Ids, json_option
 
 TERMINAL_LIMIT = 50

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from retz.client import calls
-from retz.model.units import format_size
+from retz.model.units import format_size, span
 
 from .app import App
 from .listing import IN, SOON, clock, compact
-from .output import Column, note, plural, print_json, print_table, print_text, printable, span, state_cell
+from .output import Column, note, plural, print_json, print_table, print_text, printable, state_cell
 from .parameters import Ids, json_option
 from .submission import bodies, job_options
 

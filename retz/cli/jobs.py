@@ -9,7 +9,7 @@ import click
 
 from retz.client import calls
 from retz.client.sse import Subscription
-from retz.model.units import format_size
+from retz.model.units import format_size, span
 
 from .app import App
 from .listing import run_time
@@ -23,7 +23,6 @@ from .output import (
     print_json,
     print_table,
     printable,
-    span,
     state_cell,
     to_seconds,
 )

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from retz.client import calls
-from retz.model.units import format_size
+from retz.model.units import format_size, span
 
 from .app import App
 from .output import (
@@ -24,7 +24,6 @@ from .output import (
     print_json,
     print_table,
     seconds_of,
-    span,
     state_cell,
 )
 from .parameters import Ids, json_option, watch_option

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TextIO
 
+from retz.model.units import span
+
 from .errors import SCHEMA
 
 # state -> (glyph, ANSI colour)
@@ -247,15 +249,6 @@ def ago(text: str | None, now: float) -> str:
         if passed >= 2 * size:
             return f"{passed // size}{unit}"
     return f"{passed}s"
-
-
-def span(seconds: float) -> str:
-    """A length of time, its two largest units: ``45s``, ``1m40s``, ``2h05m``, ``3d04h``."""
-    whole = max(0, int(seconds))
-    for size, part, names in ((86400, 3600, "dh"), (3600, 60, "hm"), (60, 1, "ms")):
-        if whole >= size:
-            return f"{whole // size}{names[0]}{whole % size // part:02}{names[1]}"
-    return f"{whole}s"
 
 
 def to_seconds(text: str) -> str:

@@ -13,7 +13,7 @@ import click
 from retz.client import calls
 from retz.client.errors import ApiError
 from retz.client.transport import EVENT_SILENCE_S
-from retz.model.units import format_size
+from retz.model.units import format_size, span
 
 from .app import App
 from .errors import CliError
@@ -28,7 +28,6 @@ from .output import (
     print_text,
     printable,
     seconds_of,
-    span,
     width_of,
 )
 from .parameters import json_option

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from retz.model.units import span
+
 from .app import App
-from .output import Column, note, print_json, print_table, span
+from .output import Column, note, print_json, print_table
 from .parameters import json_option
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from retz.model.units import format_size
+from retz.model.units import format_size, span
 
-from .output import plural, printable, span
+from .output import plural, printable
 
 MOST_STEPS = 8
 _SURPRISE = 1.125

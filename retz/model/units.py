@@ -89,3 +89,12 @@ def format_duration(seconds: float) -> str:
     if hours:
         return f"{hours}:{minutes:02}:{secs:02}"
     return f"{minutes:02}:{secs:02}"
+
+
+def span(seconds: float) -> str:
+    """Return a length of time by its two largest units: ``45s``, ``1m40s``, ``2h05m``, ``3d04h``."""
+    whole = max(0, int(seconds))
+    for size, part, names in ((86400, 3600, "dh"), (3600, 60, "hm"), (60, 1, "ms")):
+        if whole >= size:
+            return f"{whole // size}{names[0]}{whole % size // part:02}{names[1]}"
+    return f"{whole}s"

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
+from retz.model import units
 from retz.model.job import Job
 
 from .queue import ShapeKey, longest_run
@@ -67,12 +68,8 @@ class Share(NamedTuple):
 
 
 def span(seconds: float) -> str:
-    """Its two largest units: ``45s``, ``1m40s``, ``2h05m``, ``3d04h``."""
-    whole = max(0, round(seconds))
-    for size, part, names in ((86400, 3600, "dh"), (3600, 60, "hm"), (60, 1, "ms")):
-        if whole >= size:
-            return f"{whole // size}{names[0]}{whole % size // part:02}{names[1]}"
-    return f"{whole}s"
+    """To the nearest second: ``45s``, ``1m40s``, ``2h05m``, ``3d04h``."""
+    return units.span(round(seconds))
 
 
 def key_of(job: Job) -> ShapeKey:

@@ -23,12 +23,12 @@ from retz.cli.output import (
     display_width,
     off_path_text,
     printable,
-    span,
     state_cell,
     table_lines,
 )
 from retz.cli.reference import help_of, updated
 from retz.cli.waiting import exit_code_of
+from retz.model.units import span
 from tests.doubles.api import JOB, PREDICTION, RESOURCES, RUN, STATUS, FakeApi, job, problem
 
 ROOT = Path(__file__).parents[2]
