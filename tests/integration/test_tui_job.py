@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from textual.pilot import Pilot
 
-from retz.config import ClientConfig
 from retz.model.user import User
-from tests.tui_frames import assert_golden, frame
-from tui.app import RetzApp
+from tests.tui_frames import assert_golden
 from tui.screens.files import FilesPage
 from tui.screens.job import JobPage
 from tui.screens.pipeline import PipelinePage
@@ -23,16 +20,13 @@ from tui.widgets.logview import LogView
 from tui.widgets.usageplot import UsagePlot
 
 from .http_site import ANN, BOB, Site
+from .tui_window import Window, app_of, opened
 
 pytestmark = pytest.mark.anyio
 
 
-class Window:
-    """The application in a terminal of the mind, and what is on it."""
-
-    def __init__(self, app: RetzApp, pilot: Pilot[None]) -> None:
-        self.app = app
-        self.pilot = pilot
+class JobWindow(Window):
+    """The window, when a job is on it."""
 
     @property
     def page(self) -> JobPage:
@@ -46,27 +40,9 @@ class Window:
         """The viewer."""
         return self.page.view
 
-    @property
-    def text(self) -> str:
-        """The screen."""
-        return frame(self.app)
-
     def rows(self) -> list[str]:
         """The rows of output."""
         return [row.text for row in self.log._rows]
-
-    async def until(self, condition: Callable[[], Any]) -> None:
-        """Wait until the screen is as it should be."""
-        try:
-            async with asyncio.timeout(10):
-                while not condition():
-                    await self.pilot.pause(0.01)
-        except TimeoutError:
-            raise AssertionError(self.text) from None
-
-    async def press(self, *keys: str) -> None:
-        """Keys."""
-        await self.pilot.press(*keys)
 
     async def open(self, job_id: int) -> None:
         """The page of a job, loaded."""
@@ -77,15 +53,9 @@ class Window:
 @asynccontextmanager
 async def window(
     site: Site, user: User = ANN, size: tuple[int, int] = (120, 40), **options: Any
-) -> AsyncIterator[Window]:
+) -> AsyncIterator[JobWindow]:
     """The application against the site."""
-    config = ClientConfig(
-        server_uri=f"http://127.0.0.1:{site.port}", access_key=user.key, access_secret=user.secret, server_retry=0.0
-    )
-    app = RetzApp(config, **options)
-    async with app.run_test(size=size) as pilot:
-        it = Window(app, pilot)
-        await it.until(lambda: app.session.link == "live")
+    async with opened(JobWindow, app_of(site, user, settings={"server_retry": 0.0}, **options), size) as it:
         yield it
 
 
@@ -102,9 +72,8 @@ async def test_from_the_queue_to_a_job_and_back(site: Site) -> None:
         await it.until(lambda: "join" in it.text)
         await it.press("enter")
         await it.until(lambda: isinstance(it.app.page, JobPage) and it.rows() == ["hello"])
-        for expected in (f"queue ▸ {job_id} join", "● started on host1", "python join.py", "pipeline etl", "nightly",
-                         "It uses 1.5 of 1 cpus and 20M of 1.0G memory"):  # fmt: skip
-            assert expected in it.text
+        await it.says(f"queue ▸ {job_id} join", "● started on host1", "python join.py", "pipeline etl", "nightly",
+                      "It uses 1.5 of 1 cpus and 20M of 1.0G memory")  # fmt: skip
         await it.press("escape")
         await it.until(lambda: not isinstance(it.app.page, JobPage))
         assert it.app.job == job_id
@@ -145,12 +114,13 @@ async def test_output_is_followed_until_one_looks_elsewhere(site: Site) -> None:
         await it.until(lambda: it.rows()[-1:] == ["line 999"])
         write(site, job_id, "line 1000\n")
         await it.until(lambda: it.rows()[-1] == "line 1000")
-        assert it.log.follow and "▼ follow" in it.text
+        await it.until(lambda: it.log.follow and "▼ follow" in it.text)
         await it.press("g")
         await it.until(lambda: it.rows()[0] == "line 0")
         write(site, job_id, "line 1001\n")
         await it.until(lambda: it.log.window.blocks.size == len(site.engine.files[f"{job_id}.1"]["stdout"]))
-        assert it.rows()[0] == "line 0" and "▽ f follows" in it.text
+        await it.says("▽ f follows")
+        assert it.rows()[0] == "line 0"
         await it.press("G")
         await it.until(lambda: it.rows()[-1] == "line 1001" and "▼ follow" in it.text)
 
@@ -228,7 +198,8 @@ async def test_output_cannot_draw_on_the_screen(site: Site) -> None:
     async with window(site) as it:
         await it.open(job_id)
         await it.until(lambda: it.rows() == ["red ␛]0;title␇␛[2J \ufffd␀|", "99%", "日      x"])
-        assert "\x1b" not in it.text and "日本" in it.text and "'␛[2J'" in it.text
+        await it.says("日本", "'␛[2J'")
+        assert "\x1b" not in it.text
 
 
 async def test_a_line_of_ten_megabytes(site: Site) -> None:
@@ -255,7 +226,7 @@ async def test_attempts_can_be_switched(site: Site) -> None:
     async with window(site) as it:
         await it.open(job_id)
         await it.until(lambda: it.rows() == ["second"] and "attempt 2" in it.text)
-        assert "lost" in it.text and "It was lost once before" in it.text
+        await it.says("lost", "It was lost once before")
         await it.press("left_square_bracket")
         await it.until(lambda: it.rows() == ["first"] and "attempt 1" in it.text and "complete" in it.text)
         await it.press("right_square_bracket")
@@ -274,7 +245,7 @@ async def test_any_file_of_the_sandbox(site: Site) -> None:
         await it.until(lambda: isinstance(it.app.page, FilesPage) and "result.csv" in it.text)
         await it.press("enter")
         await it.until(lambda: isinstance(it.app.page, JobPage) and it.rows() == ["data"])
-        assert "result.csv" in it.text
+        await it.says("result.csv")
 
 
 async def test_a_sandbox_that_is_gone_is_said_plainly(site: Site) -> None:
@@ -285,7 +256,7 @@ async def test_a_sandbox_that_is_gone_is_said_plainly(site: Site) -> None:
     async with window(site) as it:
         await it.open(job_id)
         await it.until(lambda: "sandboxes of ended jobs are removed after some days" in it.text)
-        assert "It ended well" in it.text
+        await it.says("It ended well")
 
 
 async def test_what_was_used_is_drawn_against_what_was_asked_for(site: Site) -> None:
@@ -297,7 +268,7 @@ async def test_what_was_used_is_drawn_against_what_was_asked_for(site: Site) -> 
         plot = it.page.query_one("#memory", UsagePlot)
         await it.until(lambda: plot.values == [30.0, 10.0])
         assert plot.title() == ("10M of 100M", "most 30M")
-        assert "asked for" in it.text and "of 2" in it.text
+        await it.says("asked for", "of 2")
 
 
 async def test_somebody_elses_job_is_not_there(site: Site) -> None:
@@ -406,7 +377,8 @@ async def test_a_server_that_goes_away_takes_nothing_along(site: Site) -> None:
         await it.until(lambda: "✘ lost" in it.text and it.log.stale)
         await it.press("g", "slash", *"x", "enter")
         await it.until(lambda: it.log.note and not it.log.busy)
-        assert it.rows() == ["hello"] and "● started" in it.text
+        await it.says("● started")
+        assert it.rows() == ["hello"]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])

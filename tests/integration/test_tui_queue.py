@@ -4,45 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual import events
-from textual.pilot import Pilot
 from textual.widgets import Input
 
 from retz.client import RetzError
 from retz.config import ClientConfig
 from retz.model.user import User
-from tests.tui_frames import assert_golden, frame
+from tests.tui_frames import assert_golden
 from tui.app import RetzApp
 from tui.once import OnceError, _frame
 from tui.screens.queue import QueuePage
 from tui.widgets.bars import Banner
 from tui.widgets.filterbar import FilterBar
 
+from . import tui_window
 from .http_site import ANN, BOB, ROOT, Site, running_site
+from .tui_window import Window, app_of
 
 pytestmark = pytest.mark.anyio
 
 
 def window(site: Site, user: User = ANN, **options: Any) -> RetzApp:
-    uri = f"http://127.0.0.1:{site.port}"
-    keys = options.pop("tui_keys", {})
-    config = ClientConfig(server_uri=uri, access_key=user.key, access_secret=user.secret, tui_keys=keys)
-    return RetzApp(config, **options)
+    return app_of(site, user, settings={"tui_keys": options.pop("tui_keys", {})}, **options)
 
 
-class Shown:
-    """A window that is open."""
-
-    def __init__(self, app: RetzApp, pilot: Pilot[None]) -> None:
-        self.app = app
-        self.press = pilot.press
-        self.pause = pilot.pause
+class Shown(Window):
+    """A window that is open, at the queue."""
 
     @property
     def page(self) -> QueuePage:
@@ -59,24 +51,14 @@ class Shown:
     def notices(self) -> list[str]:
         return [notice.message for notice in self.app._notifications]
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until something is seen."""
-        async with asyncio.timeout(10):
-            while not condition():
-                await self.pause()
-
     async def type(self, text: str) -> None:
         for character in text:
             self.app.post_message(events.Key({" ": "space"}.get(character, character), character))
-        await self.pause()
+        await self.pilot.pause()
 
 
-@asynccontextmanager
-async def opened(app: RetzApp, size: tuple[int, int] = (120, 30)) -> AsyncIterator[Shown]:
-    async with app.run_test(size=size) as pilot:
-        shown = Shown(app, pilot)
-        await shown.until(lambda: app.pages and app.pages[-1].loaded.is_set() and app.session.link == "live")
-        yield shown
+def opened(app: RetzApp, size: tuple[int, int] = (120, 30)) -> AbstractAsyncContextManager[Shown]:
+    return tui_window.opened(Shown, app, size)
 
 
 async def some_jobs(site: Site) -> list[int]:
@@ -89,10 +71,10 @@ async def some_jobs(site: Site) -> list[int]:
 
 async def test_jobs_appear_and_go(site: Site) -> None:
     async with opened(window(site)) as shown:
-        assert "no live jobs" in frame(shown.app)
+        await shown.says("no live jobs")
         job = await site.submit(name="fresh", held=True)
         await shown.until(lambda: shown.ids == [job])
-        assert "fresh" in frame(shown.app)
+        await shown.says("fresh")
         await site.ask("DELETE", f"/api/v2/jobs/{job}")
         await shown.until(lambda: shown.ids == [])
 
@@ -136,7 +118,7 @@ async def test_pasted_text_is_no_command(site: Site) -> None:
     await some_jobs(site)
     async with opened(window(site)) as shown:
         shown.app.screen.post_message(events.Paste("Kyq"))
-        await shown.pause()
+        await shown.pilot.pause()
         assert len(shown.app.screen_stack) == 2
         assert shown.app.is_running
         await shown.press("slash")
@@ -178,7 +160,7 @@ async def test_marked_jobs_are_killed_once_confirmed(site: Site) -> None:
         await shown.until(lambda: len(shown.ids) == 3)
         await shown.press("space", "space", "K")
         await shown.until(lambda: len(shown.app.screen_stack) == 3)
-        assert "kill 2 jobs?" in frame(shown.app)
+        await shown.says("kill 2 jobs?")
         await shown.press("n", "K")
         await shown.until(lambda: len(shown.app.screen_stack) == 3)
         await site.ask("DELETE", f"/api/v2/jobs/{large}")
@@ -197,7 +179,7 @@ async def test_kill_by_filter(site: Site) -> None:
         shown.page.set_filter("sleep")
         await shown.until(lambda: shown.ids == [third, small])
         await shown.press("ctrl+k")
-        await shown.until(lambda: "kill ALL 2 that match sleep" in frame(shown.app))
+        await shown.until(lambda: "kill ALL 2 that match sleep" in shown.text)
         await shown.press("y")
         await shown.until(lambda: "2 killed" in shown.notices)
         assert (await site.get(f"/jobs/{large}")).json["state"] == "QUEUED"
@@ -211,7 +193,7 @@ async def test_release_hold_priority_resubmit(site: Site) -> None:
 
         async def field(name: str, wanted: object) -> None:
             while (await site.get(f"/jobs/{job}")).json[name] != wanted:
-                await shown.pause()
+                await shown.pilot.pause()
 
         async with asyncio.timeout(10):
             await shown.press("p")
@@ -219,7 +201,7 @@ async def test_release_hold_priority_resubmit(site: Site) -> None:
             await shown.type("-7")
             await shown.press("backspace", "backspace", "backspace")
             await shown.type("99")
-            assert "a whole number from -20" in frame(shown.app)
+            await shown.says("a whole number from -20")
             await shown.press("backspace", "enter")
             await field("priority", 9)
             await shown.press("r", "y")
@@ -241,7 +223,7 @@ async def test_readonly_has_no_changing_commands(site: Site) -> None:
         assert not names & {"kill", "hold", "release", "priority", "resubmit"}
         bound = {active.binding.action for active in shown.page.active_bindings.values()}
         assert not bound & QueuePage.changing
-        assert "kill" not in frame(shown.app)
+        assert "kill" not in shown.text
 
 
 async def test_commands_by_name(site: Site) -> None:
@@ -264,12 +246,12 @@ async def test_commands_by_name(site: Site) -> None:
 async def test_help_is_made_from_the_bindings(site: Site) -> None:
     async with opened(window(site, tui_keys={"queue.kill": "x"})) as shown:
         await shown.press("question_mark")
-        await shown.until(lambda: "keys and commands" in frame(shown.app))
-        text = frame(shown.app)
+        await shown.until(lambda: "keys and commands" in shown.text)
+        text = shown.text
         assert re.search(r"\bx +Kill the marked jobs", text)
         assert "queue.kill" in text
         await shown.press("escape")
-        assert "x kill" in frame(shown.app)
+        await shown.says("x kill")
 
 
 async def test_copies(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,13 +266,12 @@ async def test_copies(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_columns_can_be_hidden(site: Site) -> None:
     async with opened(window(site)) as shown:
-        assert "PIPELINE" in frame(shown.app)
+        await shown.says("PIPELINE")
         shown.page.table.hidden = {"pipeline"}
         shown.page.table.lay_out()
-        await shown.pause()
-        assert "PIPELINE" not in frame(shown.app)
+        await shown.until(lambda: "PIPELINE" not in shown.text)
         await shown.press("c")
-        await shown.until(lambda: "columns, as far as there is room" in frame(shown.app))
+        await shown.until(lambda: "columns, as far as there is room" in shown.text)
         await shown.press("space", "enter")
         await shown.until(lambda: shown.page.table.hidden == {"id", "pipeline"})
 
@@ -300,8 +281,8 @@ async def test_what_strangers_wrote_cannot_draw(site: Site) -> None:
     async with opened(window(site)) as shown:
         await shown.until(lambda: len(shown.ids) == 1)
         await shown.press("K")
-        await shown.pause()
-        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", frame(shown.app))
+        await shown.pilot.pause()
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", shown.text)
 
 
 async def test_a_lost_server_is_told_and_keys_go_on(tmp_path: Path) -> None:
@@ -311,7 +292,7 @@ async def test_a_lost_server_is_told_and_keys_go_on(tmp_path: Path) -> None:
             await shown.until(lambda: len(shown.ids) == 3)
             await site.shut()
             await shown.until(lambda: shown.page.query_one(Banner).display)
-            assert "trying again" in frame(shown.app)
+            await shown.says("trying again")
             assert shown.page.table.stale
             await shown.press("j")
             assert shown.page.table.cursor == 1
@@ -325,10 +306,10 @@ async def test_a_server_that_starts_nothing_is_told(site: Site, monkeypatch: pyt
         assert not banner.display
         site.core.dispatcher.failed("no master answers")
         await shown.until(lambda: banner.display)
-        assert "no job can be started: no master answers" in frame(shown.app)
+        await shown.says("no job can be started: no master answers")
         assert not shown.page.table.stale
         monkeypatch.setattr(type(site.core.db), "failed", property(lambda _db: "disk is gone"))
-        await shown.until(lambda: "nothing can be changed: disk is gone" in frame(shown.app))
+        await shown.until(lambda: "nothing can be changed: disk is gone" in shown.text)
         monkeypatch.undo()
         site.core.dispatcher.recovered()
         await site.core.dispatcher.set_mode("open")  # the page asks too
@@ -383,7 +364,7 @@ async def test_it_says_when_a_job_will_start(site: Site) -> None:
     async with opened(window(site), (160, 30)) as shown:
         await shown.until(lambda: site.core.forecasts.latest is not None)
         shown.app.screen.reload()  # type: ignore[attr-defined]
-        await shown.until(lambda: "→ " in frame(shown.app))
+        await shown.until(lambda: "→ " in shown.text)
 
 
 async def test_one_frame(site: Site) -> None:
@@ -399,17 +380,18 @@ async def test_ages_and_numbers_of_the_past_are_of_that_time(site: Site) -> None
     async with opened(window(site)) as shown:
         shown.app.rewind(shown.app.session.now() + 3725)
         await shown.until(lambda: shown.page.counts.past)
-        assert re.search(r"1:02:0\d", frame(shown.app)), "waiting until the time that is looked at"
+        # Waiting until the time that is looked at.
+        await shown.until(lambda: re.search(r"1:0[23]:\d\d", shown.text))
         shown.app.rewind(None)
         await shown.until(lambda: not shown.page.counts.past)
-        assert "◌ 1 queued" in frame(shown.app)
+        await shown.says("◌ 1 queued")
 
 
 async def test_machines_go_by_their_host_names(site: Site) -> None:
     job = await site.running("serve", name="there")
     async with opened(window(site), (160, 30)) as shown:
-        await shown.until(lambda: shown.ids == [job] and "host1" in frame(shown.app))
-        assert " a1 " not in frame(shown.app)
+        await shown.until(lambda: shown.ids == [job] and "host1" in shown.text)
+        assert " a1 " not in shown.text
         await shown.press("enter")
-        await shown.until(lambda: "on host1 for" in frame(shown.app))
+        await shown.until(lambda: "on host1 for" in shown.text)
         assert shown.app.session.host("gone-for-ever") == "gone-for-ever"

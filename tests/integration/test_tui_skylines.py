@@ -4,62 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.pilot import Pilot
 
 from estimator.sample import tpch_q12
 from retz.client.types import Prediction
-from retz.config import ClientConfig
 from retz.model.resources import Resources
 from retz.model.user import User
 from retz.store.aggregates import AggregatePoint
-from tests.tui_frames import frame
-from tui.app import RetzApp
 from tui.screens.cluster import ClusterPage, Happened
 from tui.screens.pipeline import PipelinePage
 from tui.screens.skylines import SkylinesPage
 from tui.screens.users import UsersPage
 
 from .http_site import ANN, ROOT, Site, running_site
+from .tui_window import Window, app_of, opened
 
 pytestmark = pytest.mark.anyio
 
 
-class Window:
-    """The application, and what is on it."""
-
-    def __init__(self, app: RetzApp, pilot: Pilot[None]) -> None:
-        self.app = app
-        self.pilot = pilot
-
-    @property
-    def text(self) -> str:
-        return frame(self.app)
-
-    async def until(self, condition: Callable[[], Any]) -> None:
-        """Wait until the screen is as it should be."""
-        try:
-            async with asyncio.timeout(30):
-                while not condition():
-                    await self.pilot.pause(0.01)
-        except TimeoutError:
-            raise AssertionError(self.text) from None
-
-    async def says(self, *words: str) -> None:
-        """Wait until all of these are to be read."""
-        await self.until(lambda: all(word in self.text for word in words))
-
-    async def told(self, words: str) -> None:
-        """Wait for a notice."""
-        await self.until(lambda: any(words in notice.message for notice in self.app._notifications))
-
-    async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
+class PipelineWindow(Window):
+    """The window, when it is about pipelines."""
 
     async def pipeline(self, name: str) -> PipelinePage:
         """Its page, with a prediction or the reason why there is none."""
@@ -70,15 +39,9 @@ class Window:
 
 
 @asynccontextmanager
-async def window(site: Site, user: User = ANN, size: tuple[int, int] = (120, 40)) -> AsyncIterator[Window]:
+async def window(site: Site, user: User = ANN, size: tuple[int, int] = (120, 40)) -> AsyncIterator[PipelineWindow]:
     """The application against the site."""
-    config = ClientConfig(
-        server_uri=f"http://127.0.0.1:{site.port}", access_key=user.key, access_secret=user.secret, server_retry=0.0
-    )
-    app = RetzApp(config)
-    async with app.run_test(size=size) as pilot:
-        it = Window(app, pilot)
-        await it.until(lambda: app.session.link == "live")
+    async with opened(PipelineWindow, app_of(site, user, settings={"server_retry": 0.0}), size) as it:
         yield it
 
 
@@ -150,7 +113,8 @@ async def test_an_answer_that_came_too_late_is_not_shown(tmp_path: Path, monkeyp
         monkeypatch.setattr(it.app.session.client, "prediction", slow)
         await it.press("right_square_bracket")
         await it.until(first.is_set)
-        assert page.solving and "solving…" in it.text and page.prediction is not None
+        await it.says("solving…")
+        assert page.solving and page.prediction is not None
         await it.press("right_square_bracket")
         await it.until(lambda: not page.solving)
         assert asked == ended == [0.15, 0.2] and page.prediction.settings["alpha"] == 0.2

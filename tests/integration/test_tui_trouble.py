@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import unicodedata
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from click.testing import CliRunner
 from msgspec.structs import replace
-from textual.pilot import Pilot
 from yarl import URL
 
-from retz.config import ClientConfig
 from retz.model.agent import Agent, Gpu
 from retz.model.resources import Resources
 from retz.model.user import User
@@ -25,7 +23,9 @@ from tui.app import RetzApp
 from tui.main import main
 from tui.screens.job import JobPage
 
+from . import tui_window
 from .http_site import ANN, ROOT, PuppetEngine, Site, running_site
+from .tui_window import Window, app_of
 
 pytestmark = pytest.mark.anyio
 
@@ -36,22 +36,11 @@ SIZES = [(120, 40), (20, 5)]
 
 
 def window(site: Site, user: User = ROOT, port: int = 0) -> RetzApp:
-    uri = f"http://127.0.0.1:{port or site.port}"
-    return RetzApp(ClientConfig(server_uri=uri, access_key=user.key, access_secret=user.secret))
+    return app_of(site, user, port=port)
 
 
-@asynccontextmanager
-async def opened(app: RetzApp, size: tuple[int, int] = (120, 30)) -> AsyncIterator[Pilot[None]]:
-    async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: app.pages and app.pages[-1].loaded.is_set())
-        yield pilot
-
-
-async def until(pilot: Pilot[None], condition: object) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(10):
-        while not condition():
-            await pilot.pause(0.01)
+def opened(app: RetzApp, size: tuple[int, int] = (120, 30)) -> AbstractAsyncContextManager[Window]:
+    return tui_window.opened(Window, app, size)
 
 
 def assert_harmless(app: RetzApp) -> None:
@@ -87,17 +76,17 @@ async def test_nothing_that_strangers_wrote_can_draw_anywhere(tmp_path: Path, si
         site.engine.files[f"{job}.1"]["stdout"] += NASTY.encode() * 50
         site.engine.files[f"{job}.1"][NASTY] = bytearray(b"x")
         app = window(site)
-        async with opened(app, size) as pilot:
+        async with opened(app, size) as it:
             for keys in ("1", "K", "1p", "1s", "1c", "1?", "1:", "1/", "1\n", "wF", "1\nFd", "1\nz", "2K", "3",
                          "3\n", "4\n", "4a", "5", "6", "7"):  # fmt: skip
                 for key in keys:
-                    await pilot.press({"\n": "enter", "?": "question_mark", ":": "colon", "/": "slash"}.get(key, key))
-                    await until(pilot, lambda: app.page is None or app.page.loaded.is_set())
-                    await pilot.pause()
+                    await it.press({"\n": "enter", "?": "question_mark", ":": "colon", "/": "slash"}.get(key, key))
+                    await it.until(lambda: app.page is None or app.page.loaded.is_set())
+                    await it.pilot.pause()
                     assert_harmless(app)
                 while len(app.screen_stack) > 2:
                     app.pop_screen()
-                await pilot.press("escape", "escape")
+                await it.press("escape", "escape")
             assert not [notice for notice in app._notifications if "fault" in notice.message]
             assert app.is_running
 
@@ -153,20 +142,20 @@ async def test_keys_do_not_wait_for_a_slow_server(tmp_path: Path) -> None:
         for _ in range(3):
             await site.submit(held=True)
         app = window(site, ANN, gate.port)
-        async with opened(app) as pilot:
-            await until(pilot, lambda: "3 queued" in frame(app))
+        async with opened(app) as it:
+            await it.until(lambda: "3 queued" in frame(app))
             gate.way.clear()
             for screen in ("agents", "gpus", "cluster", "users", "skylines", "job", "queue"):
                 await app.action_go(screen)
-                await pilot.press("question_mark")
-                assert "keys and commands" in frame(app), screen
-                await pilot.press("escape")
-            await pilot.press("j", "j")
+                await it.press("question_mark")
+                await it.says("keys and commands")
+                await it.press("escape")
+            await it.press("j", "j")
             assert gate.waiting
             assert any(line.split()[:2] == ["▌", "1"] for line in frame(app).splitlines())
             gate.way.set()
             await app.action_go("agents")
-            await until(pilot, lambda: "host1" in frame(app))
+            await it.until(lambda: "host1" in frame(app))
 
 
 @pytest.mark.parametrize("status", [403, 502])
@@ -174,23 +163,23 @@ async def test_a_server_that_says_no_is_told_and_forgiven(tmp_path: Path, status
     async with running_site(tmp_path) as site, between(site) as gate:
         await site.submit(name="first", held=True)
         app = window(site, ANN, gate.port)
-        async with opened(app, (120, 40)) as pilot:
-            await until(pilot, lambda: "first" in frame(app))
+        async with opened(app, (120, 40)) as it:
+            await it.until(lambda: "first" in frame(app))
             gate.status = status
             for screen in ("agents", "gpus", "cluster", "users", "skylines", "job", "queue"):
                 await app.action_go(screen)
-                await pilot.pause()
+                await it.pilot.pause()
                 assert_harmless(app)
             for _ in range(10):
                 already = gate.refused
-                await pilot.press("f5")
-                await until(pilot, lambda: gate.refused > already)  # noqa: B023
+                await it.press("f5")
+                await it.until(lambda: gate.refused > already)  # noqa: B023
             told = [notice.message for notice in app._notifications if "says no" in notice.message]
             assert told == ["the ␛[31mproxy says no"], "told once, however often it is asked"
             gate.status = 0
             await site.submit(name="second", held=True)
-            await pilot.press("f5")
-            await until(pilot, lambda: "second" in frame(app))
+            await it.press("f5")
+            await it.until(lambda: "second" in frame(app))
             assert not [notice for notice in app._notifications if "fault" in notice.message]
 
 
@@ -198,13 +187,13 @@ async def test_who_is_locked_out_is_told_why(tmp_path: Path) -> None:
     async with running_site(tmp_path) as site:
         await site.submit(name="mine", held=True)
         app = window(site, ANN)
-        async with opened(app) as pilot:
-            await until(pilot, lambda: "mine" in frame(app))
+        async with opened(app) as it:
+            await it.until(lambda: "mine" in frame(app))
             await site.core.db.apply([Change("users", ANN.key, replace(ANN, enabled=False))])
             await app.action_go("agents")
-            await until(pilot, lambda: "disabled" in frame(app))
+            await it.until(lambda: "disabled" in frame(app))
             await site.core.db.apply([Change("users", ANN.key, ANN)])
-            await until(pilot, lambda: "host1" in frame(app))
+            await it.until(lambda: "host1" in frame(app))
 
 
 async def test_a_click_on_the_name_of_a_stream_shows_it(tmp_path: Path) -> None:
@@ -212,13 +201,13 @@ async def test_a_click_on_the_name_of_a_stream_shows_it(tmp_path: Path) -> None:
         job = await site.running("x")
         site.engine.files[f"{job}.1"]["stderr"] += b"what went wrong"
         app = window(site)
-        async with opened(app) as pilot:
+        async with opened(app) as it:
             await app.drill(JobPage(job))
-            await until(pilot, lambda: "nothing written yet" in frame(app))
-            await pilot.click("LogHead", offset=(10, 0))
-            await until(pilot, lambda: "what went wrong" in frame(app))
-            await pilot.click("LogHead", offset=(2, 0))
-            await until(pilot, lambda: "nothing written yet" in frame(app))
+            await it.until(lambda: "nothing written yet" in frame(app))
+            await it.pilot.click("LogHead", offset=(10, 0))
+            await it.until(lambda: "what went wrong" in frame(app))
+            await it.pilot.click("LogHead", offset=(2, 0))
+            await it.until(lambda: "nothing written yet" in frame(app))
 
 
 def test_without_a_key_or_a_terminal_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
