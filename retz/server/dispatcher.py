@@ -90,6 +90,7 @@ class Dispatcher:
         self._runs = runs
         self.on_arrival: Callable[[Sequence[Job]], None] = lambda jobs: None
         self._timer: asyncio.TimerHandle | None = None
+        self._catching_up = False
 
     # -- start and stop -------------------------------------------------------------------------------
 
@@ -282,8 +283,14 @@ class Dispatcher:
         self._catch_up_soon()
 
     def _catch_up_soon(self) -> None:
-        if self.following.backlog:
-            asyncio.get_running_loop().call_soon(self._catch_up)
+        # One call in line: each asks for the next one, so that of two both would go on in every turn.
+        if self.following.backlog and not self._catching_up:
+            self._catching_up = True
+            asyncio.get_running_loop().call_soon(self._catch_up_now)
+
+    def _catch_up_now(self) -> None:
+        self._catching_up = False
+        self._catch_up()
 
     def _catch_up(self) -> None:
         """Go on with what concerned more jobs than one turn sees to, or was left undone by a crash."""

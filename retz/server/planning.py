@@ -64,6 +64,8 @@ class Planning:
         self.adopted = False
         self.outside: OutsidePlanner | None = None
         self._due = False
+        """A pass is wanted; ``_called``: the loop is going to ask whether one is."""
+        self._called = False
         self._suppressed = False
         self._placed: set[str] = set()
         """Offers whose launch waits for the disk."""
@@ -94,11 +96,14 @@ class Planning:
 
     def soon(self) -> None:
         """Plan once in this turn of the loop, after everything that is already due."""
-        if not self._due:
-            self._due = True
+        self._due = True
+        # Never two calls in line: each pass asks for the next one, so both would plan in every turn from then on.
+        if not self._called:
+            self._called = True
             asyncio.get_running_loop().call_soon(self._if_due)
 
     def _if_due(self) -> None:
+        self._called = False
         if self._due:  # an offer may have come meanwhile and been planned at once
             self.now()
 

@@ -125,7 +125,8 @@ class MesosEngine:
         }
         self._call_numbers = itertools.count(1)
         self._launches: deque[tuple[Bundle, Sequence[Task]]] = deque()
-        """To be sent in the next turns."""
+        """To be sent in the next turns; ``_sending``: the loop is going to."""
+        self._sending = False
         self._calls: dict[int, list[str]] = {}
         """ACCEPTs not answered yet: their tasks."""
         self._promised: dict[str, set[str]] = {}
@@ -357,8 +358,16 @@ class MesosEngine:
             self._not_launched(_ids(tasks), "its offer was void when it was to be launched")
             return
         self._launches.append((bundle, tasks))
-        if len(self._launches) == 1:
-            self._loop.call_soon(self._send_launches, TURN_S)
+        self._send_soon()
+
+    def _send_soon(self) -> None:
+        if not self._sending:
+            self._sending = True
+            self._loop.call_soon(self._send_some)
+
+    def _send_some(self) -> None:
+        self._sending = False
+        self._send_launches(TURN_S)
 
     def _send_launches(self, seconds: float) -> None:
         """Many in one write, the rest in the next turn."""
@@ -369,7 +378,7 @@ class MesosEngine:
         while self._launches:
             messages.append(self._accept(*self._launches.popleft()))
             if self._launches and time.perf_counter() > until:
-                self._loop.call_soon(self._send_launches, TURN_S)
+                self._send_soon()
                 break
         if messages and not self._driver.send(*messages):
             for message in messages:
