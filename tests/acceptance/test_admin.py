@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
@@ -17,15 +14,8 @@ from retz.client import ApiError, AsyncClient, Client
 from retz.config import ClientConfig, load_client
 from tests.server_process import ServerProcess
 
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
+from . import terminal
+from .terminal import Said
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 def retz(server: ServerProcess, *words: str, config: Path | None = None) -> Said:
     chosen = ["-C", str(config)] if config else []
-    done = subprocess.run(
-        [sys.executable, "-c", "from retz.cli import main; main()", *chosen, *words],
-        env=server.environment, cwd=server.home, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    return Said(done.returncode, done.stdout, done.stderr)
+    return terminal.retz(server, *chosen, *words)
 
 
 def test_a_user_comes_works_is_accounted_for_and_goes(server: ServerProcess, tmp_path: Path) -> None:

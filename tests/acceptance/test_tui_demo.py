@@ -53,7 +53,7 @@ def left_of(tmp_path: Path) -> list[str]:
 def test_is_lively_and_leaves_nothing_behind(window: Window, tmp_path: Path, how: str) -> None:
     window.sees("● live")
     window.until(lambda text: "◌ queued" in text and "● started" in text, "jobs of the demo")
-    assert len({user for user in ("ann", "bo", "cy", "dee") if user in window.screen.text}) >= 2
+    window.until(lambda text: sum(user in text for user in ("ann", "bo", "cy", "dee")) >= 2, "jobs of several users")
     number = NUMBERS[how]
     if number is not None:
         window.process.send_signal(number)

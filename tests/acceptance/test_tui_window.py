@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -120,7 +121,7 @@ def test_a_working_day(server: ServerProcess, show: Show) -> None:
     window.sees("y kill")
     window.press("y")
     with client(server) as mine:
-        assert mine.wait(number, 10).state == "KILLED"
+        assert mine.wait(number, 30).state == "KILLED"
     window.until(lambda text: "● started" not in text.split("filter", 1)[-1], "the job to leave the list")
     assert window.quit() == 0
     assert window.modes_now == window.modes_before and window.screen.modes == RESTORED
@@ -135,9 +136,10 @@ def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
         window.sees("before")
         server.kill()
         window.sees("✘ lost")
-        assert "trying again" in window.sees("what you see is old") and "before" in window.screen.text
+        for words in ("what you see is old", "trying again", "before"):
+            window.sees(words)
         window.press("?")
-        window.sees("quit")
+        window.sees("keys and commands")
         window.press("\x1b")
         server.start()
         window.sees("● live")
@@ -157,8 +159,10 @@ def test_every_size_is_drawn_to_its_edges(server: ServerProcess, show: Show) -> 
     window.sees("job-29")
     for columns, rows in ((80, 24), (200, 60), (40, 12), (120, 40)):
         window.resize(columns, rows)
-        window.until(lambda text: "job-29" in text and "quit" in text.splitlines()[-1], f"{columns}x{rows}")
-        assert window.screen.lines[0].startswith(" retz")
+        window.until(
+            lambda text: text.startswith(" retz") and "job-29" in text and "quit" in text.splitlines()[-1],
+            f"{columns}x{rows}",
+        )
     assert window.quit() == 0
     assert window.screen.strange == []
 
@@ -342,7 +346,7 @@ def test_a_wrong_clock_on_this_side_does_not_show(server: ServerProcess, show: S
     try:
         window = show(uri=f"http://127.0.0.1:{proxy.server_port}")
         # To a server two hours ahead, what began a moment ago by ours began two hours ago.
-        window.until(lambda text: any("ages" in line and "2:00:0" in line for line in text.splitlines()), "its clock")
+        window.until(lambda text: re.search(r"\bages\b.* 2:0\d:\d\d|2:0\d:\d\d .*\bages\b", text), "its clock")
         assert window.quit() == 0
     finally:
         proxy.shutdown()

@@ -259,7 +259,7 @@ class Site:
 
     async def until(self, condition: Any) -> None:
         """Wait until something the server does has happened."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():  # noqa: ASYNC110 (no event exists for what tests look at)
                 await asyncio.sleep(0.001)
 

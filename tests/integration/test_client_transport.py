@@ -371,7 +371,7 @@ def test_another_thread_may_close_a_stream(api: FakeApi) -> None:
     def endless() -> Iterator[bytes]:
         yield b"x"
         waiting.set()
-        assert closed.wait(10)
+        assert closed.wait(30)
 
     api.routes["GET /api/v2/jobs/12"] = JOB
     api.routes["GET /api/v2/jobs/12/file"] = Answer(endless())
@@ -379,7 +379,7 @@ def test_another_thread_may_close_a_stream(api: FakeApi) -> None:
         stream = transport.stream(build.follow(12, "stdout"))
 
         def close() -> None:
-            waiting.wait(10)
+            waiting.wait(30)
             stream.close()
 
         thread = threading.Thread(target=close)

@@ -416,7 +416,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def take_what_is_left(self, survival: Survival, torn: int | None) -> None:
         """``kill -9``: what was handed to the kernel stays."""
-        self.db.wait(self.db.seq, 10)
+        self.db.wait(self.db.seq, 30)
         self.next_directory()
         shutil.copytree(self.before, self.directory)
 

@@ -120,7 +120,7 @@ async def test_when_everybody_has_asked_newcomers_are_turned_away(tmp_path: Path
         assert b" 200 " in await ping(asked[0])
         asked[1][1].close()
         await asked[1][1].wait_closed()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                     assert b" 200 " in await ping(await connect(site))

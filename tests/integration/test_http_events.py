@@ -37,7 +37,7 @@ class Listening:
 
     async def next(self) -> Received:
         """The next event."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             fields: dict[str, str] = {}
             while line := (await self._content.readline()).decode():
                 name, _, value = line.rstrip("\n").partition(":")
@@ -56,7 +56,7 @@ class Listening:
 
     async def ended(self) -> bool:
         """Whether the stream ends."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return bool((await self._content.read()).strip() == b"")
 
 
@@ -222,7 +222,7 @@ async def test_an_archived_job_is_no_event(site: Site) -> None:
 async def test_a_heartbeat_keeps_an_idle_stream_alive(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "HEARTBEAT_S", 0.01)
     async with site.open("GET", "/api/v2/events") as response:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert b"hello" in await response.content.readuntil(b"\n\n")
             assert await response.content.readuntil(b"\n\n") == b": alive\n\n"
 
@@ -241,7 +241,7 @@ async def test_nothing_is_left_when_clients_go(site: Site, monkeypatch: pytest.M
     monkeypatch.setattr(events, "HEARTBEAT_S", 0.01)
     async with listening(site) as stream:
         await stream.next()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while b"retz_event_clients 0\n" not in (await site.ask("GET", "/metrics", None)).body:
             await site.submit(held=True)
 

@@ -267,7 +267,7 @@ async def test_a_disabled_user_follows_no_more(site: Site, monkeypatch: pytest.M
     job_id = await site.running(user=BOB)
     async with site.open("GET", f"/api/v2/jobs/{job_id}/file?follow=true", BOB) as response:
         await site.core.db.apply([Change("users", BOB.key, replace(BOB, enabled=False))])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await response.read() == b""
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import logging
 import signal
 import socket
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from msgspec.structs import replace
 from retz.model.application import Application
 from retz.model.container import Container
 from retz.store.database import Change
-from retz.store.files import FileLayer
+from tests.doubles.disk import Disk
 from tests.doubles.mesos.cluster import AgentSpec
 from tests.doubles.mesos.model import Json
 
@@ -193,21 +191,6 @@ async def test_ports_are_the_jobs_own(tmp_path: Path) -> None:
         assert "port" in await site.why(third)
         await site.kill(jobs[0])
         assert (await site.ended(third)).state == "FINISHED"
-
-
-class Disk(FileLayer):
-    """One that fails, or makes everybody wait, when told to."""
-
-    def __init__(self) -> None:
-        self.broken = False
-        self.open = threading.Event()
-        self.open.set()
-
-    def fdatasync(self, fd: int) -> None:
-        assert self.open.wait(20.0)
-        if self.broken:
-            raise OSError(errno.EIO, "Input/output error")
-        super().fdatasync(fd)
 
 
 async def test_a_disk_that_fails_lets_go_of_all_offers(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 (a process tells nobody)
             await asyncio.sleep(0.001)
 

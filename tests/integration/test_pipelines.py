@@ -561,7 +561,7 @@ async def test_a_client_that_hangs_up_ends_its_prediction(tmp_path: Path) -> Non
     (tmp_path / "skylines" / "ann").mkdir(parents=True)
     async with estimating(tmp_path, lanes) as site:
         asked = asyncio.ensure_future(site.get("/pipelines/p/prediction"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await lanes.began.wait()
             asked.cancel()
             await lanes.given_up.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -11,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -20,7 +19,6 @@ from tests.doubles.old_client import (
     STATES,
     TIME,
     OldClient,
-    Refused,
     decode,
     documented_signature,
     job,
@@ -30,42 +28,15 @@ from tests.doubles.old_client import (
 )
 
 from .http_site import ANN, ROOT, Site, running_site
+from .test_protocol import client_of, do, refused, running
 
 pytestmark = pytest.mark.anyio
-
-T = TypeVar("T")
-
-
-def client_of(site: Site) -> OldClient:
-    return OldClient("127.0.0.1", site.port, ANN.key, ANN.secret)
-
-
-async def do(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Have a client that blocks do something while the server runs here."""
-    return await asyncio.to_thread(call, *arguments, **options)
-
-
-async def refused(call: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[int, str]:
-    with pytest.raises(Refused) as caught:
-        await do(call, *arguments, **options)
-    return caught.value.code, caught.value.sentence
-
-
-async def a_job(site: Site) -> tuple[OldClient, int]:
-    old = client_of(site)
-    await do(old.load_app, "t")
-    job_id = (await do(old.schedule, job("echo hoge")))["id"]
-    await site.until(lambda: f"{job_id}.1" in site.engine.files)
-    site.engine.started(f"{job_id}.1")
-    await site.core.settled()
-    return old, job_id
-
 
 # -- the checklist --------------------------------------------------------------------------------------------------
 
 
 async def test_checklist_1_routes_bodies_and_codes_without_a_field_too_many(site: Site) -> None:
-    old, job_id = await a_job(site)
+    old, job_id = await running(site)
     told = {
         ("GET", "/status"): "status",
         ("GET", "/apps"): "list-app",
@@ -84,7 +55,7 @@ async def test_checklist_1_routes_bodies_and_codes_without_a_field_too_many(site
 
 
 async def test_checklist_2_every_answer_says_which_server_it_is(site: Site) -> None:
-    old, job_id = await a_job(site)
+    old, job_id = await running(site)
     targets = ("/ping", "/status", f"/job/{job_id}", "/job/nonsense", f"/job/{job_id}/download?path=stdout", "/nowhere")
     for target in targets:
         for headers in ({}, {"Authorization": "nonsense"}):
@@ -114,7 +85,7 @@ async def test_checklist_4_submission_states_times_and_whole_numbers(site: Site)
 
 
 async def test_checklist_5_the_signature_covers_decoded_path_and_raw_query(site: Site) -> None:
-    old, job_id = await a_job(site)
+    old, job_id = await running(site)
     site.engine.files[f"{job_id}.1"]["a dir ε.txt"] = bytearray(b"hello")
     target = f"/job/{job_id}/file?path=a+dir+%CE%B5.txt&offset=0&length=-1"
     assert (await do(old.call, "GET", target))["file"]["data"] == "hello"
@@ -142,7 +113,7 @@ async def test_checklist_6_refusals_reach_the_user_of_the_old_client(site: Site)
 
 
 async def test_checklist_7_files_missing_ended_and_cut_between_characters(site: Site) -> None:
-    old, job_id = await a_job(site)
+    old, job_id = await running(site)
     assert (await do(old.get_file, job_id, "not-there-yet"))["file"] is None
     data = site.engine.files[f"{job_id}.1"]["stdout"]
     data += "xε".encode()
@@ -152,7 +123,7 @@ async def test_checklist_7_files_missing_ended_and_cut_between_characters(site: 
 
 
 async def test_checklist_8_listed_paths_end_with_what_was_asked_and_downloads_have_a_length(site: Site) -> None:
-    old, job_id = await a_job(site)
+    old, job_id = await running(site)
     entries = (await do(old.list_files, job_id))["entries"]
     assert [entry["path"].endswith(name) for entry, name in zip(entries, ("stderr", "stdout"), strict=True)]
     assert all(entry["path"].startswith("/") for entry in entries)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import threading
 import time
@@ -28,27 +27,12 @@ from retz.server.submitting import SLICE
 from retz.store.aggregates import AggregateStore
 from retz.store.archive import Archive
 from retz.store.database import Database, StoreFailed
-from retz.store.files import FileLayer
+from tests.doubles.disk import Disk
 
 from .http_site import ANN, PuppetEngine
 
 pytestmark = pytest.mark.anyio
 DAY_S = 86_400.0
-
-
-class Disk(FileLayer):
-    """One that begins to fail when told to; before that, an fsync may be made to wait."""
-
-    def __init__(self) -> None:
-        self.broken = False
-        self.open = threading.Event()
-        self.open.set()
-
-    def fdatasync(self, fd: int) -> None:
-        assert self.open.wait(10)
-        if self.broken:
-            raise OSError(errno.EIO, "Input/output error")
-        super().fdatasync(fd)
 
 
 class Place:
@@ -79,7 +63,7 @@ class Place:
             await self.core.dispatcher.set_mode("open")
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():  # noqa: ASYNC110 (no event exists for what tests look at)
                 await asyncio.sleep(0.001)
 
@@ -177,7 +161,7 @@ def slow_planner(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     solve = Work.solve
 
     def slow(self: Work) -> Any:
-        assert go.wait(10)
+        assert go.wait(30)
         return solve(self)
 
     monkeypatch.setattr(planning, "INLINE_SHAPES", 0)
@@ -305,7 +289,7 @@ async def test_background_work_stops_also_while_a_full_batch_is_told(place: Plac
     work._batch_full.set()
     for _ in range(turns):
         await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await work.stop()
 
 
@@ -320,7 +304,7 @@ async def test_a_turn_that_fails_is_followed_by_another(caplog: pytest.LogCaptur
         done.set()
 
     task = asyncio.ensure_future(housekeeping._every(0.0, work))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await done.wait()
     task.cancel()
     await asyncio.wait([task])

@@ -195,7 +195,7 @@ async def test_release_hold_priority_resubmit(site: Site) -> None:
             while (await site.get(f"/jobs/{job}")).json[name] != wanted:
                 await shown.pilot.pause()
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await shown.press("p")
             await shown.until(lambda: isinstance(shown.app.focused, Input))
             await shown.type("-7")

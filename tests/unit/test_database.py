@@ -13,7 +13,7 @@ import pytest
 from retz.model.submission import Submission
 from retz.store import records
 from retz.store.database import Change, Database, Event, StoreDamaged, StoreFailed, StoreOptions, StoreTooNew
-from retz.store.files import FileLayer
+from tests.doubles.disk import Disk
 from tests.doubles.store_jobs import check_indexes, contents, gone, job, journals, put, read
 
 
@@ -24,22 +24,6 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
-class GatedFiles(FileLayer):
-    """A disk whose fdatasync waits until the test lets it go on."""
-
-    def __init__(self) -> None:
-        import threading
-
-        self.gate = threading.Event()
-        self.gate.set()
-        self.syncs = 0
-
-    def fdatasync(self, fd: int) -> None:
-        assert self.gate.wait(20)
-        self.syncs += 1
-        super().fdatasync(fd)
-
-
 @pytest.fixture(name="database")
 def open_database(tmp_path: Path) -> Iterator[Database]:
     with Database.open(tmp_path / "data") as opened:
@@ -47,33 +31,33 @@ def open_database(tmp_path: Path) -> Iterator[Database]:
 
 
 def test_memory_at_once_disk_later(tmp_path: Path) -> None:
-    files = GatedFiles()
+    files = Disk()
     with Database.open(tmp_path / "data", files=files) as database:
-        files.gate.clear()
+        files.open.clear()
         ticket = database.apply([put(1), put(2)])
         assert (ticket.first, ticket.last, database.seq) == (1, 2, 2)
         assert database.jobs.record(1) == job(1)
         assert not ticket.durable and database.durable_seq == 0
         with pytest.raises(TimeoutError):
             ticket.wait(0.01)
-        files.gate.set()
+        files.open.set()
         ticket.wait(20)
         assert ticket.durable and database.durable_seq == 2
 
 
 def test_group_commit_many_changes_one_fsync_in_order(tmp_path: Path) -> None:
-    files = GatedFiles()
+    files = Disk()
     order: list[int] = []
 
     async def scenario() -> None:
         database.attach(asyncio.get_running_loop())
         await database.apply([put(1)])
-        files.gate.clear()
+        files.open.clear()
         before = files.syncs
         tickets = [database.apply([put(number)]) for number in range(2, 102)]
         for at in reversed(range(100)):
             tickets[at].then(lambda at=at: order.append(at))
-        files.gate.set()
+        files.open.set()
         await tickets[-1]
         assert files.syncs - before <= 2
         late: list[bool] = []
@@ -103,15 +87,15 @@ def test_a_callback_that_raises_does_not_keep_the_next_ones(
 
 
 def test_barrier_waits_for_everything_before_it(tmp_path: Path) -> None:
-    files = GatedFiles()
+    files = Disk()
 
     async def scenario() -> None:
         await database.apply([])
-        files.gate.clear()
+        files.open.clear()
         database.apply([put(1)])
         barrier = database.apply([])
         assert not barrier.durable
-        files.gate.set()
+        files.open.set()
         await barrier
         assert database.durable_seq == 1
         called: list[bool] = []
@@ -124,18 +108,18 @@ def test_barrier_waits_for_everything_before_it(tmp_path: Path) -> None:
 
 
 def test_events_come_durable_in_order_and_stop_when_unsubscribed(tmp_path: Path) -> None:
-    files = GatedFiles()
+    files = Disk()
     events: list[Event] = []
 
     async def scenario() -> None:
         database.attach(asyncio.get_running_loop())
         unsubscribe = database.subscribe(events.extend)
-        files.gate.clear()
+        files.open.clear()
         ticket = database.apply([put(1), put(2)])
         database.apply([gone(1)])
         await asyncio.sleep(0)
         assert events == []
-        files.gate.set()
+        files.open.set()
         await ticket
         await until(lambda: len(events) == 3)
         unsubscribe()

@@ -15,7 +15,7 @@ from retz.engine.mesos.framework import MesosOptions
 from retz.model.agent import Offer
 from retz.model.resources import Resources
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class Quiet:

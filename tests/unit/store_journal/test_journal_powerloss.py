@@ -56,7 +56,7 @@ def work(root: Path) -> RecordingFiles:
 def rotate(database: Database) -> None:
     """Seal the active journal, in this process."""
     assert database._writer is not None
-    assert database._writer.rotate().wait(10)
+    assert database._writer.rotate().wait(30)
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def test_a_failed_write_stops_everything(
         ticket = database.apply([put(2)])
         ticket.then(lambda: callbacks.append("released"))
         with pytest.raises(StoreFailed, match="journal-"):
-            ticket.wait(10)
+            ticket.wait(30)
         assert database.failed is not None and "restart" in database.failed
         with pytest.raises(StoreFailed):
             database.apply([put(3)])
@@ -58,8 +58,8 @@ def test_a_failed_rotation_stops_everything(tmp_path: Path, operation: str) -> N
         acknowledged = contents(database)
         files.fail_next(operation, errno.ENOSPC)
         assert database._writer is not None
-        assert database._writer.rotate().wait(10)
-        database._writer._thread.join(10)
+        assert database._writer.rotate().wait(30)
+        database._writer._thread.join(30)
         assert database.failed
     assert read(tmp_path / "data") == acknowledged
     with Database.open(tmp_path / "data") as database:
@@ -98,7 +98,7 @@ def test_failure_is_told_on_the_loop_and_events_are_withheld(tmp_path: Path) -> 
         database.on_failed(told.set_result)
         files.fail_next("writev", errno.ENOSPC)
         database.apply([put(1)])
-        assert "No space left" in await asyncio.wait_for(told, 10)
+        assert "No space left" in await asyncio.wait_for(told, 30)
         assert events == []
 
     with Database.open(tmp_path / "data", files=files) as database:
@@ -115,4 +115,4 @@ def test_barrier_fails_with_what_it_waits_for(tmp_path: Path) -> None:
         except StoreFailed:
             return
         with pytest.raises(StoreFailed):
-            barrier.wait(10)
+            barrier.wait(30)
