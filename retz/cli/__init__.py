@@ -18,7 +18,7 @@ COMMANDS = {
     "get-job": ("jobs", "Show everything about jobs."),
     "why": ("jobs", "Say why a job waits, or why it ended."),
     "eta": ("eta", "Say when jobs start and end."),
-    "plan": ("eta", "Say when and where a job would run, and submit nothing."),
+    "plan": ("eta", "Say when and where a job or an array would run, and submit nothing."),
     "eff": ("eff", "Say how well ended jobs used what they asked for, the worst first."),
     "watch": ("jobs", "Print every change of jobs as it happens."),
     "kill": ("change", "End jobs."),

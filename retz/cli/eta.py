@@ -74,7 +74,7 @@ def eta_command(app: App, /, ids: tuple[list[int | str], ...], as_json: bool) ->
 def _row(eta: dict[str, Any], now: float) -> list[Any]:
     start = between(eta["start"], now)
     if not start and eta["not_before"]:
-        start = "after " + earliest(eta, now)
+        start = "after " + earliest(eta["not_before"], now)
     return [
         str(eta["id"]),
         eta["name"],
@@ -90,7 +90,7 @@ def sentence(eta: dict[str, Any], now: float) -> str:
     """What there is to say of one job."""
     name = f"job {eta['id']}" + (f" ({eta['name']})" if eta["name"] else "")
     if eta["not_before"]:
-        return f"{name} starts not before {earliest(eta, now)}, about: it is {eta['note']}"
+        return f"{name} starts not before {earliest(eta['not_before'], now)}, about: it is {eta['note']}"
     if not eta["start"] and not eta["end"]:
         return f"{name}: {eta['note'] or 'nothing is foreseen'}"
     parts = [f"starts {about(eta['start'], now)}"] if eta["start"] else []
@@ -110,9 +110,9 @@ def about(moment: dict[str, Any], now: float) -> str:
     return f"{half} ({by} in 9 of 10)"
 
 
-def earliest(eta: dict[str, Any], now: float) -> str:
-    """Before when it does not start: ``14:05``, ``8s from now``."""
-    told = clock(eta["not_before"], now)
+def earliest(bound: str, now: float) -> str:
+    """Before when it does not start or end: ``14:05``, ``8s from now``."""
+    told = clock(bound, now)
     return f"{told.removeprefix(IN)} from now" if told.startswith(IN) else told
 
 
@@ -132,15 +132,15 @@ def between(moment: dict[str, Any] | None, now: float) -> str:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] [PROGRAM [ARGS]...]")
 @click.pass_obj
 def plan_command(app: App, /, words: tuple[str, ...], as_json: bool, **options: Any) -> int:
-    """Say when and where a job would run, and submit nothing.
+    """Say when and where a job or an array would run, and submit nothing.
 
     Takes what 'retz run' takes. Exits with 1 if no machine could ever run it.
 
     Example: retz plan --mem 4g --gpu 1 -- python train.py
     """
     jobs = bodies(app, words, options)
-    if len(jobs) != 1 or options["array"] is not None:
-        raise click.UsageError("a plan is of one job: leave --array and --each-line out")
+    if len(jobs) != 1:
+        raise click.UsageError("a plan is of one job or one array: leave --each-line out")
     plan = app.call(calls.plan(jobs[0]))
     if as_json:
         print_json("plan", **plan)
@@ -150,8 +150,8 @@ def plan_command(app: App, /, words: tuple[str, ...], as_json: bool, **options: 
 
 
 def _show(plan: dict[str, Any], now: float) -> None:
-    asks, agents, ahead = plan["resources"], plan["agents"], plan["ahead"]
-    print(f"{'asks':<8}{_amounts(asks)}")
+    asks, agents, ahead, tasks = plan["resources"], plan["agents"], plan["ahead"], plan.get("tasks")
+    print(f"{'asks':<8}{_amounts(asks)}" + (f", each of {plural(tasks, 'task')}" if tasks else ""))
     fits = f"{agents['fit']} of {plural(agents['total'], 'machine')} now"
     print_text(f"{'fits':<8}{fits}, {plan['could']} if nothing else ran", _INDENT)
     failing = ", ".join(f"{count} lack {name}" for name, count in agents["fail"].items() if count)
@@ -160,8 +160,16 @@ def _show(plan: dict[str, Any], now: float) -> None:
     if plan["start"]:
         where = f" on {plan['where']}" if plan["where"] else ""
         print_text(f"{'starts':<8}{about(plan['start'], now)}{printable(where)}", _INDENT)
+    elif plan.get("not_before"):
+        print_text(f"{'starts':<8}not before {earliest(plan['not_before'], now)}, about", _INDENT)
+    if tasks and plan["start"]:
+        most = f"{plan['at_once']} of {plural(tasks, 'task')} at a time, on {plural(plan['hosts'], 'machine')}"
+        print_text(f"{'runs':<8}at most {most}", _INDENT)
     if plan["end"]:
         print_text(f"{'ends':<8}{about(plan['end'], now)}; {_WHY[plan['source']]}", _INDENT)
+    elif plan.get("end_not_before"):
+        bound = earliest(plan["end_not_before"], now)
+        print_text(f"{'ends':<8}not before {bound}, about; {_WHY[plan['source']]}", _INDENT)
     amounts = f", which ask for {_amounts(ahead['resources'])}" if ahead["jobs"] else ""
     print_text(f"{'ahead':<8}{plural(ahead['jobs'], 'job')}{amounts}", _INDENT)
     if plan["note"]:

@@ -148,7 +148,7 @@ class AsyncClient:
         return await self._get(calls.etas(ids, limit), types.Etas)
 
     async def plan(self, command: Command | JobSpec | Mapping[str, Any], **fields: Any) -> types.Plan:
-        """Return what would become of a job if it were submitted; nothing is. Arguments as for :meth:`submit`."""
+        """Return what would become of a job or array if submitted; nothing is. Arguments as for :meth:`submit`."""
         return await self._get(calls.plan(specification(command, fields)), types.Plan)
 
     async def usage(self, job_id: int | str, *, attempt: int | None = None) -> types.Series:

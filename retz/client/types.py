@@ -270,14 +270,24 @@ class Ahead(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What would become of a job: ``could`` agents can take it, on host ``where`` it starts most likely."""
+    """What would become of a job: ``could`` agents can take it, on host ``where`` it starts most likely.
+
+    Of an array (``tasks`` is None for a job) ``start`` is the first task's and ``end`` the last one's; ``at_once``
+    tasks run at the same time at most, on ``hosts`` agents. ``not_before`` and ``end_not_before`` are bounds where it
+    is too far to see.
+    """
 
     resources: Resources = Resources()
+    tasks: int | None = None
     agents: Failing = Failing()
     could: int = 0
     where: str | None = None
     start: Moment | None = None
     end: Moment | None = None
+    not_before: datetime | None = None
+    end_not_before: datetime | None = None
+    at_once: int | None = None
+    hosts: int | None = None
     ahead: Ahead = Ahead()
     source: str = "guess"
     note: str | None = None

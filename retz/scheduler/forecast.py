@@ -12,8 +12,6 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from retz.model.resources import Vector, add
-
 from .future import Future, takers
 from .situation import Situation, Waiter
 from .spread import Source, quantile
@@ -70,22 +68,6 @@ class Forecast(Struct, frozen=True):
     futures: int
 
 
-class Outlook(Struct, frozen=True):
-    """What would become of a job that is not submitted: see :func:`outlook`.
-
-    Attributes:
-        agents: How many could take it if nothing else ran there.
-        ahead: Jobs that start before it, and what they ask for together, in half of the futures.
-        agent: Where it starts in most futures; "" if nowhere.
-    """
-
-    foreseen: Foreseen
-    agents: int
-    ahead: int
-    ahead_needs: Vector
-    agent: str
-
-
 class _Sampler(NamedTuple):
     """How long each job runs in one future."""
 
@@ -139,7 +121,7 @@ def forecast(situation: Situation, runs: Sequence[Future]) -> Forecast:
         ends = [run.ended.get(waiter.id, NEVER) for run in runs]
         source = situation.spreads[waiter.spread].source
         word = _word(situation, waiter, never)
-        jobs[waiter.id] = _foreseen(times, ends, source, word)
+        jobs[waiter.id] = foreseen(times, ends, source, word)
         if waiter.array:
             so_far = starts.get(waiter.array)
             starts[waiter.array] = times if so_far is None else [min(pair) for pair in zip(so_far, times, strict=True)]
@@ -152,7 +134,7 @@ def forecast(situation: Situation, runs: Sequence[Future]) -> Forecast:
     for row in situation.rows:
         known = jobs.get(row.id, Foreseen())
         ends = [run.ended.get(row.id, NEVER) for run in runs]
-        jobs[row.id] = _foreseen(starts.get(row.id), ends, known.source, known.word)
+        jobs[row.id] = foreseen(starts.get(row.id), ends, known.source, known.word)
     until = _until(situation, jobs)
     if until is not None:
         for job_id, known in jobs.items():
@@ -175,7 +157,8 @@ def _word(situation: Situation, waiter: Waiter, never: set[int]) -> Word:
     return "unknown" if situation.open else "paused"
 
 
-def _foreseen(starts: list[float] | None, ends: list[float], source: Source, word: Word) -> Foreseen:
+def foreseen(starts: list[float] | None, ends: list[float], source: Source, word: Word) -> Foreseen:
+    """What is foreseen of a job that starts (None: it runs) and ends so in each future."""
     start = moment(starts) if starts is not None else None
     end = moment(ends)
     if start is None and starts is not None:
@@ -201,27 +184,3 @@ def _rate(situation: Situation, runs: Sequence[Future]) -> float:
         len(run.started) / max(1.0, max(run.started.values(), default=situation.now) - situation.now) for run in runs
     ]
     return max(rates, default=0.0)
-
-
-def outlook(situation: Situation, runs: Sequence[Future]) -> Outlook:
-    """What these futures say of the situation's probe."""
-    waiter = next(each for each in situation.waiters if each.id == situation.probe)
-    kind = situation.kinds[waiter.kind]
-    count = sum(1 for _ in takers(kind, situation))
-    starts = [run.started.get(waiter.id, NEVER) for run in runs]
-    ends = [run.ended.get(waiter.id, NEVER) for run in runs]
-    word: Word = "never" if not count else "unknown" if situation.open else "paused"
-    gone = [min((run.started.get(last, NEVER) for last in situation.cut), default=NEVER) for run in runs]
-    # Whoever starts with the last that were told of may have to wait for those behind them.
-    if word == "unknown" and any(start >= last for start, last in zip(starts, gone, strict=True)):
-        starts, word = [NEVER] * len(runs), "later"
-    foreseen = _foreseen(starts, ends, situation.spreads[waiter.spread].source, word)
-    kinds = {each.id: each.kind for each in situation.waiters}
-    before = [[job_id for job_id in run.started if job_id != waiter.id] for run in runs]
-    middle = sorted(before, key=len)[len(before) // 2] if before else []
-    needs: Vector = (0, 0, 0, 0, 0)
-    for job_id in middle:
-        needs = add(needs, situation.kinds[kinds[job_id]].need)
-    agents = [run.agent for run in runs if run.agent]
-    agent = max(sorted(set(agents)), key=agents.count) if agents else ""
-    return Outlook(foreseen, count, len(middle), needs, agent)

@@ -52,7 +52,7 @@ class Future:
     Attributes:
         started: When each waiter started; whoever is missing never did.
         ended: When each job ended.
-        agent: Where the probe started.
+        agents: Where the probe started; if it is an array, each of its tasks.
     """
 
     def __init__(self, situation: Situation, durations: Durations, step: float = 0.01, shift: float = 0.0) -> None:
@@ -62,7 +62,8 @@ class Future:
         self.now = self._begin = situation.now
         self.started: dict[int, float] = {}
         self.ended: dict[int, float] = {}
-        self.agent = ""
+        self.agents: dict[int, str] = {}
+        self._probes = {each.id for each in probes(situation)}
         self._scheduler = scheduler_of(situation.rules)
         self._agents = [_agent_of(machine) for machine in situation.machines]
         self._attributes = {machine.id: machine for machine in situation.machines}
@@ -107,9 +108,8 @@ class Future:
                 self.ended[array] = at
 
     def _expecting(self) -> bool:
-        probe = self._situation.probe
-        if probe:
-            return probe not in self.started
+        if self._probes:
+            return len(self.agents) < len(self._probes)
         return len(self.started) < self._count
 
     # -- the beginning -----------------------------------------------------------------------------------
@@ -310,11 +310,11 @@ class Future:
             self._scheduler.started(job, self.now)
             if job_id < FIRST_ARRIVAL:
                 self.started[job_id] = self.now
+            if job_id in self._probes:
+                self.agents[job_id] = agent
             heappush(self._ends, (self.now + lasts, job_id))
         self._free[agent] = free
         self._unoffered[agent] = None
-        if self._situation.probe in job_ids:
-            self.agent = agent
 
 
 class _Line:
@@ -337,6 +337,12 @@ def scheduler_of(rules: Rules) -> Scheduler:
         patience_s=rules.patience_s,
         shares=Shares(rules.fair_resources, rules.half_life_s),
     )
+
+
+def probes(situation: Situation) -> list[Waiter]:
+    """The probe, or all its tasks that are told of, in order; none if nobody asks."""
+    probe = situation.probe
+    return [each for each in situation.waiters if probe in (each.id, each.array)] if probe else []
 
 
 def takers(kind: Kind, situation: Situation) -> Iterator[Machine]:

@@ -106,7 +106,8 @@ class Situation(Struct, frozen=True):
         used: What each user used so far; see ``shares.py``.
         arrivals: What was submitted lately, in the last ``arrivals_s`` seconds, the oldest first.
         cut: The last waiters told of where there are more behind them: what starts later than these is not foreseen.
-        probe: Id of a waiter who only asks what would be: nothing after its start matters.
+        probe: Id of a waiter, or of an array of which waiters are tasks, that only asks what would be: nothing after
+            its start (of the tasks: the last of their starts) matters.
     """
 
     now: float

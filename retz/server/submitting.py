@@ -92,7 +92,7 @@ class Submissions:
             else:
                 self._require_groups(user, specs)
                 ids, taken = self._reserve(specs)
-                jobs = with_dependencies(_numbered(jobs, ids), specs, ids, 0, lambda job_id: self._found(user, job_id))
+                jobs = with_dependencies(_numbered(jobs, ids), specs, ids, 0, lambda job_id: self.found(user, job_id))
                 jobs = _in_runs(jobs, now, ids[0])
             jobs = _marked(jobs, repeats)
             await self._core.dispatcher.accept(jobs, [*self._remember(name, digest, ids, now), *taken])
@@ -117,7 +117,7 @@ class Submissions:
         for start in slices:
             part = slice(start, start + SLICE)
             jobs = self._core.admission.build(specs[part], user.key, ids[part], now, base=start)
-            jobs = with_dependencies(jobs, specs[part], ids, start, lambda job_id: self._found(user, job_id))
+            jobs = with_dependencies(jobs, specs[part], ids, start, lambda job_id: self.found(user, job_id))
             built.append(_in_runs(_marked(jobs, repeats[part]), now, ids[0]))
             waiting += sum(map(_waiting, jobs))
             await asyncio.sleep(0)
@@ -140,7 +140,7 @@ class Submissions:
         await ticket
         return ids
 
-    def _found(self, user: User, job_id: int) -> Job | None:
+    def found(self, user: User, job_id: int) -> Job | None:
         """A job that the user may see."""
         job = self._core.find(job_id)
         return job if job is not None and (job.owner == user.key or user.admin) else None

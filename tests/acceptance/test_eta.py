@@ -39,7 +39,9 @@ def test_before_and_after_a_submit(server: ServerProcess) -> None:
     assert len(workers(server)) == 1
     never = retz(server, "plan", "--attributes", "moon", "--", "true")
     assert never.code == 1 and "no agent here could ever take it" in never.out
-    assert retz(server, "plan", "--array", "1-9", "--", "true").code == 2
+    array = retz(server, "plan", "--array", "1-90%2", "--timeout", "10m", "--", "true")
+    assert array.code == 0 and "memory, each of 90 tasks" in array.out and "\nends " in array.out
+    assert "runs    at most 2 of 90 tasks at a time, on 1 machine\n" in array.out
     asked(server, int(waits))
     retz(server, "kill", runs, waits)
     process = workers(server)[0]

@@ -95,8 +95,8 @@ async def test_nobody_asks_after_jobs_of_others(site: Site) -> None:
 async def test_bad_questions_are_refused(site: Site) -> None:
     for path in ("/eta?ids=x", "/eta?limit=0", "/eta?ids=1-5000", "/eta?nonsense=1"):
         assert (await site.get(path)).status == 400, path
-    array = await site.ask("POST", "/api/v2/plan", job={"command": "true", "array": "1-9"})
-    assert array.status == 422 and b"first task" in array.body
+    array = await site.ask("POST", "/api/v2/plan", job={"command": "true", "array": "9-1"})
+    assert array.status == 422 and b"counts downwards" in array.body
     assert (await site.ask("POST", "/api/v2/plan", job={"command": ""})).status == 422
     assert (await site.ask("POST", "/api/v2/plan", jobs=[])).status == 400
 
@@ -128,6 +128,42 @@ async def test_a_plan_that_no_agent_can_take(site: Site) -> None:
     found = await plan(site, attributes="rack=r9")
     assert (found["could"], found["start"], found["where"]) == (0, None, None)
     assert found["note"] == "no agent here could ever take it: needs rack=r9: no agent has it"
+
+
+async def test_a_plan_of_an_array(site: Site) -> None:
+    await site.running(user=BOB, name="secret", **HOUR)
+    each = {"resources": {"cpus": 2.0, "mem": 100}, "timeout_s": 3600.0}
+    found = await plan(site, array="1-90%2", **each)
+    assert (found["tasks"], found["at_once"], found["hosts"], found["where"]) == (90, 2, 1, "host1")
+    assert found["resources"]["cpus"] == 2.0, "each"
+    assert 3500 < after(found["start"]["p50"]) < 3700
+    assert 3600 * 45 < after(found["end"]["p50"]) < 3600 * 47.5
+    assert (found["not_before"], found["end_not_before"], found["note"]) == (None, None, None)
+    assert (await site.get("/jobs?user=*&state=ALL", ROOT)).json["total"] == 1, "nothing is submitted"
+
+
+async def test_a_plan_of_the_largest_array_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "__defaults__", (None, 100))
+    found = await plan(site, array="1-1000000%1", **HOUR)
+    assert (found["tasks"], found["end"], found["at_once"]) == (1_000_000, None, 1)
+    assert found["start"] is not None
+    assert after(found["end_not_before"]) == pytest.approx(3600e6, rel=1e-3)
+    assert "one by one" in found["note"]
+    long = await plan(site, array="1-1000000%1", timeout_s=1e9)
+    assert long["end_not_before"].startswith("9999-"), "later than any date"
+
+
+async def test_a_plan_waits_for_what_the_job_waits_for(site: Site) -> None:
+    first = await site.running(**HOUR)
+    small = {"resources": {"cpus": 0.1, "mem": 10}}
+    assert after((await plan(site, array="1-3", after=[first], **small))["start"]["p50"]) > 3500
+    later = datetime.fromtimestamp(time.time() + 9000).astimezone().isoformat()
+    assert after((await plan(site, start_at=later, **small))["start"]["p50"]) > 8900
+    reply = await site.ask("POST", "/api/v2/plan", job={"command": "true", "after": [999]})
+    assert reply.status == 422 and b"no such job: 999" in reply.body
+    site.engine.ended(f"{first}.1")
+    await site.core.settled()
+    assert after((await plan(site, after=[first], **small))["start"]["p50"]) < 5
 
 
 async def test_the_past_is_believed(tmp_path: Path) -> None:

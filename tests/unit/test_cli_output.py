@@ -56,7 +56,8 @@ ETA = {
     "source": "limit", "note": None, "as_of": "2026-11-20T14:00:00.000Z", "age_s": 1.5,
 }  # fmt: skip
 PLAN = {
-    "resources": RESOURCES, "agents": WHY["agents"], "could": 2, "where": "n1", "start": MOMENT, "end": MOMENT,
+    "resources": RESOURCES, "tasks": None, "agents": WHY["agents"], "could": 2, "where": "n1", "start": MOMENT,
+    "end": MOMENT, "not_before": None, "end_not_before": None, "at_once": None, "hosts": None,
     "ahead": {"jobs": 3, "resources": RESOURCES}, "source": "limit", "note": None,
 }  # fmt: skip
 ENTRY = {

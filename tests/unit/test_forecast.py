@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from retz.model.agent import Agent
 from retz.model.job import Job
 from retz.model.resources import Resources, Vector, add, fits, from_vector
-from retz.scheduler.forecast import Foreseen, forecast, futures, outlook
+from retz.scheduler.forecast import Foreseen, forecast, futures
 from retz.scheduler.future import Future, scheduler_of
 from retz.scheduler.limits import UserLimits
+from retz.scheduler.outlook import outlook
 from retz.scheduler.situation import Arrival, Kind, Machine, Row, Rules, Runner, Situation, Waiter
 from retz.scheduler.spread import GUESS, Spread, limited, recurring, similar
 from tests.doubles.simulated_cluster import SimulatedCluster
@@ -347,3 +348,79 @@ def test_nobody_runs_longer_than_the_time_limit() -> None:
     kinds = [Kind("ann", (1000, 100, 0, 0, 0), timeout_s=3.0)]
     found = seen(situation([0], kinds=kinds))
     assert found[1].end is not None and found[1].end.most == pytest.approx(NOW + 3)
+
+
+def probed(count: int, limit: int = 0, untold: int = 0, **fields: Any) -> Situation:
+    """One job of ann's waits; after it an array of hers is asked about."""
+    tasks = [Waiter(101 + place, 0, 0, NOW, array=100) for place in range(count)]
+    row = Row(100, limit, untold)
+    return situation([], waiters=[Waiter(1, 1, 0, NOW), *tasks], rows=[row], probe=100, **fields)
+
+
+def test_of_an_array_the_probe_says_when_the_first_starts_and_the_last_ends() -> None:
+    asked = probed(6, limit=2, machines=MACHINES[:1])
+    found = outlook(asked, list(futures(asked)))
+    start, end = found.foreseen.start, found.foreseen.end
+    assert start is not None and end is not None
+    # Three machines' worth of cpus: the job before takes them all for ten seconds, then three rounds of two tasks.
+    assert NOW + 10 <= start.half <= NOW + 11 and NOW + 40 <= end.half <= NOW + 42
+    assert (found.ahead, found.ahead_needs, found.agent) == (1, (3000, 100, 0, 0, 0), "a1")
+    assert (found.at_once, found.spread, found.agents) == (2, 1, 1)
+    assert found.not_before is None and found.end_not_before is None
+
+
+def test_an_array_spreads_over_agents() -> None:
+    found = outlook(probed(8), list(futures(probed(8))))
+    assert found.foreseen.start is not None and found.foreseen.start.most == NOW
+    assert found.spread == 3 and 5 <= found.at_once <= 6
+    alone = situation([0], probe=1)
+    found = outlook(alone, list(futures(alone)))
+    assert (found.at_once, found.spread) == (1, 1)
+
+
+@given(st.integers(1, 20), st.integers(0, 4), st.integers(0, 40), st.floats(1.0, 100.0))
+@settings(max_examples=40, deadline=None)
+def test_the_bound_of_an_array_cut_short_is_before_the_end_of_the_whole(
+    told: int, limit: int, untold: int, lasts: float
+) -> None:
+    """Also where all that is told of runs at once: the rest has at most all machines for itself."""
+    spreads = [limited(lasts)]
+    part, whole = probed(told, limit, untold, spreads=spreads), probed(told + untold, limit, spreads=spreads)
+    found = outlook(part, list(futures(part)))
+    end = outlook(whole, list(futures(whole))).foreseen.end
+    assert end is not None
+    if not untold:
+        assert found.end_not_before is None and found.foreseen.end == end
+    else:
+        assert found.foreseen.end is None and found.end_not_before is not None
+        # Steps of a hundredth: starts are late by so much at most.
+        assert NOW + lasts - 0.01 <= found.end_not_before <= end.half + (end.half - NOW) * 0.01 + 0.01
+    if untold and limit == 1:
+        assert found.end_not_before is not None
+        assert found.end_not_before >= NOW + lasts * (told + untold) - 0.01, "one after the other: no rest to chance"
+
+
+def test_an_array_that_reaches_behind_a_queue_that_was_cut_has_a_bound_only() -> None:
+    # Of bob's line the last that was told of starts with the first round: the array's next tasks may be behind it.
+    tasks = [Waiter(101 + place, 0, 0, NOW, array=100) for place in range(4)]
+    asked = situation(
+        [],
+        waiters=[Waiter(1, 0, 0, NOW), Waiter(2, 0, 0, NOW), *tasks],
+        rows=[Row(100)],
+        machines=[Machine("a", "h", (2000, 900, 0, 0, 0))],
+        probe=100,
+        cut=(102,),
+    )
+    found = outlook(asked, list(futures(asked)))
+    assert found.foreseen.start is None and found.foreseen.end is None and found.foreseen.word == "later"
+    assert found.not_before is not None and NOW + 10 <= found.not_before <= NOW + 11
+    assert found.end_not_before is not None and NOW + 30 <= found.end_not_before <= NOW + 33
+
+
+def test_an_array_that_no_agent_can_take_has_no_bounds() -> None:
+    asked = probed(3, untold=9, machines=[Machine("a", "h", (500, 900, 0, 0, 0))])
+    found = outlook(asked, list(futures(asked)))
+    assert (found.agents, found.foreseen.word) == (0, "never")
+    assert (found.foreseen.start, found.not_before, found.end_not_before) == (None, None, None)
+    closed = probed(3, untold=9, open=False)
+    assert outlook(closed, list(futures(closed))).foreseen.word == "paused"

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from retz.config_server import ServerConfig
 from retz.model.job import Job
-from retz.scheduler.forecast import FUTURES, Foreseen, Outlook
+from retz.scheduler.forecast import FUTURES, Foreseen
+from retz.scheduler.outlook import Outlook
 
 from ..frames import frame
 from ..live import Live

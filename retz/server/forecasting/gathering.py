@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from retz.array_life import id_at, recorded, task_at
 from retz.config_server import ServerConfig
 from retz.model.agent import Agent
-from retz.model.job import RUNNING_STATES, Job
+from retz.model.job import LIVE_STATES, RUNNING_STATES, Job
 from retz.model.resources import Vector, add
 from retz.scheduler.places import own_room
 from retz.scheduler.planner import PLANNERS
@@ -54,7 +54,8 @@ async def gather(
 
     Args:
         recent: What was submitted lately.
-        probe: A job that is not submitted, to be put behind all others of its rank.
+        probe: A job that is not submitted, to be put behind all others of its rank; of an array the first ``limit``
+            tasks are told of.
     """
     return await _Gathering(live, config, history, limit).situation(recent, probe)
 
@@ -96,8 +97,7 @@ class _Gathering:
             await self._lane(ids, more)
         async for job_id in _sliced(blocked):
             self._blocked(job_id)
-        if probe is not None:
-            self._wait(probe, now)
+        rows = [] if probe is None else await self._probe(probe, now)
         usual, usual_s = recent.seen(now)
         arrivals: list[Arrival] = []
         places: dict[int, int] = {}
@@ -106,6 +106,7 @@ class _Gathering:
             places[job.id] = len(arrivals)
             arrivals.append(Arrival(self._kind(job), self._spread(job), now - job.submitted, after))
         told = Counter(waiter.array for waiter in self._waiters.values())
+        rows += [row for array_id in arrays if (row := self._row(array_id, told[array_id])) is not None]
         return Situation(
             now=now,
             rules=self._rules(),
@@ -114,7 +115,7 @@ class _Gathering:
             machines=machines,
             waiters=list(self._waiters.values()),
             runners=list(self._runners.values()),
-            rows=[row for array_id in arrays if (row := self._row(array_id, told[array_id])) is not None],
+            rows=rows,
             capacity=capacity,
             used=used,
             open=live.mode == "open",
@@ -195,6 +196,24 @@ class _Gathering:
         for place in range(job.array.next, min(job.array.end, job.array.next + SLICE)):
             if not recorded(job.array, place):
                 self._wait(task_at(job, place), job.submitted, after, start_at)
+
+    async def _probe(self, probe: Job, now: float) -> list[Row]:
+        """Tell of a job that is not submitted; return what is to be told of the array, if it is one."""
+        after = tuple(each for each in (*probe.after, *probe.after_any) if self._is_live(each))
+        array, start_at = probe.array, probe.start_at or 0.0
+        if array is None:
+            self._wait(probe, now, after, start_at)
+            return []
+        first = task_at(probe, 0)
+        kind, spread, told = self._kind(first), self._spread(first), min(array.size, self._limit)
+        async for place in _sliced(range(told)):
+            task_id = id_at(probe, place)
+            self._waiters[task_id] = Waiter(task_id, kind, spread, now, after, start_at, probe.id)
+        return [Row(probe.id, array.limit, array.size - told)]
+
+    def _is_live(self, job_id: int) -> bool:
+        job = self._live.db.jobs.record(job_id)
+        return job is not None and job.state in LIVE_STATES
 
     def _wait(self, job: Job, since: float, after: tuple[int, ...] = (), start_at: float = 0.0) -> bool:
         if job.state != "QUEUED" or job.held:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from retz.scheduler.forecast import Foreseen, Outlook
+from retz.scheduler.forecast import Foreseen
+from retz.scheduler.outlook import Outlook
 from retz.scheduler.situation import Situation
 
 PORTION = 1000

@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from retz.scheduler.forecast import forecast, futures, outlook
+from retz.scheduler.forecast import forecast, futures
+from retz.scheduler.outlook import outlook
 from retz.scheduler.situation import Situation
 from retz.scheduler.spread import cooked
 

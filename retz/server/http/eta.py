@@ -14,11 +14,13 @@ from retz.model.resources import from_vector
 from retz.model.submission import JobSpec
 from retz.scheduler.explain import AgentCounts, never
 from retz.scheduler.forecast import Foreseen, Moment, Word
+from retz.scheduler.outlook import Outlook
 from retz.store.job_query import parse_ids
 
+from ..dependencies import with_dependencies
 from ..forecasting.forecasts import Latest
 from ..forecasting.process import Fault
-from ..problem import FieldError, Problem
+from ..problem import Problem
 from . import body as bodies
 from .api import Call
 from .explaining import explainer_of
@@ -77,7 +79,7 @@ class EtaList(Struct):
 
 
 class PlanRequest(Struct, forbid_unknown_fields=True):
-    """A job as for a submit; nothing is submitted."""
+    """A job or an array as for a submit; nothing is submitted."""
 
     job: JobSpec
 
@@ -90,21 +92,34 @@ class AheadView(Struct):
 
 
 class Plan(Struct, kw_only=True):
-    """What would become of a job if it were submitted now.
+    """What would become of a job, or of an array, if it were submitted now.
 
     Attributes:
-        resources: What it would ask for, defaults filled in.
-        agents: Agents known; those that have the room now; what the others fail on.
-        could: Agents that could take it if nothing else ran there.
-        where: Host of the agent where it would start, most likely; null if nowhere.
+        resources: What it would ask for, defaults filled in; of an array each task.
+        tasks: Of an array; null for a job.
+        agents: Agents known; those that have the room now, of an array for one task; what the others fail on.
+        could: Agents that could take it, or a task of it, if nothing else ran there.
+        where: Host of the agent where it, or its first task, would start, most likely; null if nowhere.
+        start: Of an array when its first task starts.
+        end: Of an array when its last task ends.
+        not_before: A bound for the start of what is too far behind others.
+        end_not_before: A bound for the end of what has too many tasks, or has them too far behind others.
+        at_once: So many tasks run at the same time at most; null for a job.
+        hosts: On so many agents they run; null for a job.
+        ahead: Jobs that start before it, or before its first task.
     """
 
     resources: ResourcesView
+    tasks: int | None = None
     agents: AgentCounts
     could: int
     where: str | None
     start: MomentView | None
     end: MomentView | None
+    not_before: Time | None = None
+    end_not_before: Time | None = None
+    at_once: int | None = None
+    hosts: int | None = None
     ahead: AheadView
     source: Known
     note: str | None
@@ -265,11 +280,9 @@ async def plan(call: Call) -> web.StreamResponse:
     call.params()
     core = call.core
     spec = bodies.decode(_decode_plan, call.body.data).job
-    if spec.array is not None:
-        message = "a plan is of one job: leave the array out, to learn of its first task"
-        raise Problem("unprocessable", f"job.array: {message}", [FieldError("job.array", message)])
     spec = msgspec.structs.replace(spec, held=False)  # what would be, were it released at once
-    (job,) = core.admission.build([spec], call.user.key, [MAX_ID], core.clock())
+    jobs = core.admission.build([spec], call.user.key, [MAX_ID], core.clock())
+    (job,) = with_dependencies(jobs, [spec], [MAX_ID], 0, lambda job_id: core.submissions.found(call.user, job_id))
     counts = explainer_of(call).why(job).agents
     try:
         outlook = await core.forecasts.plan(job)
@@ -277,23 +290,36 @@ async def plan(call: Call) -> web.StreamResponse:
         raise Problem("unavailable", f"nobody can tell at present: {fault}; try again in a minute") from None
     hosts = {agent.id: agent.host for agent in core.agents()}
     known = outlook.foreseen
+    array = job.array
     start, end = _moments(job, known, core.clock())
     return json_of(
         Plan(
             resources=resources_of(job.resources),
+            tasks=None if array is None else array.size,
             agents=counts,
             could=outlook.agents,
             where=hosts.get(outlook.agent) or outlook.agent or None,
             start=start,
             end=end,
+            not_before=_bound(call, outlook.not_before),
+            end_not_before=_bound(call, outlook.end_not_before),
+            at_once=None if array is None else outlook.at_once,
+            hosts=None if array is None else outlook.spread,
             ahead=AheadView(outlook.ahead, resources_of(from_vector(outlook.ahead_needs))),
             source=known.source,
-            note=_plan_note(call, job, known.word),
+            note=_plan_note(call, job, outlook),
         )
     )
 
 
-def _plan_note(call: Call, job: Job, word: Word) -> str | None:
+def _bound(call: Call, moment: float | None) -> str | None:
+    return None if moment is None else time_of(max(moment, call.core.clock()))
+
+
+def _plan_note(call: Call, job: Job, outlook: Outlook) -> str | None:
     """Why there is no answer; what agents lack at once, for there is no job yet that 'retz why' could tell of."""
+    word = outlook.foreseen.word
+    if not word and outlook.end_not_before is not None:
+        return "its last tasks are too many, or too far behind others, to be looked at one by one"
     why = never(job.resources, job.attributes, call.core.agents()) if word == "never" else None
     return f"no agent here could ever take it: {why}" if why else NOTES[word] or None

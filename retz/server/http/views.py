@@ -186,9 +186,13 @@ class JobView(Struct, gc=False):
     eta: ForeseenView | None
 
 
+LAST_S = 253_370_764_800.0
+"""The year 9999: what is foreseen later has no date."""
+
+
 def time_of(seconds: float) -> str:
-    """ISO-8601 UTC with milliseconds: ``2026-11-20T06:27:17.123Z``."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    """ISO-8601 UTC with milliseconds: ``2026-11-20T06:27:17.123Z``; not beyond :data:`LAST_S`."""
+    return datetime.fromtimestamp(min(seconds, LAST_S), UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def _optional(seconds: float | None) -> str | None:
