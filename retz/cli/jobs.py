@@ -133,7 +133,8 @@ def _bonds(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
 def _news(job: dict[str, Any], now: float) -> str:
     """Who is told of its end, and how that stands."""
     told = [
-        f"{n['state']}{', ' + _when(n['done'], now) if n['done'] else ''}"
+        (f"{n['kind']}: " if n.get("kind") else "")
+        + f"{n['state']}{', ' + _when(n['done'], now) if n['done'] else ''}"
         + (f", {n['tries']} call{'s' * (n['tries'] != 1)}" if n["tries"] else "")
         + (f", the last: {n['error']}" if n["error"] else "")
         for n in job.get("news") or ()

@@ -83,9 +83,10 @@ class OffPath(Struct, frozen=True, kw_only=True):
 
 
 class News(Struct, frozen=True, kw_only=True):
-    """How it stands with telling ``on_end``: waiting, delivered or given-up."""
+    """How it stands with telling ``on_end``: waiting, delivered or given-up. ``kind``: how the job left its path."""
 
     event: str
+    kind: str | None = None
     state: str
     at: datetime | None = None
     done: datetime | None = None

@@ -14,10 +14,12 @@ import pytest
 
 from retz.engine.local.engine import LocalEngine
 from retz.model.job import Attempt, Job, Usage
+from retz.model.notice import Notice
 from retz.model.resources import Resources
 from retz.server.learning import paths
 from retz.server.learning.watch import Watch
 from retz.server.notify.notifier import Notifier
+from retz.server.notify.outbox import Outbox
 from retz.store.database import Change
 
 from .http_site import ANN, BOB, Site, running_site
@@ -238,40 +240,93 @@ class Sent:
         self.bodies.append(json.loads(body))
 
 
-async def test_what_its_url_is_told(tmp_path: Path) -> None:
-    async with running_site(tmp_path, {"retz.notify.allow": "127.0.0.0/8"}) as site:
+LOOPBACK: dict[str, object] = {"retz.notify.allow": "127.0.0.0/8"}
+HOOK = "http://127.0.0.1:9/hook"
+
+
+def holds(site: Site, megabytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on every job holds so much."""
+
+    async def usage(tasks: Any, *, series: bool = True) -> dict[str, Usage]:
+        return {task: Usage(max_rss_mb=float(megabytes)) for task in tasks}
+
+    monkeypatch.setattr(site.engine, "usage", usage)
+
+
+async def test_its_url_is_told_of_each_kind_once_and_of_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_site(tmp_path, LOOPBACK) as site:
         await site.core.learner.loaded()
         past(site)
         sent = Sent()
         notifier = Notifier(site.core, sent)
         await notifier.start()
-        job_id = await begun(site, on_end="http://127.0.0.1:9/hook")
+        job_id = await begun(site, on_end=HOOK)
         site.core.clock = lambda: time.time() + 300
         await site.core.watch.look()
         await site.until(lambda: sent.bodies)
-        site.engine.ended(f"{job_id}.1")
+        holds(site, 500, monkeypatch)
+        for _ in range(3):
+            await site.core.watch.look()
         await site.until(lambda: len(sent.bodies) == 2)
+        await site.until(lambda: not site.core.outbox.waiting)
+        told = (await site.get(f"/jobs/{job_id}")).json["news"]
+        assert [(news["event"], news["kind"], news["state"]) for news in told] == [
+            ("off_path", "slower", "delivered"),
+            ("off_path", "hungrier", "delivered"),
+        ]
+        site.engine.ended(f"{job_id}.1")
+        await site.until(lambda: len(sent.bodies) == 3)
         await notifier.stop()
-    assert [(body["event"], body["id"]) for body in sent.bodies] == [
-        ("off_path", f"{job_id}/off_path"),
-        ("ended", f"{job_id}/ended"),
+    assert [(body["event"], body.get("kind"), body["id"]) for body in sent.bodies] == [
+        ("off_path", "slower", f"{job_id}/off_path/slower"),
+        ("off_path", "hungrier", f"{job_id}/off_path/hungrier"),
+        ("ended", None, f"{job_id}/ended"),
     ]
-    assert [how["kind"] for how in sent.bodies[0]["job"]["off_path"]] == ["slower"]
+    assert [[how["kind"] for how in body["job"]["off_path"]] for body in sent.bodies[:2]] == [
+        ["slower"],
+        ["slower", "hungrier"],
+    ]
 
 
-async def test_its_url_is_told_once_and_the_flag_survives_a_restart(tmp_path: Path) -> None:
-    options: dict[str, object] = {"retz.notify.allow": "127.0.0.0/8"}
-    async with running_site(tmp_path, options) as site:
+async def test_both_kinds_survive_a_restart_and_are_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_site(tmp_path, LOOPBACK) as site:
         await site.core.learner.loaded()
         past(site)
-        job_id = await begun(site, on_end="http://127.0.0.1:9/hook")
+        job_id = await begun(site, on_end=HOOK)
         site.core.clock = lambda: time.time() + 300
+        holds(site, 500, monkeypatch)
         await site.core.watch.look()
         await site.core.settled()
-        assert list(site.core.outbox.waiting) == [f"{job_id}/off_path"]
-        assert (await site.get(f"/jobs/{job_id}")).json["news"][0]["event"] == "off_path"
-    async with running_site(tmp_path, options) as site:
-        assert set(await flags(site, job_id)) == {"slower"}
+        names = [f"{job_id}/off_path/slower", f"{job_id}/off_path/hungrier"]
+        assert list(site.core.outbox.waiting) == names
+    for expected in (names, []):
+        async with running_site(tmp_path, LOOPBACK) as site:
+            assert set(await flags(site, job_id)) == {"slower", "hungrier"}
+            sent = Sent()
+            notifier = Notifier(site.core, sent)
+            await notifier.start()
+            await site.until(lambda: not site.core.outbox.waiting)
+            await site.core.settled()
+            await notifier.stop()
+        assert sorted(body["id"] for body in sent.bodies) == sorted(expected)
+        assert all(body["id"].endswith(body["kind"]) for body in sent.bodies)
+
+
+async def test_what_an_older_server_left_to_be_told_keeps_its_id(site: Site) -> None:
+    job_id = await begun(site, on_end="https://hook.test/")
+    old = Notice(id=f"{job_id}/off_path", event="off_path", owner=ANN.key, receiver="https://hook.test:443", at=1.0)
+    await site.core.db.apply([Change("notices", old.id, old)])
+    outbox = site.core.outbox = Outbox(site.core.db, time.time)
+    assert list(outbox.waiting) == [old.id]
+    assert [(n["event"], n["kind"]) for n in (await site.get(f"/jobs/{job_id}")).json["news"]] == [("off_path", None)]
+    sent = Sent()
+    notifier = Notifier(site.core, sent)
+    await notifier.start()
+    await site.until(lambda: not outbox.waiting)
+    await notifier.stop()
+    assert [(body["id"], body.get("kind")) for body in sent.bodies] == [(old.id, None)]
 
 
 async def test_of_ten_thousand_pipelines_just_those_off_their_path_are_flagged(site: Site) -> None:

@@ -107,7 +107,10 @@ class OffPathView(Struct, gc=False):
 
 
 class NewsView(Struct, gc=False):
-    """How it stands with telling somebody outside. ``error``: what was wrong with the last call."""
+    """How it stands with telling somebody outside. ``error``: what was wrong with the last call.
+
+    ``kind``: how the job left its path, of news of that.
+    """
 
     event: EventKind
     state: NoticeState
@@ -115,6 +118,7 @@ class NewsView(Struct, gc=False):
     done: Time | None
     tries: int
     error: str | None
+    kind: OffPathKind | None
 
 
 class MomentView(Struct, frozen=True, gc=False):
@@ -313,7 +317,8 @@ def _off_path(how: OffPath) -> OffPathView:
 
 
 def _news(notice: Notice) -> NewsView:
-    return NewsView(notice.event, notice.state, time_of(notice.at), _optional(notice.done), notice.tries, notice.error)
+    at, done = time_of(notice.at), _optional(notice.done)
+    return NewsView(notice.event, notice.state, at, done, notice.tries, notice.error, notice.kind)
 
 
 def array_view_of(array: Array) -> ArrayView:

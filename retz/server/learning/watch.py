@@ -126,5 +126,5 @@ class Watch:
         )  # fmt: skip
         after, _ = advance(job, Strayed(how))
         if after is not job:
-            news = core.outbox.change(after, "off_path")
+            news = core.outbox.change(after, "off_path", kind)
             core.dispatcher.apply([Change("jobs", job_id, after), *([news] if news is not None else [])])

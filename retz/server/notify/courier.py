@@ -140,7 +140,7 @@ class Courier:
         job = self._job(notice.job)
         if job is None or job.on_end is None:
             raise Refused("its record is gone")
-        body = document(job, notice.event, notice.at)
+        body = document(job, notice.event, notice.at, notice.id, notice.kind)
         signed = headers(user.secret, notice.event, notice.id, body, self._clock())
         await self._sender.send(job.on_end, body, signed)
 

@@ -9,8 +9,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from retz import __version__
-from retz.model.job import Job
-from retz.model.notice import EventKind, notice_id
+from retz.model.job import Job, OffPathKind
+from retz.model.notice import EventKind
 
 from ..http.responses import encode
 from ..http.views import JobView, Time, job_of, time_of
@@ -20,25 +20,31 @@ LAST_ATTEMPTS = 10
 KEY_LABEL = b"retz-webhook"
 
 
-class Document(Struct):
-    """The body of a call. ``id`` is the same at every repetition, and never used for anything else."""
+class Document(Struct, omit_defaults=True):
+    """The body of a call. ``id`` is the same at every repetition, and never used for anything else.
+
+    Attributes:
+        kind: How the job left its path, of news of that.
+    """
 
     event: EventKind
     id: str
     time: Time
     job: JobView
+    kind: OffPathKind | None = None
 
 
-def document(job: Job, event: EventKind, at: float) -> bytes:
+def document(job: Job, event: EventKind, at: float, notice: str, kind: OffPathKind | None = None) -> bytes:
     """The document, as JSON.
 
     The job is shown as its owner sees it, but without its environment: that is where people keep secrets.
 
     Args:
         at: When there was something to tell.
+        notice: Its id.
     """
     shown = job_of(replace(job, environment={}, attempts=job.attempts[-LAST_ATTEMPTS:]))
-    return encode(Document(event, notice_id(job.id, event), time_of(at), shown))
+    return encode(Document(event, notice, time_of(at), shown, kind))
 
 
 def key_of(secret: str) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from retz.model.job import ENDED_STATES, Job
+from retz.model.notice import notice_id
 from retz.store.database import Event
 
 from ..core import Core
@@ -75,4 +76,4 @@ class Notifier:
 
     def _run_command(self, command: Command, job: Job) -> None:
         at = self._core.clock() if job.ended is None else job.ended
-        command.offer(Work("ended", job.id, partial(document, job, "ended", at)))
+        command.offer(Work("ended", job.id, partial(document, job, "ended", at, notice_id(job.id, "ended"))))

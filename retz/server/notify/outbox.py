@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from retz.model.job import Job
-from retz.model.notice import EVENT_KINDS, EventKind, Notice, NoticeState, notice_id
+from retz.model.job import Job, OffPathKind
+from retz.model.notice import EventKind, Notice, NoticeState, notice_id, notice_ids
 from retz.store.database import Change, Database
 
 from .targets import receiver_of
@@ -81,9 +81,9 @@ class Outbox:
         self.waiting[notice.id] = Pending(notice)
         self._of_owner[notice.owner] += 1
 
-    def change(self, job: Job, event: EventKind) -> Change | None:
+    def change(self, job: Job, event: EventKind, kind: OffPathKind | None = None) -> Change | None:
         """What must be recorded so that this news of the job is told; None if nobody wants it, or too much waits."""
-        name = notice_id(job.id, event)
+        name = notice_id(job.id, event, kind)
         if job.on_end is None or name in self.waiting or self._notices.record(name) is not None:
             return None
         if self._of_owner[job.owner] >= MOST_WAITING or len(self.waiting) >= MOST_WAITING_OF_ALL:
@@ -92,6 +92,7 @@ class Outbox:
         notice = Notice(
             id=name,
             event=event,
+            kind=kind,
             owner=job.owner,
             receiver=receiver_of(job.on_end),
             at=self._clock(),
@@ -137,10 +138,10 @@ class Outbox:
     def of_job(self, job_id: int) -> list[Notice]:
         """How it stands with the news of a job; the record, with what is known of calls since the start."""
         found: list[Notice] = []
-        for event in EVENT_KINDS:
-            pending = self.waiting.get(notice_id(job_id, event))
+        for name in notice_ids(job_id):
+            pending = self.waiting.get(name)
             if pending is not None:
                 found.append(replace(pending.notice, tries=pending.tries, error=pending.error))
-            elif (notice := self._notices.record(notice_id(job_id, event))) is not None:
+            elif (notice := self._notices.record(name)) is not None:
                 found.append(notice)
         return found
