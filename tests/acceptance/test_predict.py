@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -15,10 +17,11 @@ from retz.client import ApiError, AsyncClient, Client
 from retz.client.types import History
 from tests.server_process import ServerProcess
 
-from .terminal import retz, until
+from .terminal import job, retz, until
 
-WORK = "import time; block = bytearray(60_000_000); end = time.monotonic() + 2.5\nwhile time.monotonic() < end: pass"
-"""Two and a half seconds of one processor, and 60 MB."""
+WORK_S = 2.5
+WORK = f"import time; block = bytearray(60_000_000)\nwhile time.process_time() < {WORK_S}: pass"
+"""Two and a half seconds of one processor, however long it takes to get them, and 60 MB."""
 
 
 def client(server: ServerProcess) -> Client:
@@ -46,6 +49,12 @@ def loaded(server: ServerProcess, *libraries: str) -> list[str]:
     return [library for library in libraries if f"/{library}/" in maps]
 
 
+def seconds(*jobs: dict[str, Any]) -> float:
+    """From the first start to the last end."""
+    begun = min(datetime.fromisoformat(each["attempts"][0]["started"]) for each in jobs)
+    return (max(datetime.fromisoformat(each["ended"]) for each in jobs) - begun).total_seconds()
+
+
 def test_from_the_first_run_to_a_picture(server: ServerProcess) -> None:
     assert retz(server, "pipelines", "--json").json["pipelines"] == []
     unknown = retz(server, "predict", "nightly")
@@ -65,9 +74,13 @@ def test_from_the_first_run_to_a_picture(server: ServerProcess) -> None:
     assert len(runs) == 2
     monday, fresh = runs.pop("monday"), next(iter(runs.values()))
     assert monday["allocated"]["memory"] == 300 and monday["allocated"]["vcores"] in (1, 2)
-    assert monday["used"]["memory"] >= 50 and 0 < monday["used"]["vcores"] <= 2
-    assert monday["duration_s"] >= 3
-    assert fresh["allocated"] == {"memory": 600, "vcores": 2} and 3 <= fresh["duration_s"] <= 10
+    worked, failed, *sleepers = [job(server, number) for number in (1, 2, 3, 4)]
+    # A peak is no less than the mean; a tenth of a second at the end may not be measured.
+    mean = (WORK_S - 0.1) / seconds(worked)
+    assert 57 <= monday["used"]["memory"] <= 300 and mean <= monday["used"]["vcores"] <= 1.5
+    assert 0 <= monday["duration_s"] - seconds(worked, failed) < 1
+    assert fresh["allocated"] == {"memory": 600, "vcores": 2}
+    assert 0 <= fresh["duration_s"] - seconds(*sleepers) < 1
 
     prediction = retz(server, "predict", "nightly", "--json").json["prediction"]
     assert prediction["runs"] == ["monday", fresh["run"]]
@@ -187,10 +200,18 @@ def test_a_directory_that_cannot_be_written_stops_nothing(server: ServerProcess)
     assert retz(server, "schedule", "--wait", "--pipeline", "p", "--", "sleep", "1").code == 0
     until(lambda: "ESTIMATOR" in retz(server, "status").out, "a word about it")
     assert retz(server, "run", "--", "echo", "on").out == "on\n"
+    until(lambda: failures(server) >= 3, "more tries")
+    told = re.findall("cannot keep the skylines.*", server.log())
+    assert sum("Not a directory" in line for line in told) == 1, "of the run that cannot be written"
+    assert sum("File exists" in line for line in told) == len(told) - 1 <= 1, "and perhaps of the mark: each once"
     place.unlink()
     until(lambda: retz(server, "pipelines", "--json").json["pipelines"], "a history after all")
-    told = re.findall("cannot keep the skylines.*", server.log())
-    assert told and len(told) == len(set(told)), "each cause is told once: the file, and perhaps that it just went"
+
+
+def failures(server: ServerProcess) -> int:
+    with urlopen(f"{server.uri}/metrics", timeout=30) as answer:
+        (found,) = re.findall(r"^retz_skylines_failures_total (\d+)", answer.read().decode(), re.MULTILINE)
+    return int(found)
 
 
 @pytest.mark.anyio
