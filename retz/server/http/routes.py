@@ -11,9 +11,22 @@ from aiohttp import web
 from ..problem import Problem
 from .api import Handler
 from .body import MIB
+from .params import MAX_TEXT
 from .responses import problem_of
 
+API = "/api/v2"
+
 Access = Literal["public", "user", "admin"]
+
+TEXT: dict[str, Any] = {"type": "string", "maxLength": MAX_TEXT}
+WORDS: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
+TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
+FLAG: dict[str, Any] = {"type": "string", "enum": ["true", "false"]}
+
+
+def whole(low: int, high: int) -> dict[str, Any]:
+    """The schema of a whole number, both ends included."""
+    return {"type": "integer", "minimum": low, "maximum": high}
 
 
 @dataclass(frozen=True)
@@ -75,3 +88,8 @@ class Route:
     def query(self) -> tuple[Parameter, ...]:
         """Its query parameters."""
         return tuple(parameter for parameter in self.parameters if parameter.where == "query")
+
+
+def answer(text: str, kind: Any) -> dict[int, Answer]:
+    """The answers of a route that has one, with status 200."""
+    return {200: Answer(text, kind)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from estimator.config import SOLVERS
 from retz.scheduler.explain import Why
 
 from . import (
@@ -18,81 +17,63 @@ from . import (
     jobs,
     openapi,
     page,
-    pipelines,
+    pipeline_table,
     queue,
     selection,
-    sizepictures,
-    sizes,
     submission,
     usage,
     users,
 )
 from .body import MIB
-from .params import MAX_ID, MAX_IDS_TEXT, MAX_TEXT
+from .params import MAX_ID, MAX_IDS_TEXT
 from .protocol import status as old_status
 from .protocol.messages import StatusAnswer
-from .routes import Answer, Parameter, Route
+from .routes import API, FLAG, TEXT, TIME, WORDS, Answer, Parameter, Route, answer, whole
 from .views import ApplicationView, JobView
-
-API = "/api/v2"
-
-_TEXT: dict[str, Any] = {"type": "string", "maxLength": MAX_TEXT}
-_WORDS: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
-_TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
-_FLAG: dict[str, Any] = {"type": "string", "enum": ["true", "false"]}
-
-
-def _whole(low: int, high: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": low, "maximum": high}
-
 
 _ID = Parameter(
     "id",
-    {"anyOf": [_whole(1, MAX_ID), {"type": "string", "const": "last"}]},
+    {"anyOf": [whole(1, MAX_ID), {"type": "string", "const": "last"}]},
     "The job's id; 'last' is your newest.",
     "path",
 )
 _NAME = Parameter("name", {"type": "string", "minLength": 1, "maxLength": 200}, "The application's name.", "path")
-_PATH = Parameter("path", _TEXT, "Relative to the sandbox.")
-_ATTEMPT = Parameter("attempt", _whole(0, 1_000_000), "Attempt; absent or 0 is the latest.")
+_PATH = Parameter("path", TEXT, "Relative to the sandbox.")
+_ATTEMPT = Parameter("attempt", whole(0, 1_000_000), "Attempt; absent or 0 is the latest.")
 
 _LIST = (
-    Parameter("state", _WORDS, f"Comma list of {', '.join(selection.STATE_WORDS)}; default LIVE."),
+    Parameter("state", WORDS, f"Comma list of {', '.join(selection.STATE_WORDS)}; default LIVE."),
     Parameter(
         "ids", {"type": "string", "minLength": 1, "maxLength": MAX_IDS_TEXT}, "Comma list of ids and ranges: 12,3-9."
     ),
-    Parameter("user", _WORDS, "For administrators: an access key, or * for all."),
-    Parameter("tag", _WORDS, "All that are given must hold.", repeatable=True),
-    Parameter("application", _WORDS),
-    Parameter("name", _WORDS),
-    Parameter("pipeline", _WORDS),
-    Parameter("held", _FLAG),
-    Parameter("agent", _WORDS, "The latest attempt's agent, by id, or by host if no other agent is there."),
-    Parameter("text", _TEXT, "Part of the name or the command, any case."),
-    Parameter("where", _WORDS, "A condition: gpus>0, wait>=10m, !user=ann. All must hold.", repeatable=True),
-    Parameter("since", _TIME, "Submitted at or after."),
-    Parameter("until", _TIME, "Submitted before."),
-    Parameter("at", _TIME, "The jobs that were queued or running then, each as it stood then."),
+    Parameter("user", WORDS, "For administrators: an access key, or * for all."),
+    Parameter("tag", WORDS, "All that are given must hold.", repeatable=True),
+    Parameter("application", WORDS),
+    Parameter("name", WORDS),
+    Parameter("pipeline", WORDS),
+    Parameter("held", FLAG),
+    Parameter("agent", WORDS, "The latest attempt's agent, by id, or by host if no other agent is there."),
+    Parameter("text", TEXT, "Part of the name or the command, any case."),
+    Parameter("where", WORDS, "A condition: gpus>0, wait>=10m, !user=ann. All must hold.", repeatable=True),
+    Parameter("since", TIME, "Submitted at or after."),
+    Parameter("until", TIME, "Submitted before."),
+    Parameter("at", TIME, "The jobs that were queued or running then, each as it stood then."),
     Parameter("sort", {"type": "string", "enum": list(selection.SORT_NAMES)}, "Default -id."),
-    Parameter("limit", _whole(1, 1000), "Default 100."),
-    Parameter("offset", _whole(0, selection.MAX_OFFSET), "Default 0."),
-    Parameter("cursor", _WORDS, "From 'next' of the window before; instead of offset."),
-    Parameter("foresee", _FLAG, "true: somebody looks at 'eta'; it is brought up to date, for the next answer."),
+    Parameter("limit", whole(1, 1000), "Default 100."),
+    Parameter("offset", whole(0, selection.MAX_OFFSET), "Default 0."),
+    Parameter("cursor", WORDS, "From 'next' of the window before; instead of offset."),
+    Parameter("foresee", FLAG, "true: somebody looks at 'eta'; it is brought up to date, for the next answer."),
 )
 _FILE = (
     _ID,
     _PATH,
     _ATTEMPT,
-    Parameter("download", _FLAG, "true adds Content-Disposition."),
-    Parameter("follow", _FLAG, "true sends the bytes as they are written, until the job has ended."),
-    Parameter("offset", _whole(0, files.MAX_OFFSET), "First byte; default 0."),
+    Parameter("download", FLAG, "true adds Content-Disposition."),
+    Parameter("follow", FLAG, "true sends the bytes as they are written, until the job has ended."),
+    Parameter("offset", whole(0, files.MAX_OFFSET), "First byte; default 0."),
     Parameter("Range", {"type": "string"}, "One range: bytes=0-99, bytes=100-, bytes=-100.", "header"),
 )
 _BYTES = "application/octet-stream"
-
-
-def _answer(text: str, kind: Any) -> dict[int, Answer]:
-    return {200: Answer(text, kind)}
 
 
 def _act(action: str, handler: Any, summary: str) -> Route:
@@ -102,7 +83,7 @@ def _act(action: str, handler: Any, summary: str) -> Route:
         handler,
         summary,
         body=jobs.ActRequest,
-        answers=_answer("What became of each.", jobs.ActResult),
+        answers=answer("What became of each.", jobs.ActResult),
         refusals=(409, 422) if action == "resubmit" else (422,),
         max_body=4 * MIB,
     )
@@ -112,7 +93,7 @@ PUBLIC = (
     Route(
         "GET", "/", page.root, "The server for browsers.", "public", answers={200: Answer("A page.", str, "text/html")}
     ),
-    Route("GET", "/ping", old_status.ping, "Answers OK.", "public", answers=_answer("OK.", str)),
+    Route("GET", "/ping", old_status.ping, "Answers OK.", "public", answers=answer("OK.", str)),
     Route(
         "GET",
         "/healthz",
@@ -127,7 +108,7 @@ PUBLIC = (
         old_status.status,
         "A few numbers.",
         "public",
-        answers=_answer("They.", StatusAnswer),
+        answers=answer("They.", StatusAnswer),
     ),
     Route(
         "GET",
@@ -159,7 +140,7 @@ JOBS = (
         jobs.list_jobs,
         "A window of the list.",
         parameters=_LIST,
-        answers=_answer("The window.", jobs.JobList),
+        answers=answer("The window.", jobs.JobList),
     ),
     _act("kill", jobs.kill_many, "Kill many jobs."),
     _act("hold", jobs.hold_many, "Hold many queued jobs."),
@@ -172,7 +153,7 @@ JOBS = (
         jobs.get_job,
         "One job.",
         parameters=(_ID,),
-        answers=_answer("The job.", JobView),
+        answers=answer("The job.", JobView),
         refusals=(404,),
     ),
     Route(
@@ -182,7 +163,7 @@ JOBS = (
         "Change a queued job.",
         parameters=(_ID,),
         body=jobs.PatchRequest,
-        answers=_answer("The job.", JobView),
+        answers=answer("The job.", JobView),
         refusals=(404, 409),
     ),
     Route(
@@ -200,7 +181,7 @@ JOBS = (
         jobs.why,
         "Why it is not running.",
         parameters=(_ID,),
-        answers=_answer("The reasons.", Why),
+        answers=answer("The reasons.", Why),
         refusals=(404,),
     ),
     Route(
@@ -209,7 +190,7 @@ JOBS = (
         eta.eta,
         "When it starts and ends.",
         parameters=(_ID,),
-        answers=_answer("In half and in nine of ten cases.", eta.Eta),
+        answers=answer("In half and in nine of ten cases.", eta.Eta),
         refusals=(404,),
     ),
     Route(
@@ -223,9 +204,9 @@ JOBS = (
                 {"type": "string", "minLength": 1, "maxLength": MAX_IDS_TEXT},
                 "Comma list of ids and ranges; default: your own that run or wait, those with the lowest ids.",
             ),
-            Parameter("limit", _whole(1, eta.MAX_ETAS), f"Default {eta.DEFAULT_ETAS}."),
+            Parameter("limit", whole(1, eta.MAX_ETAS), f"Default {eta.DEFAULT_ETAS}."),
         ),
-        answers=_answer("One answer for each.", eta.EtaList),
+        answers=answer("One answer for each.", eta.EtaList),
         refusals=(404,),
     ),
     Route(
@@ -234,7 +215,7 @@ JOBS = (
         eta.plan,
         "What would become of a job; nothing is submitted.",
         body=eta.PlanRequest,
-        answers=_answer("Whether, where and when.", eta.Plan),
+        answers=answer("Whether, where and when.", eta.Plan),
         refusals=(422, 503),
         max_body=eta.MAX_BODY,
     ),
@@ -244,7 +225,7 @@ JOBS = (
         jobs.usage,
         "What it used over time.",
         parameters=(_ID, _ATTEMPT),
-        answers=_answer("The series.", jobs.UsageSeries),
+        answers=answer("The series.", jobs.UsageSeries),
         refusals=(404,),
     ),
     Route(
@@ -256,7 +237,7 @@ JOBS = (
             _ID,
             Parameter("timeout_s", {"type": "number", "minimum": 0, "maximum": jobs.MAX_WAIT_S}, "Default 30."),
         ),
-        answers=_answer("The job, ended or not.", JobView),
+        answers=answer("The job, ended or not.", JobView),
         refusals=(404,),
     ),
 )
@@ -268,7 +249,7 @@ FILES = (
         files.list_files,
         "A directory of the sandbox.",
         parameters=(_ID, _PATH, _ATTEMPT),
-        answers=_answer("Its entries.", files.FileListing),
+        answers=answer("Its entries.", files.FileListing),
         refusals=(404,),
     ),
     Route(
@@ -288,7 +269,7 @@ APPLICATIONS = (
         f"{API}/applications",
         applications.list_applications,
         "Your applications.",
-        answers=_answer("All of them.", applications.ApplicationList),
+        answers=answer("All of them.", applications.ApplicationList),
     ),
     Route(
         "GET",
@@ -296,7 +277,7 @@ APPLICATIONS = (
         applications.get_application,
         "One application.",
         parameters=(_NAME,),
-        answers=_answer("The application.", ApplicationView),
+        answers=answer("The application.", ApplicationView),
         refusals=(404,),
     ),
     Route(
@@ -306,7 +287,7 @@ APPLICATIONS = (
         "Register or replace an application.",
         parameters=(_NAME,),
         body=applications.ApplicationRequest,
-        answers=_answer("The application.", ApplicationView),
+        answers=answer("The application.", ApplicationView),
         refusals=(422,),
     ),
     Route(
@@ -320,138 +301,6 @@ APPLICATIONS = (
     ),
 )
 
-_PIPELINE = Parameter("name", {"type": "string", "minLength": 1, "maxLength": 200}, "The pipeline's name.", "path")
-_RUN = Parameter("run", {"type": "string", "minLength": 1, "maxLength": 200}, "The run's id.", "path")
-_USER = Parameter("user", _WORDS, "For administrators: an access key.")
-_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
-_WISHES = (
-    _PIPELINE,
-    _USER,
-    Parameter("solver", {"type": "string", "enum": list(SOLVERS)}, "Default: as configured."),
-    Parameter("alpha", _SHARE, "Default: as configured."),
-    Parameter("beta", _SHARE, "Default: as configured."),
-    Parameter("interval", _whole(1, pipelines.MAX_INTERVAL), "Seconds of one step; default: as configured."),
-    Parameter("kind", {"type": "string", "enum": list(pipelines.KINDS)}, "Default allocated."),
-)
-_RESOURCE = Parameter("resource", _WORDS, "memory (default), vcores or gpus.")
-_NO_PREDICTION = (404, 409, 422, 503)
-
-
-def _picture(format: str, media: str) -> Route:
-    return Route(
-        "GET",
-        f"{API}/pipelines/{{name}}/prediction.{format}",
-        pipelines.picture(format),
-        "The history and the prediction as a picture.",
-        parameters=(*_WISHES, _RESOURCE),
-        answers={200: Answer("The picture.", bytes, media)},
-        refusals=_NO_PREDICTION,
-    )
-
-
-def _size_picture(format: str, media: str) -> Route:
-    return Route(
-        "GET",
-        f"{API}/pipelines/{{name}}/sizes.{format}",
-        sizepictures.size_picture(format),
-        "What jobs ask for, what runs used and what the next should get, as a picture.",
-        parameters=(_PIPELINE, _USER),
-        answers={200: Answer("The picture.", bytes, media)},
-        refusals=_NO_PREDICTION,
-    )
-
-
-_CELLS = (
-    Parameter("width", _whole(*pipelines.WIDTHS), "Columns; default 100."),
-    Parameter("height", _whole(*pipelines.HEIGHTS), "Lines; default 28."),
-    Parameter("colour", _FLAG, "true for ANSI colours."),
-)
-
-PIPELINES = (
-    Route(
-        "GET",
-        f"{API}/pipelines",
-        pipelines.list_pipelines,
-        "Your pipelines.",
-        parameters=(_USER,),
-        answers=_answer("All of them.", pipelines.PipelineList),
-        refusals=(404, 409, 503),
-    ),
-    Route(
-        "GET",
-        f"{API}/pipelines/{{name}}",
-        pipelines.get_pipeline,
-        "The runs of a pipeline.",
-        parameters=(
-            _PIPELINE,
-            _USER,
-            Parameter("skylines", _whole(0, pipelines.MAX_SKYLINES), "So many of the newest come with their skylines."),
-        ),
-        answers=_answer("Its history.", pipelines.HistoryView),
-        refusals=(404, 409, 503),
-    ),
-    Route(
-        "DELETE",
-        f"{API}/pipelines/{{name}}",
-        pipelines.delete_pipeline,
-        "Forget a pipeline's history.",
-        parameters=(_PIPELINE, _USER),
-        answers={204: Answer("It is gone.")},
-        refusals=(404, 409),
-    ),
-    Route(
-        "DELETE",
-        f"{API}/pipelines/{{name}}/runs/{{run}}",
-        pipelines.delete_run,
-        "Forget one run of a pipeline.",
-        parameters=(_PIPELINE, _RUN, _USER),
-        answers={204: Answer("It is gone.")},
-        refusals=(404, 409),
-    ),
-    Route(
-        "GET",
-        f"{API}/pipelines/{{name}}/sizes",
-        sizes.get_sizes,
-        "What jobs of a pipeline ask for, and what its past runs say they need.",
-        parameters=(_PIPELINE, _USER),
-        answers=_answer("Its steps.", sizes.SizesView),
-        refusals=(404,),
-    ),
-    *(_size_picture(format, media) for format, media in pipelines.FORMATS.items()),
-    Route(
-        "GET",
-        f"{API}/pipelines/{{name}}/sizes.txt",
-        sizepictures.size_text,
-        "The same for a terminal: of the step that saves most.",
-        parameters=(_PIPELINE, _USER, *_CELLS),
-        answers={200: Answer("Lines of text.", str, "text/plain")},
-        refusals=_NO_PREDICTION,
-    ),
-    Route(
-        "GET",
-        f"{API}/pipelines/{{name}}/prediction",
-        pipelines.prediction,
-        "What the next run will need.",
-        parameters=_WISHES,
-        answers=_answer("The prediction.", pipelines.PredictionView),
-        refusals=_NO_PREDICTION,
-    ),
-    *(_picture(format, media) for format, media in pipelines.FORMATS.items()),
-    Route(
-        "GET",
-        f"{API}/pipelines/{{name}}/prediction.txt",
-        pipelines.terminal_plot,
-        "The same for a terminal.",
-        parameters=(
-            *_WISHES,
-            _RESOURCE,
-            *_CELLS,
-        ),
-        answers={200: Answer("Lines of text.", str, "text/plain")},
-        refusals=_NO_PREDICTION,
-    ),
-)
-
 QUEUE = (
     Route(
         "GET",
@@ -459,18 +308,18 @@ QUEUE = (
         agents.agents,
         "The machines.",
         parameters=(
-            Parameter("id", _WORDS, "Only these: ids, a comma between."),
-            Parameter("text", _TEXT, "Part of the host, the id or an attribute (name=value), any case."),
-            Parameter("gpus", _FLAG, "Only those with GPUs, or without."),
+            Parameter("id", WORDS, "Only these: ids, a comma between."),
+            Parameter("text", TEXT, "Part of the host, the id or an attribute (name=value), any case."),
+            Parameter("gpus", FLAG, "Only those with GPUs, or without."),
             Parameter("sort", {"type": "string", "enum": list(agents.SORT_NAMES)}, "Resources by what is free."),
-            Parameter("limit", _whole(1, agents.MAX_LIMIT), "Default: all."),
-            Parameter("offset", _whole(0, agents.MAX_OFFSET), "Default 0."),
-            Parameter("usage", _FLAG, "true: measured, too, which takes longer."),
+            Parameter("limit", whole(1, agents.MAX_LIMIT), "Default: all."),
+            Parameter("offset", whole(0, agents.MAX_OFFSET), "Default 0."),
+            Parameter("usage", FLAG, "true: measured, too, which takes longer."),
         ),
-        answers=_answer("All of them, or a window.", agents.AgentList),
+        answers=answer("All of them, or a window.", agents.AgentList),
     ),
     Route(
-        "GET", f"{API}/status", queue.status, "The server and its queue.", answers=_answer("In numbers.", queue.Status)
+        "GET", f"{API}/status", queue.status, "The server and its queue.", answers=answer("In numbers.", queue.Status)
     ),
     Route(
         "PUT",
@@ -479,7 +328,7 @@ QUEUE = (
         "Open, pause or drain the queue.",
         "admin",
         body=queue.QueueRequest,
-        answers=_answer("Its mode.", queue.QueueState),
+        answers=answer("Its mode.", queue.QueueState),
     ),
     Route(
         "GET",
@@ -487,11 +336,11 @@ QUEUE = (
         history.aggregates,
         "The queue's history.",
         parameters=(
-            Parameter("since", _TIME, "Default: a day before until."),
-            Parameter("until", _TIME, "Default: now."),
-            Parameter("step_s", _whole(60, 86_400), "Seconds per point; default 60."),
+            Parameter("since", TIME, "Default: a day before until."),
+            Parameter("until", TIME, "Default: now."),
+            Parameter("step_s", whole(60, 86_400), "Seconds per point; default 60."),
         ),
-        answers=_answer("The points.", history.History),
+        answers=answer("The points.", history.History),
     ),
     Route(
         "GET",
@@ -499,9 +348,9 @@ QUEUE = (
         events.events,
         "Changes as they become durable (server-sent events).",
         parameters=(
-            Parameter("since", _whole(0, MAX_ID), "Journal sequence number; absent: from now on."),
-            Parameter("user", _WORDS, "For administrators: * for all."),
-            Parameter("Last-Event-ID", _whole(0, MAX_ID), "As since.", "header"),
+            Parameter("since", whole(0, MAX_ID), "Journal sequence number; absent: from now on."),
+            Parameter("user", WORDS, "For administrators: * for all."),
+            Parameter("Last-Event-ID", whole(0, MAX_ID), "As since.", "header"),
         ),
         answers={200: Answer("The stream.", str, "text/event-stream")},
         refusals=(429,),
@@ -512,7 +361,7 @@ QUEUE = (
 )
 
 _KEY = Parameter("key", {"type": "string", "minLength": 1, "maxLength": 200}, "The user's access key.", "path")
-_PERIOD = (Parameter("since", _TIME, "At or after."), Parameter("until", _TIME, "Before."))
+_PERIOD = (Parameter("since", TIME, "At or after."), Parameter("until", TIME, "Before."))
 
 ADMIN = (
     Route(
@@ -522,7 +371,7 @@ ADMIN = (
         "Remove what ended jobs left.",
         "admin",
         body=queue.GcRequest,
-        answers=_answer("How much.", queue.GcResult),
+        answers=answer("How much.", queue.GcResult),
     ),
     Route(
         "GET",
@@ -530,11 +379,11 @@ ADMIN = (
         usage.report,
         "Who used what.",
         parameters=(
-            Parameter("since", _TIME, "Default: a week before until."),
-            Parameter("until", _TIME, "Default: now."),
-            Parameter("user", _WORDS, "For administrators: an access key, or * for all."),
+            Parameter("since", TIME, "Default: a week before until."),
+            Parameter("until", TIME, "Default: now."),
+            Parameter("user", WORDS, "For administrators: an access key, or * for all."),
         ),
-        answers=_answer("Per user and application.", usage.UsageReport),
+        answers=answer("Per user and application.", usage.UsageReport),
     ),
     Route(
         "GET",
@@ -542,7 +391,7 @@ ADMIN = (
         users.list_users,
         "All users.",
         "admin",
-        answers=_answer("All of them.", users.UserAccounts),
+        answers=answer("All of them.", users.UserAccounts),
     ),
     Route(
         "POST",
@@ -561,7 +410,7 @@ ADMIN = (
         "One user.",
         "admin",
         parameters=(_KEY,),
-        answers=_answer("The user.", users.UserAccount),
+        answers=answer("The user.", users.UserAccount),
         refusals=(404,),
     ),
     Route(
@@ -572,7 +421,7 @@ ADMIN = (
         "admin",
         parameters=(_KEY,),
         body=users.UserPatch,
-        answers=_answer("The user.", users.UserAccount),
+        answers=answer("The user.", users.UserAccount),
         refusals=(404, 409, 422),
     ),
     Route(
@@ -582,7 +431,7 @@ ADMIN = (
         "Give a user a new secret.",
         "admin",
         parameters=(_KEY,),
-        answers=_answer("The user, with the new secret.", users.UserSecret),
+        answers=answer("The user, with the new secret.", users.UserSecret),
         refusals=(404,),
     ),
     Route(
@@ -591,9 +440,9 @@ ADMIN = (
         users.audit,
         "What administrators did.",
         "admin",
-        parameters=(*_PERIOD, Parameter("limit", _whole(1, users.MAX_AUDIT), "The newest; default 1000.")),
-        answers=_answer("The records.", users.AuditList),
+        parameters=(*_PERIOD, Parameter("limit", whole(1, users.MAX_AUDIT), "The newest; default 1000.")),
+        answers=answer("The records.", users.AuditList),
     ),
 )
 
-ROUTES: tuple[Route, ...] = PUBLIC + JOBS + FILES + APPLICATIONS + PIPELINES + QUEUE + ADMIN
+ROUTES: tuple[Route, ...] = PUBLIC + JOBS + FILES + APPLICATIONS + pipeline_table.ROUTES + QUEUE + ADMIN
