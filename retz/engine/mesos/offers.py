@@ -24,9 +24,9 @@ class Bundle(NamedTuple):
         return [part.id for part in self.parts]
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> Sequence[Entry]:
         """All resources, entry by entry."""
-        return [entry for part in self.parts for entry in part.entries]
+        return entries_of(self.parts)
 
 
 class News(NamedTuple):
@@ -79,7 +79,7 @@ class MesosBook:
         offer = Offer(
             id=f"{self._prefix}-{self._made}",
             agent=last.agent,
-            room=room_of(last.entries if len(parts) == 1 else [entry for part in parts for entry in part.entries]),
+            room=room_of(entries_of(parts)),
             attributes=last.attributes,
             host=last.host,
         )
@@ -148,6 +148,11 @@ class MesosBook:
         self._at.clear()
         self._holder.clear()
         return ids
+
+
+def entries_of(parts: Sequence[MesosOffer]) -> Sequence[Entry]:
+    """All resources of some offers; nearly always there is one."""
+    return parts[0].entries if len(parts) == 1 else [entry for part in parts for entry in part.entries]
 
 
 def _place(bundle: Bundle) -> tuple[str, str]:

@@ -347,7 +347,10 @@ class Tracker:
 
     def _add(self, task: str, agent: str, gpus: tuple[str, ...]) -> None:
         self._tasks[task] = _Entry(agent, gpus)
-        self._by_agent.setdefault(agent, set()).add(task)
+        there = self._by_agent.get(agent)
+        if there is None:
+            there = self._by_agent[agent] = set()
+        there.add(task)
 
     def _next(self) -> int:
         self._seq += 1
