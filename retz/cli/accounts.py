@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from retz.client import calls
+from retz.client.errors import ApiError
 from retz.config import write_client_config
 from retz.config_keys import toml_value
 
@@ -18,9 +18,9 @@ from .app import App
 from .errors import CliError
 from .output import Column, print_json, print_table, to_seconds
 from .parameters import json_option
+from .people import Person, existing, path_of, read, refused, told, wrong_names, wrong_texts
 
 MAX_USERS = 1000
-_FILE_NAME = re.compile(r"[\w.@+-]+")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,12 +74,20 @@ def _configuration(app: App, user: dict[str, Any]) -> str:
 
 @click.command("create-users")
 @click.argument("number", required=False, type=click.IntRange(1, MAX_USERS))
-@click.option("--file", "file", type=click.File(), metavar="LIST", help="One user per line: its text is their info.")
+@click.option(
+    "--file",
+    "file",
+    type=click.File(encoding="utf-8"),
+    metavar="LIST",
+    help="One user per line: NAME (their info), or NAME:UNIX_USER; - is stdin.",
+)
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), default=Path(), metavar="DIR",
     help="Where the configuration files go [default: here].",
 )  # fmt: skip
-@unix_user_option
+@click.option(
+    "--unix-user", metavar="NAME", help="Whose rights their jobs have; of a list, of those whose line names nobody."
+)
 @json_option
 @click.pass_obj
 def create_users_command(
@@ -91,41 +99,46 @@ def create_users_command(
     """
     if (number is None) == (file is None):
         raise click.UsageError("how many? give a number, or --file LIST with a line for each")
-    infos = [line.strip() for line in file if line.strip()] if file is not None else [""] * (number or 0)
-    _check_lines(infos)
-    wanted = [{"info": info, "unix_user": unix_user} for info in infos]
-    targets = _targets(output, infos) if file is not None and not as_json else []
-    users = app.call(calls.create_users(wanted))["users"]
+    if file is None:
+        people = [Person(place, "", unix_user) for place in range(1, (number or 0) + 1)]
+    else:
+        people = _listed(file, unix_user, None if as_json else output)
+    wanted = [{"info": person.info, "unix_user": person.unix_user} for person in people]
+    try:
+        users = app.call(calls.create_users(wanted))["users"]
+    except ApiError as error:
+        raise error if file is None else refused(people, error) from None
     if as_json:
         print_json("admin create-users", users=users)
         return
-    for place, user in enumerate(users):
-        path = targets[place] if targets else output / f"retz-{user['key']}.toml"
+    for person, user in zip(people, users, strict=True):
+        path = output / f"retz-{user['key']}.toml" if file is None else path_of(person, output)
         write_client_config(path, app.config.server_uri, user["key"], user["secret"])
         print(f"{user['key']}  {path}")
 
 
-def _check_lines(infos: list[str]) -> None:
-    if not 1 <= len(infos) <= MAX_USERS:
-        raise click.UsageError(f"{len(infos)} users: make 1 to {MAX_USERS} at a time")
+def _listed(file: Iterable[str], unix_user: str | None, output: Path | None) -> list[Person]:
+    """The users of a list, checked before one is made whose secret would then be lost.
 
-
-def _targets(output: Path, infos: list[str]) -> list[Path]:
-    """The files to be, checked before a user is made whose secret would then be lost.
+    Args:
+        output: Where their files are to be; None if they get none.
 
     Raises:
-        click.UsageError: a line is no file name, comes twice, or its file exists.
+        click.UsageError: lines are wrong: no name, no file name, there twice.
+        CliError: files exist.
     """
-    for info in infos:
-        if not _FILE_NAME.fullmatch(info):
-            raise click.UsageError(f"line {info!r} names a file: letters, digits and . _ @ + - only, please")
-    paths = [output / f"retz-{info}.toml" for info in infos]
-    if len(set(paths)) != len(paths):
-        raise click.UsageError("a line comes twice: each names a file of its own")
-    for path in paths:
-        if path.exists():
-            raise CliError(f"{path} exists: move it away, or name another directory with --output")
-    return paths
+    try:
+        people = read(file, unix_user)
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"--file: not UTF-8 text (byte {error.start})") from None
+    if not 1 <= len(people) <= MAX_USERS:
+        raise click.UsageError(f"{len(people)} users: make 1 to {MAX_USERS} at a time")
+    wrong = wrong_texts(people) or ([] if output is None else wrong_names(people))
+    if wrong:
+        raise click.UsageError(told(wrong))
+    if output is not None and (there := existing(people, output)):
+        raise CliError(told(there))
+    return people
 
 
 @click.command("list-user")

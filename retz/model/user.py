@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+UNIX_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}[$]?"
+"""What the name of a Unix user may look like; whether there is one the machine says that runs its jobs."""
+
 
 class User(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One user. ``repr`` leaves the secret out, so that it cannot reach a log by accident.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,11 +18,14 @@ from retz.model.user import User
 from retz.store.database import Change, RecordTable, Ticket
 
 from .audit import Actor, Audit
-from .problem import Problem
+from .problem import FieldError, Problem
 from .unix_users import default_name
 
 SECRET_BYTES = 16
 """32 hexadecimal digits, for keys and for secrets."""
+
+MOST_TOLD = 20
+"""Of a request so many users are blamed at once."""
 
 Apply = Callable[[Sequence[Change]], Ticket]
 
@@ -76,22 +79,27 @@ class Users:
         """Make users, all or none; durable on return. Only this and :meth:`rotate` ever tell a secret.
 
         Raises:
-            Problem: ``conflict`` if their jobs would share a Unix user (see :meth:`_check_sharing`).
+            Problem: ``unprocessable`` if a Unix user cannot be meant, ``conflict`` if jobs of several would share one
+                (see :meth:`_check_sharing`); it names all who are to blame (at most twenty).
         """
         now = self._clock()
         made: list[User] = []
-        for each in wanted:
-            unix_user = self._unix_user(each.unix_user)
-            user = User(
-                key=secrets.token_hex(SECRET_BYTES),
-                secret=secrets.token_hex(SECRET_BYTES),
-                admin=each.admin,
-                info=each.info,
-                created=now,
-                unix_user=unix_user,
-            )
-            self._check_sharing(user, made)
-            made.append(user)
+        wrong: list[tuple[Problem, FieldError]] = []
+        taken = self._taken()
+        for place, each in enumerate(wanted):
+            try:
+                user = self._new(each, now)
+                self._check_sharing(user, taken)
+            except Problem as problem:
+                wrong.append((problem, FieldError(f"users[{place}].unix_user", problem.detail)))
+                if len(wrong) == MOST_TOLD:
+                    break
+            else:
+                taken.add(self._rights(user))
+                made.append(user)
+        if wrong:
+            first = wrong[0][0]
+            raise Problem(first.code, first.detail, [error for _, error in wrong])
         changes = [Change("users", user.key, user) for user in made]
         notes = [self._audit.change(actor, "create-user", [user.key], _described(user)) for user in made]
         await self._apply([*changes, *notes])
@@ -112,7 +120,7 @@ class Users:
             return old
         self._check_admins(old, new)
         if new.enabled and (not old.enabled or new.unix_user != old.unix_user):
-            self._check_sharing(new, ())
+            self._check_sharing(new, self._taken(key))
         await self._apply([Change("users", key, new), *self._notes(actor, old, new)])
         return new
 
@@ -136,6 +144,16 @@ class Users:
 
     # -- rules ------------------------------------------------------------------------------------------------
 
+    def _new(self, wanted: NewUser, now: float) -> User:
+        return User(
+            key=secrets.token_hex(SECRET_BYTES),
+            secret=secrets.token_hex(SECRET_BYTES),
+            admin=wanted.admin,
+            info=wanted.info,
+            created=now,
+            unix_user=self._unix_user(wanted.unix_user),
+        )
+
     def _notes(self, actor: Actor, old: User, new: User) -> list[Change]:
         notes = []
         if new.enabled != old.enabled:
@@ -154,15 +172,18 @@ class Users:
                 "this is the last enabled administrator: make another one first ('retz admin create-user --admin')",
             )
 
-    def _check_sharing(self, user: User, others: Sequence[User]) -> None:
-        """Refuse an enabled user whose jobs would have the Unix rights of another enabled user's jobs.
+    def _taken(self, but: str = "") -> set[str | None]:
+        """Whose Unix rights jobs of enabled users have already, those of one not counted."""
+        return {self._rights(each) for each in self.all() if each.enabled and each.key != but}
+
+    def _check_sharing(self, user: User, taken: Set[str | None]) -> None:
+        """Refuse a user whose jobs would have Unix rights that are taken.
 
         Raises:
             Problem: ``conflict``, saying what sharing means.
         """
         rights = self._rights(user)
-        others = [each for each in (*self.all(), *others) if each.enabled and each.key != user.key]
-        if self._config.shared_uid or rights is None or not any(self._rights(each) == rights for each in others):
+        if self._config.shared_uid or rights is None or rights not in taken:
             return
         meaning = f"jobs of this user and of another would run as the same Unix user ({rights}): they could read, "
         meaning += "change and end each other's files and jobs, whatever Retz hides. "

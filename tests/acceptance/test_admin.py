@@ -66,7 +66,7 @@ def test_a_user_comes_works_is_accounted_for_and_goes(server: ServerProcess, tmp
 
 def test_many_users_get_a_file_each_that_others_cannot_read(server: ServerProcess, tmp_path: Path) -> None:
     people = tmp_path / "people.txt"
-    people.write_text("bob\n\ncarol@home\n")
+    people.write_text("bob\n\ncarol@home:daemon\n")
     said = retz(server, "admin", "create-users", "--file", str(people), "--output", str(tmp_path))
     assert said.code == 0
     for name in ("bob", "carol@home"):
@@ -74,11 +74,19 @@ def test_many_users_get_a_file_each_that_others_cannot_read(server: ServerProces
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert retz(server, "list", config=file).code == 0
         assert str(file) in said.out
-    before = len(retz(server, "admin", "list-user", "--json").json["users"])
+    users = retz(server, "admin", "list-user", "--json").json["users"]
+    assert {user["info"]: user["unix_user"] for user in users[-2:]} == {"bob": None, "carol@home": "daemon"}
+    before = len(users)
     again = retz(server, "admin", "create-users", "--file", str(people), "--output", str(tmp_path))
     assert (again.code, "exists" in again.err) == (1, True)
     people.write_text("../evil\n")
     assert "names a file" in retz(server, "admin", "create-users", "--file", str(people)).err
+    people.write_text("dan\n\neve:no-such-user\nfay:root\n")
+    wrong = retz(server, "admin", "create-users", "--file", str(people), "--output", str(tmp_path))
+    assert wrong.code == 1 and "line 1" not in wrong.err
+    assert "\n  line 3: this machine has no Unix user 'no-such-user'" in wrong.err
+    assert "\n  line 4: root is root: no user's jobs run as root" in wrong.err
+    assert not list(tmp_path.glob("retz-dan*"))
     assert len(retz(server, "admin", "create-users", "3", "--json").json["users"]) == 3
     assert len(retz(server, "admin", "list-user", "--json").json["users"]) == before + 3
 

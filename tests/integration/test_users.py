@@ -151,6 +151,17 @@ async def test_a_server_of_roots_keeps_users_apart_by_their_unix_users(
         assert (reply.status, "--unix-user" in reply.json["detail"]) == (409, True)
         reply = await site.ask("POST", USERS, ROOT, users=[{"unix_user": "nobody"}, {"unix_user": "nobody"}])
         assert reply.status == 409
+        assert [error["field"] for error in reply.json["errors"]] == ["users[1].unix_user"]
+        before = len(site.core.users.all())
+        wanted = ["nobody", "nobody", "no-such-user", "root", "daemon", None]
+        reply = await site.ask("POST", USERS, ROOT, users=[{"unix_user": name} for name in wanted])
+        assert (reply.status, reply.json["detail"]) == (409, reply.json["errors"][0]["message"])
+        blamed = {error["field"]: error["message"] for error in reply.json["errors"]}
+        assert list(blamed) == [f"users[{place}].unix_user" for place in (1, 2, 3, 5)]
+        assert "no Unix user 'no-such-user'" in blamed["users[2].unix_user"]
+        reply = await site.ask("POST", USERS, ROOT, users=[{"unix_user": "no-such-user"}] * 1000)
+        assert (reply.status, len(reply.json["errors"])) == (422, 20)
+        assert len(site.core.users.all()) == before, "all or none"
         assert (await site.ask("POST", USERS, ROOT, users=[{"unix_user": "nobody"}])).status == 201
         reply = await change(site, BOB, enabled=True, unix_user="nobody")
         assert (reply.status, "nobody" in reply.json["detail"]) == (409, True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from msgspec.structs import replace
 
 from retz.config import ConfigError
 from retz.config_server import ServerConfig, load_server
@@ -130,17 +129,22 @@ def users_of(tmp_path: Path, **given: object) -> Users:
     return Users(table, cast(Any, lambda changes: None), audit, config(tmp_path, **given), lambda: 0.0)
 
 
+def check(users: Users, user: User) -> None:
+    """Whether a user may come beside those whom there are."""
+    users._check_sharing(user, users._taken(user.key))
+
+
 @pytest.mark.parametrize(("engine", "uid"), [("local", 0), ("mesos", 0), ("mesos", 1234)])
 def test_two_users_with_one_unix_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, uid: int) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     given = {"engine": engine, f"{engine}_user": "batch"}
     plain, mapped = User(key="bob", secret="s"), User(key="cy", secret="s", unix_user="nobody")
     with pytest.raises(Problem, match=r"same Unix user \(batch\).*--unix-user.*retz\.shared-uid"):
-        users_of(tmp_path, **given)._check_sharing(plain, ())
-    users_of(tmp_path, **given)._check_sharing(mapped, ())
+        check(users_of(tmp_path, **given), plain)
+    check(users_of(tmp_path, **given), mapped)
     with pytest.raises(Problem, match=r"\(nobody\)"):
-        users_of(tmp_path, **given)._check_sharing(mapped, [replace(mapped, key="dan")])
-    users_of(tmp_path, shared_uid=True, **given)._check_sharing(plain, ())
+        users_of(tmp_path, **given)._check_sharing(mapped, {"nobody"})
+    check(users_of(tmp_path, shared_uid=True, **given), plain)
     with pytest.raises(Problem, match="root"):
         users_of(tmp_path, **given)._unix_user("root")
 
@@ -149,13 +153,13 @@ def test_a_mesos_server_that_names_nobody_runs_jobs_as_itself(tmp_path: Path, mo
     monkeypatch.setattr(unix_users, "own_user", lambda: "retz")
     users = users_of(tmp_path, engine="mesos")
     with pytest.raises(Problem, match=r"\(retz\)"):
-        users._check_sharing(User(key="bob", secret="s"), ())
+        check(users, User(key="bob", secret="s"))
     with pytest.raises(Problem, match=r"\(retz\)"):
-        users._check_sharing(User(key="bob", secret="s", unix_user="retz"), ())
+        check(users, User(key="bob", secret="s", unix_user="retz"))
 
 
 def test_where_nothing_runs_nothing_is_shared(tmp_path: Path) -> None:
-    users_of(tmp_path, engine="null")._check_sharing(User(key="bob", secret="s"), ())
+    check(users_of(tmp_path, engine="null"), User(key="bob", secret="s"))
 
 
 def test_root_under_another_name_is_not_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

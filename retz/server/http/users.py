@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from retz.model.audit import AuditRecord
-from retz.model.user import User
+from retz.model.user import UNIX_NAME, User
 
 from ..users import NewUser, UserChange
 from . import body as bodies
@@ -22,7 +22,7 @@ MAX_AUDIT = 10_000
 FOR_EVER = 253402300800.0
 
 Info = Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
-UnixUser = Annotated[str, Meta(max_length=32, pattern=r"^([A-Za-z_][A-Za-z0-9_.-]*[$]?)?$")]
+UnixUser = Annotated[str, Meta(max_length=32, pattern=f"^({UNIX_NAME})?$")]
 
 
 class UserAccount(Struct):
