@@ -87,7 +87,7 @@ async def test_dripping_headers_does_not_help(tmp_path: Path) -> None:
 
 
 async def test_who_has_asked_once_is_not_silent(tmp_path: Path) -> None:
-    gate = Gate(100, first_request_s=0.05)
+    gate = Gate(100, first_request_s=0.5)
     async with gated(tmp_path, gate) as site:
         connection = await connect(site)
         assert b" 200 " in await ping(connection)

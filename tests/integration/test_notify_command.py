@@ -82,7 +82,7 @@ async def test_a_few_run_at_a_time_and_all_in_the_end(tmp_path: Path) -> None:
 async def test_one_that_hangs_is_killed_with_what_it_started(tmp_path: Path) -> None:
     counts: Counter[str] = Counter()
     pid = tmp_path / "pid"
-    command = Command(f"sleep 1000 & echo $! > {pid}; wait", counts, timeout_s=0.3)
+    command = Command(f"sleep 1000 & echo $! > {pid}; wait", counts, timeout_s=1.0)
     command.offer(work())
     await until(lambda: counts["timeout"] == 1)
     await until(lambda: not here(pid))

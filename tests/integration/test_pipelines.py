@@ -181,7 +181,7 @@ async def test_from_runs_to_predictions(tmp_path: Path) -> None:
         assert history["name"] == name and history["runs"][1]["run"] == "second"
         for run in history["runs"]:
             assert run["allocated"] == {"memory": 1000, "vcores": 2, "gpus": 1}
-            assert run["used"] == {"memory": 30, "vcores": 1} and 3 <= run["duration_s"] <= 5
+            assert run["used"] == {"memory": 30, "vcores": 1} and 3 <= run["duration_s"] < 30
         prediction = validated(await site.get(f"{path}/prediction"), "/pipelines/{name}/prediction")
         assert prediction["skyline"]["resourceAllocation"]["0"] == {"memory": 1000, "vcores": 2, "gpus": 1}
         again = await site.get(f"{path}/prediction?solver=peak&kind=used&alpha=0.2&beta=0.3&interval=2")

@@ -306,7 +306,7 @@ def test_a_broken_download_goes_on_in_pages(monkeypatch: pytest.MonkeyPatch) -> 
             got += data
         assert got == ALL_BYTES
 
-    with_agent(pages, test, timeout_s=0.5)
+    with_agent(pages, test, timeout_s=1.0)
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------

@@ -408,7 +408,7 @@ def test_over_the_time_limit_is_timeout(local: Site) -> None:
         end = await site.run("sleep 60", timeout_s=0.2)
         assert (end.reason, end.signal) == ("timeout", signal.SIGTERM)
         assert "0.2s" in (end.message or "")
-        end = await site.run("trap '' TERM; while :; do sleep 0.05; done", "2.1", timeout_s=0.2, kill_grace_s=0.1)
+        end = await site.run("trap '' TERM; while :; do sleep 0.05; done", "2.1", timeout_s=1.0, kill_grace_s=0.1)
         assert (end.reason, end.signal) == ("timeout", signal.SIGKILL)
 
     local.play(scenario)
