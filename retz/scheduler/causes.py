@@ -38,10 +38,15 @@ _NOTHING: Vector = (0, 0, 0, 0, 0)
 
 
 class Machine(NamedTuple):
-    """An agent, and what nobody holds of it."""
+    """An agent as the engine reports it, and what nobody holds of it, others who share it included."""
 
     agent: Agent
     free: Vector
+
+
+def machines_of(agents: Sequence[Agent], free: Mapping[str, Resources]) -> list[Machine]:
+    """These agents with what is free of each, by id; one that is missing has nothing free."""
+    return [Machine(agent, free[agent.id].vector if agent.id in free else _NOTHING) for agent in agents]
 
 
 class Blocked(NamedTuple):
@@ -70,9 +75,7 @@ class Judge:
     """Judges against one moment. Make one for many jobs: equal ones are looked at once.
 
     Args:
-        agents: As the engine reports them.
-        free: What nobody holds, others who share the machines included, by agent id; an agent that is missing has
-            nothing free.
+        machines: All that are known.
         mode: ``open``, ``paused`` or ``draining``.
         running: How many jobs run now.
         stuck: The engine starts nothing.
@@ -81,14 +84,13 @@ class Judge:
     def __init__(
         self,
         scheduler: Scheduler,
-        agents: Sequence[Agent],
-        free: Mapping[str, Resources],
+        machines: Sequence[Machine],
         *,
         mode: str,
         running: int,
         stuck: bool = False,
     ) -> None:
-        self.machines = [Machine(agent, free[agent.id].vector if agent.id in free else _NOTHING) for agent in agents]
+        self.machines = machines
         self._scheduler = scheduler
         self._active = [machine for machine in self.machines if machine.agent.state == "active"]
         self._most = tuple(map(max, zip(*(machine.free for machine in self._active), strict=True)))

@@ -6,8 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from retz.model.resources import Resources, from_vector
-from retz.scheduler.causes import Judge
+from retz.scheduler.causes import Judge, Machine
 from retz.scheduler.queue import Shape
 
 from .shares import shares
@@ -48,15 +47,16 @@ class Observer:
         now, begun = core.clock(), time.perf_counter()
         shapes = self._share()
         if shapes:
-            agents, free = list(core.engine.agents()), dict[str, Resources]()
+            agents, machines = list(core.engine.agents()), list[Machine]()
+            held = core.dispatcher.ledger.by_agent
             for start in range(0, len(agents), AGENTS_AT_ONCE):
-                for agent in agents[start : start + AGENTS_AT_ONCE]:
-                    free[agent.id] = from_vector(shares(agent, core.dispatcher.ledger.by_agent[agent.id]).free)
+                part = agents[start : start + AGENTS_AT_ONCE]
+                machines += [Machine(agent, shares(agent, held[agent.id]).free) for agent in part]
                 spent += time.perf_counter() - begun
                 await asyncio.sleep(0)
                 begun = time.perf_counter()
             stuck = core.engine_failure is not None
-            judge = Judge(core.scheduler, agents, free, mode=core.mode, running=core.running(), stuck=stuck)
+            judge = Judge(core.scheduler, machines, mode=core.mode, running=core.running(), stuck=stuck)
             for number, shape in enumerate(shapes):
                 if shape.ids:  # else its jobs were started meanwhile
                     blocked = judge.blocked(shape.need, shape.constraint, shape.owner)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from retz.model.agent import Agent
 from retz.model.resources import RESOURCE_NAMES, Resources, Vector, fits, from_vector, least
-from retz.scheduler.causes import Judge
+from retz.scheduler.causes import Judge, machines_of
 from retz.scheduler.constraints import parse
 from retz.scheduler.limits import UserLimits
 from retz.scheduler.scheduler import Scheduler
@@ -56,7 +56,7 @@ def by_looking(need: Vector, agents: list[Agent], free: dict[str, Resources], mo
 def test_it_is_what_a_plain_look_says(machines: list[Any], asked: list[Any], mode: str, running: int) -> None:
     agents, free = fleet(machines)
     scheduler = Scheduler(max_running=MOST_RUNNING, user_limits=UserLimits(0, MOST_CPUS, 0, 0))
-    judge = Judge(scheduler, agents, free, mode=mode, running=running)
+    judge = Judge(scheduler, machines_of(agents, free), mode=mode, running=running)
     for amount, text in asked:
         need, constraint = amount.vector, parse(text)
         blocked = judge.blocked(need, constraint, "ann")
@@ -73,5 +73,5 @@ def test_it_is_what_a_plain_look_says(machines: list[Any], asked: list[Any], mod
 
 
 def test_an_engine_that_can_start_nothing_comes_before_all_else() -> None:
-    judge = Judge(Scheduler(), [], {}, mode="paused", running=0, stuck=True)
+    judge = Judge(Scheduler(), [], mode="paused", running=0, stuck=True)
     assert judge.blocked((1000, 0, 0, 0, 0), parse("ssd"), "ann").by == "engine"
