@@ -41,7 +41,7 @@ from .notify.outbox import Outbox
 from .observing import Observer
 from .problem import FieldError, Problem
 from .scheduling import outside_planner_of
-from .shares import Sums, shares, sums
+from .shares import LatestSums, Sums, shares
 from .skylines.recorder import Skylines
 from .submitting import Submissions
 from .users import Users
@@ -72,6 +72,7 @@ class Core:
         self.started_at = clock()
         self.counters = Counters()
         self.collector = MinuteCollector()
+        self._sums = LatestSums()
         self.admission = Admission(
             config,
             engine.agents,
@@ -176,8 +177,8 @@ class Core:
         return {agent.id: from_vector(shares(agent, by_agent[agent.id]).free) for agent in self.engine.agents()}
 
     def sums(self) -> Sums:
-        """Amounts of all agents, and held of all."""
-        return sums(self.engine.agents(), self.dispatcher.ledger.by_agent)
+        """Amounts of all agents, and held of all; of more than 1 000 agents they may be a second old."""
+        return self._sums.of(self.engine.agents(), self.dispatcher.ledger.by_agent)
 
     def agents(self) -> Sequence[Agent]:
         """All agents known now."""

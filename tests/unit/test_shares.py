@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from retz.model.agent import Agent
 from retz.model.resources import Resources, Vector, add, from_vector
-from retz.server.shares import shares, sums
+from retz.server.shares import MANY, LatestSums, shares, sums
 
 VECTORS = st.tuples(*(st.integers(0, 3) for _ in range(5)))
 
@@ -27,3 +27,14 @@ def test_sums_are_those_of_the_machines(totals: list[Vector], held: dict[int, Ve
 
 def test_of_no_machine() -> None:
     assert sums([], {}) == (Resources(), Resources(), Resources(), Resources())
+
+
+def test_sums_of_many_machines_are_made_once_a_second() -> None:
+    now = 100.0
+    few, many = ([Agent(id=f"a{n}", host="h", total=Resources(2)) for n in range(count)] for count in (MANY, MANY + 1))
+    for agents, seen in ((few, 1.0), (many, 0.0)):
+        latest = LatestSums(lambda: now)
+        assert latest.of(agents, {}).used.cpus == 0.0
+        assert latest.of(agents, {"a0": (1000, 0, 0, 0, 0)}).used.cpus == seen
+    now += 1.0
+    assert latest.of(many, {"a0": (1000, 0, 0, 0, 0)}).used.cpus == 1.0
