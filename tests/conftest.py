@@ -18,3 +18,9 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
         monkeypatch.setenv("RETZ_LOCAL_USER", "root")
         monkeypatch.setenv("RETZ_MESOS_USER", "root")
     return home
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The loop that server and window are made for."""
+    return "asyncio"

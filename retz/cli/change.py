@@ -72,6 +72,17 @@ def kill_command(app: App, /, ids: Any, id_option: Any, wait: bool, as_json: boo
     return report("kill", answer, as_json)
 
 
+def chosen_by(options: dict[str, Any]) -> dict[str, Any]:
+    """The filter that is made of the options that choose jobs; empty if none of them is given."""
+    fields = {
+        "tag": list(options["tags"]),
+        "state": [word for word in (options["states"] or "").upper().split(",") if word],
+        "application": options["appname"],
+        **{name: options.get(name) for name in ("name", "text", "pipeline")},
+    }
+    return {name: value for name, value in fields.items() if value not in (None, [])}
+
+
 @click.command("killall")
 @click.option("-t", "--tag", "tags", multiple=True, metavar="TAG", help="Having this tag. Repeatable: all must hold.")
 @click.option("--state", "--states", "states", metavar="LIST", help="In these states [default: LIVE].")
@@ -83,18 +94,9 @@ def kill_command(app: App, /, ids: Any, id_option: Any, wait: bool, as_json: boo
 @click.option("--wait", is_flag=True, help="Wait until they have ended.")
 @json_option
 @click.pass_obj
-def killall_command(
-    app: App, /, tags: tuple[str, ...], states: str | None, appname: str | None, everything: bool, wait: bool,
-    as_json: bool, **options: Any,
-) -> int:  # fmt: skip
+def killall_command(app: App, /, everything: bool, wait: bool, as_json: bool, **options: Any) -> int:
     """End all live jobs that match."""
-    fields = {
-        "tag": list(tags),
-        "state": [word for word in (states or "").upper().split(",") if word],
-        "application": appname,
-        **options,
-    }
-    chosen = {name: value for name, value in fields.items() if value not in (None, [])}
+    chosen = chosen_by(options)
     if not chosen and not everything:
         raise click.UsageError("which jobs? give --tag, --name, --appname, --text, --state, or --all")
     chosen.setdefault("state", ["LIVE"])

@@ -9,7 +9,7 @@ import click
 from retz.client import calls
 
 from .app import App
-from .change import report, wait_killed
+from .change import chosen_by, report, wait_killed
 from .listing import list_command, show_list
 from .parameters import Ids, json_option
 
@@ -44,7 +44,7 @@ def kill_command(
 ) -> int:
     """End jobs of any user: by id, or all live ones that match."""
     numbers = app.resolve(tuple(number for group in ids for number in group))
-    chosen = _filter(options)
+    chosen = chosen_by(options)
     if bool(numbers) == bool(chosen or everything):
         raise click.UsageError("which jobs? give ids; or --tag, --name, --appname, --text, --state, or --all")
     if numbers:
@@ -57,14 +57,3 @@ def kill_command(
     if not as_json and not answer["results"]:
         print("no live job matches")
     return report("admin kill", answer, as_json)
-
-
-def _filter(options: dict[str, Any]) -> dict[str, Any]:
-    fields = {
-        "tag": list(options["tags"]),
-        "state": [word for word in (options["states"] or "").upper().split(",") if word],
-        "application": options["appname"],
-        "name": options["name"],
-        "text": options["text"],
-    }
-    return {name: value for name, value in fields.items() if value not in (None, [])}

@@ -231,8 +231,3 @@ async def test_the_asynchronous_client_too(server: ServerProcess) -> None:
         assert (await retz_client.prediction_plot("a/b", "svg", resource="vcores")).startswith(b"<?xml")
         await retz_client.delete_pipeline("a/b")
         assert await retz_client.pipelines() == ()
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

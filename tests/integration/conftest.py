@@ -11,12 +11,6 @@ from .http_site import Site, running_site
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The loop that the server is made for."""
-    return "asyncio"
-
-
-@pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     """A running server; see :mod:`tests.integration.http_site`."""
     async with running_site(tmp_path) as running:

@@ -14,11 +14,6 @@ pytestmark = pytest.mark.anyio
 TALKS = "import sys, time; sys.stdout.write('x' * (1 << 20)); sys.stdout.flush(); time.sleep(1000)"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_process_whose_output_nobody_read_is_waited_for() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", TALKS, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None

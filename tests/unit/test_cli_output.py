@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -67,43 +66,37 @@ ENTRY = {
 
 
 @pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.chdir(tmp_path)
-    with FakeApi() as fake:
-        for name, value in fake.environment.items():
-            monkeypatch.setenv(name, value)
-        fake.routes = {
-            "GET /ping": "OK",
-            "GET /api/v2/status": STATUS,
-            "POST /api/v2/jobs": {"ids": [12], "replayed": False},
-            "GET /api/v2/jobs": {"jobs": [JOB], "total": 1, "next": None, "counts": {"QUEUED": 0}, "as_of": 7},
-            "GET /api/v2/jobs/12": JOB,
-            "GET /api/v2/jobs/12/wait": job(state="FAILED", reason="exit", exit_code=3),
-            "GET /api/v2/jobs/12/why": WHY,
-            "GET /api/v2/eta": {"etas": [ETA], "trouble": None},
-            "POST /api/v2/plan": PLAN,
-            "GET /api/v2/jobs/12/files": {"path": "", "attempt": 1, "entries": [ENTRY]},
-            "GET /api/v2/jobs/12/file": b"hello\n",
-            "PUT /api/v2/queue": {"mode": "draining", "running": 0},
-            "GET /api/v2/pipelines": {"pipelines": [{"name": "p", "runs": 2, "predicted": True}]},
-            "GET /api/v2/pipelines/p": {"name": "p", "runs": [RUN]},
-            "GET /api/v2/pipelines/p/prediction": PREDICTION,
-            "GET /api/v2/applications": {"applications": [APPLICATION]},
-            "GET /api/v2/applications/t": APPLICATION,
-            "PUT /api/v2/applications/t": APPLICATION,
-            "GET /api/v2/users": {"users": [USER]},
-            "POST /api/v2/users": {"users": [{**USER, "secret": "s" * 32}]},
-            "GET /api/v2/users/k": USER,
-            "PATCH /api/v2/users/k": USER,
-            "POST /api/v2/users/k/secret": {**USER, "secret": "s" * 32},
-            "GET /api/v2/usage": USAGE,
-            "GET /api/v2/audit": {"records": [AUDIT]},
-            "POST /api/v2/gc": {"sandboxes": 3, "records": 0},
-            **{f"POST /api/v2/jobs/{a}": RESULTS for a in ("kill", "hold", "release", "update", "resubmit")},
-        }
-        yield fake
+def api(fake_api: FakeApi) -> FakeApi:
+    fake_api.routes = {
+        "GET /ping": "OK",
+        "GET /api/v2/status": STATUS,
+        "POST /api/v2/jobs": {"ids": [12], "replayed": False},
+        "GET /api/v2/jobs": {"jobs": [JOB], "total": 1, "next": None, "counts": {"QUEUED": 0}, "as_of": 7},
+        "GET /api/v2/jobs/12": JOB,
+        "GET /api/v2/jobs/12/wait": job(state="FAILED", reason="exit", exit_code=3),
+        "GET /api/v2/jobs/12/why": WHY,
+        "GET /api/v2/eta": {"etas": [ETA], "trouble": None},
+        "POST /api/v2/plan": PLAN,
+        "GET /api/v2/jobs/12/files": {"path": "", "attempt": 1, "entries": [ENTRY]},
+        "GET /api/v2/jobs/12/file": b"hello\n",
+        "PUT /api/v2/queue": {"mode": "draining", "running": 0},
+        "GET /api/v2/pipelines": {"pipelines": [{"name": "p", "runs": 2, "predicted": True}]},
+        "GET /api/v2/pipelines/p": {"name": "p", "runs": [RUN]},
+        "GET /api/v2/pipelines/p/prediction": PREDICTION,
+        "GET /api/v2/applications": {"applications": [APPLICATION]},
+        "GET /api/v2/applications/t": APPLICATION,
+        "PUT /api/v2/applications/t": APPLICATION,
+        "GET /api/v2/users": {"users": [USER]},
+        "POST /api/v2/users": {"users": [{**USER, "secret": "s" * 32}]},
+        "GET /api/v2/users/k": USER,
+        "PATCH /api/v2/users/k": USER,
+        "POST /api/v2/users/k/secret": {**USER, "secret": "s" * 32},
+        "GET /api/v2/usage": USAGE,
+        "GET /api/v2/audit": {"records": [AUDIT]},
+        "POST /api/v2/gc": {"sandboxes": 3, "records": 0},
+        **{f"POST /api/v2/jobs/{a}": RESULTS for a in ("kill", "hold", "release", "update", "resubmit")},
+    }
+    return fake_api
 
 
 USER = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +25,14 @@ SUBMIT = "POST /api/v2/jobs"
 
 
 @pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.chdir(tmp_path)
-    with FakeApi() as fake:
-        for name, value in fake.environment.items():
-            monkeypatch.setenv(name, value)
-        fake.routes = {
-            "GET /api/v2/status": STATUS,
-            SUBMIT: {"ids": [12], "replayed": False},
-            "GET /api/v2/jobs/last": JOB,
-            "GET /api/v2/jobs/12": JOB,
-        }
-        yield fake
+def api(fake_api: FakeApi) -> FakeApi:
+    fake_api.routes = {
+        "GET /api/v2/status": STATUS,
+        SUBMIT: {"ids": [12], "replayed": False},
+        "GET /api/v2/jobs/last": JOB,
+        "GET /api/v2/jobs/12": JOB,
+    }
+    return fake_api
 
 
 def invoke(*words: str, stdin: str | bytes | None = None, code: int | None = 0) -> Result:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -17,24 +16,9 @@ from tui.widgets.areaplot import PATTERNS, AreaPlot, Layer, Span, Stack, clock_t
 from tui.widgets.slider import Slider
 from tui.widgets.stepplot import StepPlot
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("utc")]
 NOON = 1_795_176_000.0  # 2026-11-20 12:00:00 UTC
 HOUR = 3600.0
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Clocks of frames do not depend on where the test runs."""
-    with monkeypatch.context() as patched:
-        patched.setenv("TZ", "UTC")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 class Stage(App[None]):
