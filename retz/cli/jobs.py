@@ -83,7 +83,7 @@ def details(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("used", used if usage else ""),
         ("attributes", job["attributes"]),
         ("priority", str(job["priority"] or "")),
-        *_bonds(job, now),
+        *_bonds(job),
         ("tags", ",".join(job["tags"])),
         ("application", job["application"]),
         ("pipeline", " ".join(filter(None, (job["pipeline"], job["run"])))),
@@ -116,7 +116,7 @@ def _foreseen(job: dict[str, Any], now: float) -> str:
     return ", ".join(f"{word}s {about(eta[word], now)}" for word in ("start", "end") if eta.get(word))
 
 
-def _bonds(job: dict[str, Any], now: float) -> list[tuple[str, str]]:
+def _bonds(job: dict[str, Any]) -> list[tuple[str, str]]:
     """What it has to do with other jobs, and when it may start."""
     array, start_at = job.get("array"), job.get("start_at")
     counts = ("active", "waiting", "finished", "failed", "killed")

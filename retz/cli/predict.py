@@ -193,7 +193,7 @@ def _tell(app: App, pipeline: str, prediction: dict[str, Any], wishes: dict[str,
     _print_steps(steps, names)
     print()
     rows = [*_last_run(app, pipeline), (_peak(steps), "planned at the peak")]
-    rows += _advice(app, pipeline, prediction, wishes)
+    rows += _advice(app, pipeline, wishes)
     columns = [Column(""), *(Column(TITLES[name], True) for name in names), Column("")]
     print_table(columns, [["", *(_amount(name, amounts) for name in names), text] for amounts, text in rows])
     for line in [*_trust(prediction, names), *coarse(prediction)]:
@@ -238,7 +238,7 @@ def _last_run(app: App, pipeline: str) -> list[Row]:
     return [*rows, (last["used"], "used by it at its peak")] if last["used"] is not None else rows
 
 
-def _advice(app: App, pipeline: str, prediction: dict[str, Any], wishes: dict[str, Any]) -> list[Row]:
+def _advice(app: App, pipeline: str, wishes: dict[str, Any]) -> list[Row]:
     """What a limit should be: peaks of what runs really used, which no later moment makes up for."""
     if wishes["solver"] is not None:
         return []

@@ -112,10 +112,10 @@ class Timeline(Painted):
             at[3] = at[2] + 1
             at[0], at[1] = min(at[0], at[2]), min(at[1], at[2])
         drawn = [("┄" * (at[1] - at[0]), "dim"), ("▒" * (at[2] - at[1]), "starting")]
-        drawn.append(("▓" * (at[3] - at[2]), self._style(job, attempt)))
+        drawn.append(("▓" * (at[3] - at[2]), self._style(attempt)))
         return [(" " * at[0], ""), *drawn, (" " * (room - at[3]), "")]
 
-    def _style(self, job: Job, attempt: Attempt | None) -> str:
+    def _style(self, attempt: Attempt | None) -> str:
         if attempt is None or attempt.ended is None:
             return "started"
         if attempt.reason is None:
@@ -133,4 +133,4 @@ class Timeline(Painted):
             return f"✔ {ran}", "finished"
         why = {"exit": f"exit {attempt.exit_code}", "signal": f"signal {attempt.signal}", "user": "killed"}
         glyph = "■" if attempt.reason == "user" else "✘"
-        return f"{glyph} {ran} {why.get(attempt.reason, attempt.reason)}", self._style(job, attempt)
+        return f"{glyph} {ran} {why.get(attempt.reason, attempt.reason)}", self._style(attempt)
