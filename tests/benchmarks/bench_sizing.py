@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from estimator.sample import tpch_q12
 from estimator.sizing import limit
 from estimator.solver.quantiles import rank
+from retz.server.learning.sizes import SLACK_MB
 
 Rule = Callable[[Sequence[float]], float]
 
@@ -30,7 +31,7 @@ FIRST = 2
 """``retz.estimator.min-runs``: so many runs are the same for all rules."""
 SEEN = 50
 SCENARIOS = ("noise", "trend", "stages", "outliers")
-HARDER = ("weekly", "spiky", "short", "heavy", "mixed")
+HARDER = ("steady", "weekly", "weekend", "skipped", "spiky", "short", "heavy", "mixed")
 TARGETS = {"noise": 1.05, "trend": 0.75, "stages": 0.75, "outliers": 0.75}
 MOST_KILLED = 0.02
 
@@ -64,7 +65,7 @@ RULES: dict[str, Rule | None] = {
     "max": max,
     "mean2": lambda peaks: sum(peaks[-2:]) / 2,
     "p95": lambda peaks: sorted(peaks)[rank(len(peaks), 95)],
-    "predicted": limit,
+    "predicted": lambda peaks: limit(peaks, SLACK_MB),
 }
 
 
@@ -85,6 +86,8 @@ def _peaks(scenario: str, runs: int, chance: random.Random) -> list[float]:
     base = 2 ** chance.uniform(6, 14)
     spread = chance.choice([0.02, 0.05, 0.1, 0.2]) if scenario == "noise" else chance.uniform(0.01, 0.05)
     levels = _levels(scenario, runs, chance)
+    if scenario == "steady":  # always the same, but for an allocator's whim
+        return [base + (chance.uniform(0, 2) if chance.random() < 0.1 else 0) for _ in levels]
     noise = [chance.gauss(0, spread) for _ in levels]
     if scenario == "heavy":  # Student's t with three degrees of freedom: what one would not wish for
         noise = [each / math.sqrt(sum(chance.gauss(0, 1) ** 2 for _ in range(3)) / 3) for each in noise]
@@ -107,9 +110,10 @@ def _levels(scenario: str, runs: int, chance: random.Random) -> list[float]:
     if scenario in ("stages", "mixed"):
         for at, factor in zip(sorted(chance.sample(range(8, runs - 5), 2)), _factors(chance), strict=True):
             levels = [level * (factor if run >= at else 1) for run, level in enumerate(levels)]
-    if scenario == "weekly":
-        more = chance.uniform(1.5, 3)
-        levels = [level * (more if run % 7 == 6 else 1) for run, level in enumerate(levels)]
+    if scenario in ("weekly", "weekend", "skipped"):
+        more, first = chance.uniform(1.5, 3), 5 if scenario == "weekend" else 6
+        days = [day for day in range(2 * runs) if scenario != "skipped" or chance.random() >= 0.03]
+        levels = [level * (more if day % 7 >= first else 1) for day, level in zip(days, levels, strict=False)]
     return levels
 
 

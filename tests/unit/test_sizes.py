@@ -14,7 +14,7 @@ from retz.model.resources import Resources
 from retz.server.learning.learner import fitted
 from retz.server.learning.past import PastRun
 from retz.server.learning.report import REPLAYED, mean_duration, replayed
-from retz.server.learning.sizes import StepSize, cpus_for, peaks_of, step_size
+from retz.server.learning.sizes import SLACK_MB, StepSize, cpus_for, peaks_of, step_size
 
 ASKED = Resources(4, 2000, 7, 1, 2)
 MOST = Resources(8, 8000)
@@ -58,6 +58,12 @@ def test_the_run_that_kept_most_cpus_busy_decides() -> None:
     runs = [run(1, cpu_s=5.0), run(2, cpu_s=25.0), run(3, cpu_s=None), run(4, cpu_s=0.4, duration_s=0.1)]
     assert step_size(runs).busy == 2.5
     assert step_size([run(1, cpu_s=None)]).busy is None
+
+
+def test_memory_that_was_always_the_same_gets_some_slack() -> None:
+    runs = [run(number, 100.0) for number in range(50)]
+    assert 100 + SLACK_MB <= step_size(runs).memory.limit < 110
+    assert replayed(runs, 2)[-1].limit_mb == pytest.approx(step_size(runs[:-1]).memory.limit)
 
 
 def test_who_used_all_of_a_smaller_size_gets_what_it_asked_for() -> None:

@@ -25,6 +25,20 @@ def test_less_waste_than_any_rule_of_thumb_and_hardly_a_kill(scenario: str, seed
     assert tallies["predicted"].killed <= MOST_KILLED
 
 
+@pytest.mark.parametrize("scenario", ["steady", "weekly", "weekend", "skipped"])
+def test_what_recurs_kills_hardly_a_run(scenario: str) -> None:
+    tallies = replay(list(pipelines(scenario, 12, 13)), RULES)
+    assert tallies["predicted"].killed <= MOST_KILLED
+    assert ratio(tallies) < 1
+
+
+@pytest.mark.parametrize("scenario", ["spiky", "mixed"])
+def test_what_nobody_could_know_kills_less_than_with_the_rules_of_thumb(scenario: str) -> None:
+    tallies = replay(list(pipelines(scenario, 12, 13)), RULES)
+    least = min(tally.killed for name, tally in tallies.items() if name not in ("predicted", "asked"))
+    assert tallies["predicted"].killed < least
+
+
 def test_the_truth_is_the_same_every_time() -> None:
     assert list(pipelines("stages", 2)) == list(pipelines("stages", 2))
     assert next(pipelines("stages", 1, 1)) != next(pipelines("stages", 1, 2))

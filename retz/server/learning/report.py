@@ -8,10 +8,10 @@ from typing import NamedTuple
 from estimator.sizing import limit
 
 from .past import PastRun
-from .sizes import StepSize, peaks_of
+from .sizes import SLACK_MB, StepSize, peaks_of
 
 REPLAYED = 10
-"""So many of the last runs are predicted from those before them; some 3 ms."""
+"""So many of the last runs are predicted from those before them; some 4 ms."""
 
 
 class Replayed(NamedTuple):
@@ -47,7 +47,7 @@ def replayed(runs: Sequence[PastRun], needed: int) -> list[Replayed]:
     found = []
     for place in range(max(0, len(runs) - REPLAYED), len(runs)):
         before = peaks_of(runs[:place])
-        found.append(Replayed(runs[place], limit(before) if len(before) >= needed else None))
+        found.append(Replayed(runs[place], limit(before, SLACK_MB) if len(before) >= needed else None))
     return found
 
 

@@ -22,6 +22,8 @@ _ENOUGH = 2
 """Of so many runs that had all they asked for, the most busy tells what is needed: also one that was given less and
 kept that busy was no better for more."""
 _MOST_REMEMBERED = 20_000
+SLACK_MB = 4.0
+"""An allocator's whim, such as a huge page or two: the same work may hold so much more, though it never did."""
 
 
 class StepSize(NamedTuple):
@@ -41,7 +43,7 @@ class StepSize(NamedTuple):
 def step_size(runs: Sequence[PastRun]) -> StepSize:
     """What these runs, newest last, say about the next."""
     peaks = peaks_of(runs)
-    return StepSize(len(peaks), size(peaks), _most_busy([run for run in runs if _busy(run) is not None]))
+    return StepSize(len(peaks), size(peaks, SLACK_MB), _most_busy([run for run in runs if _busy(run) is not None]))
 
 
 def _most_busy(runs: Sequence[PastRun]) -> float | None:
