@@ -54,6 +54,7 @@ class Size(NamedTuple):
         growth: By how much the peaks of this stage grow per run, relative to them.
         stage: Of how many runs the present stage is.
         outliers: Runs of this stage that were a surprise, and are above the limit.
+        covered: Known runs that were a surprise, but come so often that the limit is above them.
         period: After how many runs peaks recur; 0 if that is not evident.
     """
 
@@ -63,6 +64,7 @@ class Size(NamedTuple):
     growth: float = 0.0
     stage: int = 0
     outliers: int = 0
+    covered: int = 0
     period: int = 0
 
 
@@ -115,7 +117,8 @@ def _size(logs: Sequence[float], known: int) -> Size:
     high = max(fit.next + _spreads(spread, min(past.known, known)) * spread * past.doubt(), logs[-1])
     if past.surprises > 0:  # an outlier, or the first run of a new stage: one limit is cheaper than a second kill
         high = max(high, logs[-1] + _LEAST_SPREADS * spread)
-    high = max(high, _above_outliers(past, fit, spread, len(logs)))
+    often = _often(past, fit, spread, len(logs))
+    high = max([high, *(log + _LEAST_SPREADS * spread for log in often)])
     started = len(logs) - len(past.stage)
     return Size(
         limit=math.exp(high),
@@ -124,14 +127,15 @@ def _size(logs: Sequence[float], known: int) -> Size:
         growth=math.expm1(fit.growth),
         stage=len(past.stage),
         outliers=sum(place >= started and log > high for place, log in past.outliers.items()),
+        covered=len(often),
     )
 
 
-def _above_outliers(past: _Past, fit: _Fit, spread: float, runs: int) -> float:
-    """Above the highest of them if they come often, else nothing. With a rising level they rise too."""
+def _often(past: _Past, fit: _Fit, spread: float, runs: int) -> list[float]:
+    """The outliers of so many runs if they come often, else nothing. With a rising level they rise too."""
     grown = [log + max(0.0, fit.growth) * (runs - place) for place, log in past.outliers.items()]
     far = [log for log in grown if log - fit.next > _SURPRISE * spread]
-    return max(far) + _LEAST_SPREADS * spread if far and len(far) >= _OFTEN * runs else -math.inf
+    return far if len(far) >= _OFTEN * runs else []
 
 
 class _Past:

@@ -74,14 +74,21 @@ def _why(step: dict[str, Any]) -> str:
     reasons = [f"runs stray by {step['spread']:.0%}"] if step["spread"] >= 0.005 else []
     if abs(step["growth"]) >= 0.001:
         reasons.append(f"they {'grow' if step['growth'] > 0 else 'shrink'} by {abs(step['growth']):.1%} each")
+    period, often = step.get("period", 0), step.get("covered", 0)
+    if period:
+        reasons.append(f"peaks recur every {period} runs")
     last = (step["past"][-1:] or [{}])[0].get("peak_mb") or 0.0
-    if last > step["expected_mb"] * _SURPRISE:
+    if last > step["expected_mb"] * _SURPRISE and not period:
         reasons.append(f"but the last needed {_size(last)}")
     if step["stage"] < step["measured"]:
         reasons.append(f"a new level began {plural(step['stage'], 'run')} ago")
     if step["outliers"]:
         many = step["outliers"] > 1
         reasons.append(f"{plural(step['outliers'], 'run')} far above it {'are' if many else 'is'} not covered")
+    if often:
+        reasons.append(
+            f"{plural(often, 'run')} far above it, which may come again, {'are' if often > 1 else 'is'} covered"
+        )
     if step["busy_cpus"] is not None:
         reasons.append(f"at most {step['busy_cpus']:g} cpus were busy")
     return "; ".join([held, *reasons])

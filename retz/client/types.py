@@ -694,6 +694,8 @@ class StepSize(Struct, frozen=True, kw_only=True):
     busy_cpus: float | None = None
     duration_s: float | None = None
     past: tuple[PastRun, ...] = ()
+    covered: int = 0
+    period: int = 0
 
 
 class Sizes(Struct, frozen=True):

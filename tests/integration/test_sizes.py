@@ -101,6 +101,17 @@ async def test_a_guess_becomes_a_size(site: Site) -> None:
     assert [past["limit_mb"] is None for past in step["past"]] == [True, True, False]
 
 
+async def test_what_is_far_above_the_rest_in_few_runs_is_covered_and_what_recurs_is_told(site: Site) -> None:
+    for peak in (500.0, 520.0, 490.0, 1500.0, 510.0, 495.0):
+        await ran(site, peak)
+    [step] = await sizes(site)
+    assert step["given"]["mem"] > 1500 and step["covered"] == 1 and "period" not in step
+    for number in range(20):
+        await ran(site, 1500.0 if number % 3 == 2 else 500.0)
+    [step] = await sizes(site)
+    assert step["period"] == 3 and step["expected_mb"] == pytest.approx(1500, rel=0.1)
+
+
 async def test_who_outgrows_a_size_gets_what_was_asked_for_once_and_loses_no_retry(site: Site) -> None:
     for peak in (500.0, 520.0, 490.0):
         await ran(site, peak)

@@ -41,6 +41,13 @@ def test_every_reason_is_told() -> None:
     assert "1 run far above it is not covered" in lines(step(outliers=1))
 
 
+def test_what_recurs_and_what_comes_often_are_reasons() -> None:
+    text = lines(step(period=7, past=[past(3000, 1.0)]))
+    assert "peaks recur every 7 runs" in text and "but the last" not in text
+    assert "1 run far above it, which may come again, is covered" in lines(step(covered=1))
+    assert "2 runs far above it, which may come again, are covered" in lines(step(covered=2))
+
+
 def test_a_last_run_that_needed_more_is_a_reason() -> None:
     assert "runs stray by 4%; but the last needed 2.9G; at most" in lines(step(past=[past(1300, 1.0), past(3000, 1.0)]))
     assert "but the last" not in lines(step(past=[past(3000, 1.0), past(1300, 1.0)]))

@@ -72,7 +72,7 @@ def test_outliers_that_come_often_are_covered(runs: int, outliers: list[int], co
     peaks = [peak * (3 if place in outliers else 1) for place, peak in enumerate(noisy(1000, runs))]
     found = size(peaks)
     assert (found.limit > 3000) is covered
-    assert found.outliers == (0 if covered else len(outliers))
+    assert (found.outliers, found.covered) == ((0, len(outliers)) if covered else (len(outliers), 0))
 
 
 def test_outliers_grow_with_the_rest() -> None:

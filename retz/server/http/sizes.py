@@ -35,12 +35,14 @@ class PastRunView(Struct):
     limit_mb: float | None
 
 
-class StepSizeView(Struct):
+class StepSizeView(Struct, omit_defaults=True):
     """A step of a pipeline: what its last run asked for, and what the next would get with ``predicted``.
 
     ``measured`` runs of ``needed``; ``given`` is null while they are too few. ``expected_mb``: the peak foretold;
     ``spread``: how far peaks are from what was foretold, 0.05 is 5 %; ``growth`` per run; ``stage``: of how many runs
     the level is; ``outliers``: runs far above it that are not covered; ``busy_cpus``: most that a run kept busy.
+    Only where there is something to tell: ``covered``: runs far above it that come so often that they are covered;
+    ``period``: peaks recur every so many runs.
     """
 
     step: str
@@ -56,6 +58,8 @@ class StepSizeView(Struct):
     busy_cpus: float | None
     duration_s: float | None
     past: list[PastRunView]
+    covered: int = 0
+    period: int = 0
 
 
 class SizesView(Struct):
@@ -92,6 +96,8 @@ def _step(report: StepReport, needed: int) -> StepSizeView:
         busy_cpus=None if report.size.busy is None else round(report.size.busy, 2),
         duration_s=report.duration_s,
         past=[_past(each) for each in report.replayed],
+        covered=memory.covered,
+        period=memory.period,
     )
 
 
