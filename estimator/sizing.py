@@ -1,9 +1,10 @@
 """How much to ask for: a limit for the next run from the peaks of the last ones, after which it is killed.
 
 Pure Python, because a queue's server asks it at every submit. The mathematics is in docs/estimator.md, "How peak
-finds a limit". In short: what recurs every so many runs is taken out; the next peak is foretold from the present *stage* of the history
-(its level, or its trend if it has one); the limit lies so many spreads above that as the cost of a kill is worth,
-since a run that is killed is paid for twice; and peaks that no rule could foretell are covered where they come often.
+finds a limit". In short: what recurs every so many runs is taken out; the next peak is foretold from the present
+*stage* of the history (its level, or its trend if it has one); the limit lies so many spreads above that as the cost
+of a kill is worth, since a run that is killed is paid for twice; and peaks that could not be foretold are covered
+where they come often.
 """
 
 from __future__ import annotations
