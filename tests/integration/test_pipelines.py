@@ -25,7 +25,7 @@ from retz.server.housekeeping import Housekeeping
 from retz.server.http.openapi import build
 from retz.server.http.submission import MAX_BODY
 from retz.server.http.table import ROUTES
-from retz.server.skylines import recorder, runs
+from retz.server.skylines import packed, recorder, runs
 from retz.store.database import Change
 
 from .http_site import ANN, BOB, ROOT, Reply, Site, running_site
@@ -70,8 +70,8 @@ class FakeLanes:
         return [arguments["run"] for _, arguments in self.calls]
 
 
-def _unpacked(packed: Any) -> Any:
-    return pickle.loads(pickle.dumps(packed))
+def _unpacked(item: Any) -> Any:
+    return pickle.loads(pickle.dumps(item))
 
 
 @asynccontextmanager
@@ -370,12 +370,12 @@ def test_what_is_sent_to_workers_is_packed_in_parts(monkeypatch: pytest.MonkeyPa
         return pickle.dumps(items, protocol=protocol)
 
     with monkeypatch.context() as patched:
-        patched.setattr(recorder, "pickle", SimpleNamespace(dumps=watched, loads=pickle.loads))
-        patched.setattr(recorder, "PACKED_AT_ONCE", 3)
-        packed = recorder.Packed(list(range(7)))
-        assert pickle.loads(pickle.dumps(packed)) == list(range(7))
+        patched.setattr(packed, "pickle", SimpleNamespace(dumps=watched, loads=pickle.loads))
+        patched.setattr(packed, "PACKED_AT_ONCE", 3)
+        parts = packed.Packed(list(range(7)))
+        assert pickle.loads(pickle.dumps(parts)) == list(range(7))
     assert sizes == [3, 3, 1]
-    assert _unpacked(recorder.Packed([])) == []
+    assert _unpacked(packed.Packed([])) == []
 
 
 async def test_one_run_that_cannot_be_written_is_not_in_the_way_of_others(tmp_path: Path) -> None:

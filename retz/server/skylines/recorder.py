@@ -11,13 +11,10 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import pickle
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import reduce
 from math import inf
-from operator import iconcat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
@@ -31,6 +28,7 @@ from retz.model.job import ENDED_STATES, Job
 from retz.store.database import Change, StoreFailed
 
 from .collecting import Found, Numbers, archived_numbers, find_ended, find_runs, newest, numbers_of
+from .packed import Packed
 from .runs import Run, RunKey, Runs
 
 if TYPE_CHECKING:
@@ -48,8 +46,6 @@ PAUSE_S = 0.25
 FIRST_RETRY_S, LAST_RETRY_S = 5.0, 600.0
 CATCH_UP_S = 2.0
 SLICE = 200
-PACKED_AT_ONCE = 100
-"""Measurements of so many attempts are pickled in some 5 ms; those of a run of 10 000 jobs in 300 ms."""
 MAX_CAUSES = 100
 MAX_LOST = 10_000
 _LONGEST_NAME = 150
@@ -437,31 +433,6 @@ class Skylines:
             log.info("skylines of runs are kept again")
             self.failure = None
             self._told.clear()
-
-
-class Packed:
-    """A list that is sent to a worker at the price of copying bytes: the event loop does not wait for its pickling.
-
-    To be made in a thread. Pickling keeps all other threads waiting, so it is done in parts.
-    """
-
-    def __init__(self, items: Sequence[object]) -> None:
-        self._parts: list[bytes] = []
-        for start in range(0, len(items), PACKED_AT_ONCE):
-            self._parts.append(pickle.dumps(items[start : start + PACKED_AT_ONCE], protocol=5))
-            time.sleep(0)  # the loop's thread takes its turn
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
-        # Of functions that a worker knows: it has nothing of this package.
-        return reduce, (iconcat, [_Part(part) for part in self._parts], [])
-
-
-class _Part:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
-        return pickle.loads, (self._data,)
 
 
 class _Mending:
