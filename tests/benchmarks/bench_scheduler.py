@@ -22,6 +22,7 @@ from retz.scheduler.plugin import Choice, Situation
 from retz.scheduler.scheduler import Scheduler
 from retz.server.frames import frame
 from retz.server.planners.process import Worker
+from tests.doubles.planners import as_many_as_fit
 
 JOBS = 100_000
 TOO_SMALL: Vector = (900, 10_000, 0, 0, 10)
@@ -134,15 +135,7 @@ class ShortestFirst:
     """The example of docs/planners.md."""
 
     def plan(self, situation: Situation) -> Iterator[Choice]:
-        free = {offer.id: offer.room for offer in situation.offers}
-        for shape in sorted(situation.waiting, key=lambda shape: (shape.limit_s, shape.key)):
-            left = shape.count
-            for offer in situation.offers:
-                jobs = min(left, free[offer.id].times(shape.need))
-                if jobs and offer.accepts(shape):
-                    yield Choice(shape.key, offer.id, jobs)
-                    free[offer.id] = free[offer.id].less(shape.need, jobs)
-                    left -= jobs
+        return as_many_as_fit(situation, sorted(situation.waiting, key=lambda shape: (shape.limit_s, shape.key)))
 
 
 async def own(shapes: int, offer_count: int, room: Vector, rounds: int = 20) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""The scheduler's own planners as if they were a user's, so that both are proved alike."""
+"""Planners: the scheduler's own as if they were a user's, so that both are proved alike; and a simple one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from retz.model.agent import Offer
 from retz.model.job import Job
@@ -11,6 +11,19 @@ from retz.model.resources import Resources
 from retz.scheduler.plugin import Amounts, Choice, Room, Situation, Waiting, problems
 from retz.scheduler.scheduler import Scheduler
 from retz.scheduler.work import Placement
+
+
+def as_many_as_fit(situation: Situation, shapes: Iterable[Waiting]) -> Iterator[Choice]:
+    """Place these shapes one after the other, each on the first offers that have room."""
+    free = {offer.id: offer.room for offer in situation.offers}
+    for shape in shapes:
+        left = shape.count
+        for offer in situation.offers:
+            jobs = min(left, free[offer.id].times(shape.need))
+            if jobs and offer.accepts(shape):
+                yield Choice(shape.key, offer.id, jobs)
+                free[offer.id] = free[offer.id].less(shape.need, jobs)
+                left -= jobs
 
 
 class BuiltIn:

@@ -22,7 +22,7 @@ from retz.scheduler.planner import PLANNERS
 from retz.scheduler.plugin import Choice, Situation
 from retz.scheduler.scheduler import Placement, Scheduler, Work
 from retz.scheduler.shares import WEEK_S
-from tests.doubles.planners import unsound
+from tests.doubles.planners import as_many_as_fit, unsound
 from tests.doubles.simulated_cluster import SimulatedCluster
 
 needs = st.builds(
@@ -444,15 +444,7 @@ class NewestFirst:
     """A planner of a user's own that prefers whoever came last: without patience old jobs would wait for ever."""
 
     def plan(self, situation: Situation) -> Iterator[Choice]:
-        free = {offer.id: offer.room for offer in situation.offers}
-        for shape in reversed(situation.waiting):
-            left = shape.count
-            for offer in situation.offers:
-                jobs = min(left, free[offer.id].times(shape.need))
-                if jobs and offer.accepts(shape):
-                    yield Choice(shape.key, offer.id, jobs)
-                    free[offer.id] = free[offer.id].less(shape.need, jobs)
-                    left -= jobs
+        return as_many_as_fit(situation, reversed(situation.waiting))
 
 
 @given(
