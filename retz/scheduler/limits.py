@@ -69,7 +69,7 @@ class UserLimits(NamedTuple):
         if 0 < self.running <= holding.running:
             return f"its user runs {holding.running} of {self.running} jobs allowed at once (retz.max.user.running)"
         for index, (most, held, each) in enumerate(zip(self.most, holding.amounts, need, strict=True)):
-            if most and held + each > most:
+            if most and each and held + each > most:
                 name = _KEYS[index]
                 has, all_of = _amount(index, held), _amount(index, most)
                 needs = _amount(index, each)

@@ -11,7 +11,7 @@ from retz.model.agent import Agent
 from retz.model.resources import RESOURCE_NAMES, Resources, Vector, fits, from_vector, least
 from retz.scheduler.causes import Judge, machines_of
 from retz.scheduler.constraints import parse
-from retz.scheduler.limits import UserLimits
+from retz.scheduler.limits import Holding, UserLimits
 from retz.scheduler.scheduler import Scheduler
 
 MOST_CPUS = 6.0
@@ -75,3 +75,15 @@ def test_it_is_what_a_plain_look_says(machines: list[Any], asked: list[Any], mod
 def test_an_engine_that_can_start_nothing_comes_before_all_else() -> None:
     judge = Judge(Scheduler(), [], mode="paused", running=0, stuck=True)
     assert judge.blocked((1000, 0, 0, 0, 0), parse("ssd"), "ann").by == "engine"
+
+
+@given(
+    st.builds(UserLimits, st.integers(0, 3), st.sampled_from([0, 2.0]), st.sampled_from([0, 500]), st.integers(0, 1)),
+    st.builds(Holding, st.integers(0, 4), AMOUNTS.map(lambda amount: amount.vector)),
+    st.builds(Resources, cpus=st.sampled_from([0.0, 1.0]), mem=st.sampled_from([0, 100]), gpus=st.integers(0, 1)),
+)
+def test_who_is_over_a_limit_is_told_which(limits: UserLimits, holding: Holding, asked: Resources) -> None:
+    """Also after a limit was set below what a user holds."""
+    told = limits.reason(holding, asked.vector)
+    assert (told is None) == limits.admits(holding, asked.vector)
+    assert told is None or "needs 0" not in told
