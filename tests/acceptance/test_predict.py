@@ -66,7 +66,9 @@ def test_from_the_first_run_to_a_picture(server: ServerProcess) -> None:
     thin = retz(server, "predict", "nightly")
     assert thin.code == 1 and "has 1 run so far" in thin.err and "2 are needed" in thin.err
     lines = server.home / "lines"
-    lines.write_text("sleep 2\nsleep 3\n")
+    here, there = server.home / "here", server.home / "there"
+    meet = "touch {0}; until test -e {1}; do sleep 0.05; done; sleep {2}\n"
+    lines.write_text(meet.format(here, there, 2) + meet.format(there, here, 3))
     both = retz(server, "schedule", "--wait", "--pipeline", "nightly", "--mem", "300m", "--each-line", str(lines))
     assert both.code == 0
 

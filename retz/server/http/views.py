@@ -22,7 +22,7 @@ from ..notify.targets import receiver_of
 
 MASK = "<masked>"
 LAST_TIME = 253402300799.0
-"""The end of the year 9999."""
+"""The end of the year 9999: what is foreseen later has no date."""
 _SECRET = re.compile("secret|password|token|key", re.IGNORECASE)
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
@@ -190,13 +190,9 @@ class JobView(Struct, gc=False):
     eta: ForeseenView | None
 
 
-LAST_S = 253_370_764_800.0
-"""The year 9999: what is foreseen later has no date."""
-
-
 def time_of(seconds: float) -> str:
-    """ISO-8601 UTC with milliseconds: ``2026-11-20T06:27:17.123Z``; not beyond :data:`LAST_S`."""
-    return datetime.fromtimestamp(min(seconds, LAST_S), UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    """ISO-8601 UTC with milliseconds: ``2026-11-20T06:27:17.123Z``; not beyond :data:`LAST_TIME`."""
+    return datetime.fromtimestamp(min(seconds, LAST_TIME), UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def _optional(seconds: float | None) -> str | None:
@@ -516,5 +512,5 @@ def file_of(entry: FileEntry) -> FileView:
     path = entry.path.encode("utf-8", "replace").decode()
     name = path.rpartition("/")[2]
     # Anybody may give a file a time beyond what a calendar holds.
-    mtime = time_of(min(max(0.0, entry.mtime), LAST_TIME))
+    mtime = time_of(max(0.0, entry.mtime))
     return FileView(path, name, entry.type, entry.size, mtime, entry.mode, entry.uid, entry.gid, entry.nlink)
