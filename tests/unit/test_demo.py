@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from retz.demo.learning import BUILD, outcome
+from retz.demo.queue import Expected, difference
 
 
 def job(given: int, asked: int = 600, used: float | None = 94.2, **sized: Any) -> dict[str, Any]:
@@ -36,3 +37,25 @@ def test_who_outgrew_its_size_is_told_so() -> None:
 
 def test_the_program_of_the_pipeline_is_one() -> None:
     compile(BUILD, "build.py", "exec")
+
+
+ENDLESS = Expected("never ends", "KILLED", "user")
+
+
+def ended(*started: str | None, **job: Any) -> dict[str, Any]:
+    attempts = [{"started": each} for each in started]
+    return {"state": "KILLED", "reason": "user", "exit_code": None, "attempts": attempts, **job}
+
+
+def test_a_launch_that_a_killed_server_took_back_is_no_run() -> None:
+    assert difference(ended(None, "2026-11-20T10:00:00Z"), ENDLESS) is None
+
+
+def test_a_job_that_ran_twice_or_never_is_told() -> None:
+    assert difference(ended("2026-11-20T10:00:00Z", "2026-11-20T10:00:01Z"), ENDLESS) == "ran 2 times, expected once"
+    assert difference(ended(None), ENDLESS) == "ran 0 times, expected once"
+
+
+def test_another_end_than_expected_is_told() -> None:
+    told = difference(ended("2026-11-20T10:00:00Z", state="FAILED", reason="oom"), ENDLESS)
+    assert told is not None and "'oom'" in told and "'user'" in told
