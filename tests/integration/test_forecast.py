@@ -296,6 +296,32 @@ async def test_arrays_beyond_their_window_and_dependents(site: Site) -> None:
     assert after(task["start"]["p50"]) > 3600 * 650
 
 
+async def test_an_array_of_which_as_many_run_as_may(site: Site) -> None:
+    """Nothing of it is in the scheduler's queue, and much of it is still to come."""
+    small: dict[str, Any] = {"resources": {"cpus": 0.5, "mem": 10}, "timeout_s": 3600.0}
+    array = await site.submit(array="1-30%3", **small)
+    behind = await site.submit(after=[array], **small)
+    assert (await site.get(f"/jobs/{array}")).json["array"]["active"] == 3
+    assert 3600 * 9 < after((await eta(site, array))["end"]["p50"]) < 3600 * 11
+    assert 3600 * 9 < after((await eta(site, behind))["start"]["p50"]) < 3600 * 11
+    assert after((await site.get(f"/jobs/{array}_30/eta")).json["start"]["p50"]) > 3600 * 8
+    assert after((await plan(site, array="1-9", after=[array], **small))["start"]["p50"]) > 3600 * 9
+
+
+async def test_of_an_array_of_which_as_many_run_as_may_not_all_is_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather, "__defaults__", (None, 10))
+    small: dict[str, Any] = {"resources": {"cpus": 0.5, "mem": 10}, "timeout_s": 3600.0}
+    array = await site.submit(array="1-900%3", **small)
+    assert (await site.get(f"/jobs/{array}_5/eta")).json["start"] is not None
+    assert (await eta(site, array))["end"] is None, "no more than ten of its tasks are run forward"
+    live, config = site.core.dispatcher.live, site.core.config
+    assert len((await gather(live, config, Past(), Recent(time.time()))).waiters) == 10
+    assert (await site.ask("POST", "/api/v2/jobs/hold", ids=[array])).status == 200
+    assert not (await gather(live, config, Past(), Recent(time.time()))).waiters
+
+
 async def test_deep_jobs_get_a_bound(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gather, "__defaults__", (None, 10))
     first = await site.submit(**HOUR)

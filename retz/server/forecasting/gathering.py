@@ -97,6 +97,10 @@ class _Gathering:
             await self._lane(ids, more)
         async for job_id in _sliced(blocked):
             self._blocked(job_id)
+        told = self._told()
+        async for array_id in _sliced(arrays):
+            if not told[array_id]:
+                await self._full(array_id)
         rows = [] if probe is None else await self._probe(probe, now)
         usual, usual_s = recent.seen(now)
         arrivals: list[Arrival] = []
@@ -105,7 +109,7 @@ class _Gathering:
             after = tuple(places[each] for each in (*job.after, *job.after_any) if each in places)
             places[job.id] = len(arrivals)
             arrivals.append(Arrival(self._kind(job), self._spread(job), now - job.submitted, after))
-        told = Counter(waiter.array for waiter in self._waiters.values())
+        told = self._told()
         rows += [row for array_id in arrays if (row := self._row(array_id, told[array_id])) is not None]
         return Situation(
             now=now,
@@ -124,6 +128,10 @@ class _Gathering:
             cut=tuple(job_id for job_id in self._cut if job_id in self._waiters),
             probe=0 if probe is None else probe.id,
         )
+
+    def _told(self) -> Counter[int]:
+        """Of how many tasks of each array that wait is told."""
+        return Counter(waiter.array for waiter in self._waiters.values())
 
     def _rules(self) -> Rules:
         config, scheduler = self._config, self._live.scheduler
@@ -157,19 +165,36 @@ class _Gathering:
             following = ids[number + 1] if number + 1 < len(ids) else 0
             array = self._live.db.jobs.record(job.array_id) if job.array_id is not None else None
             if array is not None and not array.id < following <= array.id + _size(array):
-                async for task_id in self._tasks(array, job_id, min(left, self._unseen)):
+                model, behind = self._waiters[job_id], job_id - array.id
+                async for task_id in self._tasks(array, behind, min(left, self._unseen), model):
                     last, left = task_id, left - 1
                     self._unseen -= 1
                 more = more or not left or not self._unseen
         if more and last:
             self._cut.append(last)
 
-    async def _tasks(self, array: Job, behind: int, most: int) -> AsyncIterator[int]:
-        """Tell of the tasks of an array that the scheduler does not see yet; yield their ids."""
+    async def _full(self, array_id: int) -> None:
+        """Of an array as many tasks of which run as may none is in a lane: tell of those that come next."""
+        job = self._live.db.jobs.record(array_id)
+        array = job.array if job is not None else None
+        if job is None or array is None or not 0 < array.limit <= array.active or not array.waiting:
+            return
+        following = self._live.following
+        if job.held or following.waiting.blocks(array_id) or following.stopped(job):
+            return
+        first = task_at(job, array.next)
+        model = Waiter(first.id, self._kind(first), self._spread(first), job.submitted)
+        told = [task_id async for task_id in self._tasks(job, array.next, self._unseen, model)]
+        self._unseen -= len(told)
+        if told and not self._unseen:
+            self._cut.append(told[-1])
+
+    async def _tasks(self, array: Job, first: int, most: int, model: Waiter) -> AsyncIterator[int]:
+        """Tell of the tasks of an array, from a place on, that the scheduler does not see yet; yield their ids."""
         if array.array is None:
             return
         count = 0
-        for place in range(behind - array.id, array.array.end):
+        for place in range(first, array.array.end):
             if count == most:
                 return
             if recorded(array.array, place):
@@ -178,10 +203,8 @@ class _Gathering:
             if count % SLICE == 0:
                 await asyncio.sleep(0)
             task_id = id_at(array, place)
-            model = self._waiters.get(behind)
-            if model is not None:
-                self._waiters[task_id] = Waiter(task_id, model.kind, model.spread, model.since, array=array.id)
-                yield task_id
+            self._waiters[task_id] = Waiter(task_id, model.kind, model.spread, model.since, array=array.id)
+            yield task_id
 
     def _blocked(self, job_id: int) -> None:
         """A job that waits for others, or for a time; of an array all tasks do."""
