@@ -101,6 +101,11 @@ class Following:
             return Drop(now, "max_fails", self.groups.message(job.owner, job.group))
         return None if array is None else _cause_of(array, now)
 
+    def stillborn(self, job: Job) -> str | None:
+        """Why a job that is not submitted yet would end at once, unstarted; None if it would not."""
+        awaited = self.waiting.doomed(job)
+        return None if awaited is None else f"job {awaited} did not end well; see 'retz why {awaited}'"
+
     def stopped(self, job: Job) -> bool:
         """Whether :meth:`doom` has something for it: it may wait in the backlog for that."""
         if job.array_id is not None:

@@ -35,21 +35,27 @@ class Waiting:
         if job.start_at is not None and job.start_at > now:
             self._timed[job.id] = job.start_at
             heapq.heappush(self._times, (job.start_at, job.id))
-        doom = None
+        doom = self.doomed(job)
+        if doom is not None:
+            self._pending.setdefault(job.id, set()).add(doom)  # nothing may start it until it is dropped
         for awaited_id in (*job.after, *job.after_any):
             awaited = self._find(awaited_id)
-            strict = awaited_id in job.after
             # One that is not even in the archive any more ended long ago: badly, and we would not be here.
             if awaited is None or awaited.state in ENDED_STATES:
-                if strict and awaited is not None and awaited.state != "FINISHED":
-                    doom = awaited_id
-                    self._pending.setdefault(job.id, set()).add(awaited_id)  # nothing may start it until it is dropped
                 continue
             self._pending.setdefault(job.id, set()).add(awaited_id)
             self._dependents.setdefault(awaited_id, []).append(job.id)
-            if strict:
+            if awaited_id in job.after:
                 self._must_be_well.add((job.id, awaited_id))
         return doom
+
+    def doomed(self, job: Job) -> int | None:
+        """A job that should have ended well before this one starts, and did not; None if there is none."""
+        for awaited_id in job.after:
+            awaited = self._find(awaited_id)
+            if awaited is not None and awaited.state in ENDED_STATES and awaited.state != "FINISHED":
+                return awaited_id
+        return None
 
     def blocks(self, job_id: int) -> bool:
         """Whether this job waits for something."""

@@ -210,3 +210,19 @@ async def test_a_restart_remembers_what_waits(tmp_path: Path) -> None:
 async def test_max_fails_needs_something_to_count(site: Site) -> None:
     assert (await submit(site, {"max_fails": 3})).status == 422
     assert (await submit(site, {"max_fails": 3, "group": "g", "array": "1-3"})).status == 422
+
+
+async def test_a_plan_of_what_would_end_unstarted_says_so(site: Site) -> None:
+    failed = await site.running()
+    site.engine.ended(f"{failed}.1", 3)
+    await site.core.settled()
+    found = await plan(site, after=[failed])
+    assert (found["start"], found["end"], found["where"], found["could"]) == (None, None, None, 1)
+    assert found["note"] == f"it would never start: job {failed} did not end well; see 'retz why {failed}'"
+    assert (await plan(site, after=[f"{failed}:any"]))["start"] is not None
+
+
+async def plan(site: Site, **fields: Any) -> Any:
+    reply = await site.ask("POST", "/api/v2/plan", job={"command": "true", **fields})
+    assert reply.status == 200, reply
+    return reply.json

@@ -289,6 +289,9 @@ async def plan(call: Call) -> web.StreamResponse:
     except Fault as fault:
         raise Problem("unavailable", f"nobody can tell at present: {fault}; try again in a minute") from None
     hosts = {agent.id: agent.host for agent in core.agents()}
+    stillborn = core.dispatcher.following.stillborn(job)
+    if stillborn is not None:
+        outlook = _unstarted(outlook)
     known = outlook.foreseen
     array = job.array
     start, end = _moments(job, known, core.clock())
@@ -307,9 +310,14 @@ async def plan(call: Call) -> web.StreamResponse:
             hosts=None if array is None else outlook.spread,
             ahead=AheadView(outlook.ahead, resources_of(from_vector(outlook.ahead_needs))),
             source=known.source,
-            note=_plan_note(call, job, outlook),
+            note=_plan_note(call, job, outlook) if stillborn is None else f"it would never start: {stillborn}",
         )
     )
+
+
+def _unstarted(outlook: Outlook) -> Outlook:
+    known = Foreseen(source=outlook.foreseen.source)
+    return msgspec.structs.replace(outlook, foreseen=known, agent="", not_before=None, end_not_before=None)
 
 
 def _bound(call: Call, moment: float | None) -> str | None:
