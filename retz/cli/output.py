@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TextIO
 
-from retz.model.units import span
+from retz.model.units import fine_span, span
 
 from .errors import SCHEMA
 
@@ -213,7 +213,9 @@ def off_path_text(job: dict[str, Any]) -> str:
     told = []
     for how in job.get("off_path") or ():
         if how["kind"] == "slower":
-            told.append(f"slower than usual: {span(how['value'])}, in 9 of 10 runs at most {span(how['usual'])}")
+            told.append(
+                f"slower than usual: {fine_span(how['value'])}, in 9 of 10 runs at most {fine_span(how['usual'])}"
+            )
         else:
             value, usual = format_size(round(how["value"])), format_size(round(how["usual"]))
             after, then = (f" after {span(how['after_s'])}", " then") if how.get("after_s") is not None else ("", "")

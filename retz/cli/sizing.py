@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retz.model.units import format_size, span
+from retz.model.units import fine_span, format_size
 
 from .output import plural, printable
 
@@ -64,7 +64,7 @@ def _saved(step: dict[str, Any]) -> str:
     less = step["asked"]["mem"] - step["given"]["mem"]
     if less <= 0:
         return f": {format_size(-less)} more, because it needs that" if less else ""
-    during = "" if step["duration_s"] is None else f" for {span(step['duration_s'])} of each run"
+    during = "" if step["duration_s"] is None else f" for {fine_span(step['duration_s'])} of each run"
     return f": {format_size(less)} free for others{during}"
 
 
@@ -90,8 +90,14 @@ def _why(step: dict[str, Any]) -> str:
             f"{plural(often, 'run')} far above it, which may come again, {'are' if often > 1 else 'is'} covered"
         )
     if step["busy_cpus"] is not None:
-        reasons.append(f"at most {step['busy_cpus']:g} cpus were busy")
+        reasons.append(_busy(step["busy_cpus"]))
     return "; ".join([held, *reasons])
+
+
+def _busy(cpus: float) -> str:
+    if not cpus:
+        return "hardly a cpu was busy"
+    return f"at most {cpus:g} {'cpu was' if cpus == 1 else 'cpus were'} busy"
 
 
 def _sure(step: dict[str, Any]) -> str:
@@ -101,7 +107,13 @@ def _sure(step: dict[str, Any]) -> str:
         return "nobody knows yet: no run came after enough others"
     killed = sum(past["peak_mb"] > past["limit_mb"] for past in tested)
     above = [past["limit_mb"] / past["peak_mb"] - 1 for past in tested if past["peak_mb"] <= past["limit_mb"]]
-    text = f"of the last {plural(len(tested), 'run')} it would have killed {killed or 'none'}"
+    if len(tested) == 1:
+        return (
+            "it would have killed the last run"
+            if killed
+            else f"it would have given the last run {above[0]:.0%} more than it held"
+        )
+    text = f"of the last {len(tested)} runs it would have killed {killed or 'none'}"
     if above:
         others = "the others" if killed else "them"
         text += f", and given {others} {sum(above) / len(above):.0%} more than they held"

@@ -91,6 +91,11 @@ def format_duration(seconds: float) -> str:
     return f"{minutes:02}:{secs:02}"
 
 
+def fine_span(seconds: float) -> str:
+    """As :func:`span`, to the nearest, with tenths where it is less than ten seconds: ``0.3s``."""
+    return f"{max(0.0, seconds):.1f}s" if seconds < 10 else span(round(seconds))
+
+
 def span(seconds: float) -> str:
     """Return a length of time by its two largest units: ``45s``, ``1m40s``, ``2h05m``, ``3d04h``."""
     whole = max(0, int(seconds))

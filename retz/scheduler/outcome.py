@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from retz.model.job import Attempt, Job, OffPath, Reason
-from retz.model.units import format_size
+from retz.model.units import fine_span, format_size
 
 from .waits import span
 
@@ -45,8 +45,7 @@ class _Facts(NamedTuple):
         job = self.job
         if job.started is None or job.ended is None:
             return "before it was started"
-        seconds = max(0.0, job.ended - job.started)
-        return f"after {seconds:.1f}s" if seconds < 10 else f"after {span(seconds)}"
+        return f"after {fine_span(job.ended - job.started)}"
 
     @property
     def given(self) -> int:
@@ -81,7 +80,7 @@ def strayed(job: Job) -> str:
 
 def _strayed(how: OffPath) -> str:
     if how.kind == "slower":
-        return f"slower than usual: {span(how.value)}, in 9 of 10 runs at most {span(how.usual)}"
+        return f"slower than usual: {fine_span(how.value)}, in 9 of 10 runs at most {fine_span(how.usual)}"
     if how.after_s is None:
         return f"hungrier than usual: {_size(how.value)}, in 9 of 10 runs at most {_size(how.usual)}"
     then = f"{_size(how.value)} after {span(how.after_s)}"

@@ -364,7 +364,9 @@ def _size_of(field: str, value: int | float | str) -> int:
 
 
 def _amount(name: str, value: float) -> str:
-    return format_size(int(value)) if name in ("mem", "disk") else f"{value:g} {name}"
+    if name in ("mem", "disk"):
+        return format_size(int(value))
+    return f"{value:g} {name.removesuffix('s') if value == 1 else name}"
 
 
 def _check_command(command: str | tuple[str, ...]) -> None:

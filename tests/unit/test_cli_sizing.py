@@ -59,7 +59,14 @@ def test_how_earlier_limits_would_have_done() -> None:
     assert "of the last 2 runs it would have killed none, and given them 20% more than they held" in text
     text = lines(step(past=[past(100, 110.0), past(200, 130.0)]))
     assert "of the last 2 runs it would have killed 1, and given the others 10% more than they held" in text
-    assert "of the last 1 run it would have killed 1" in lines(step(past=[past(200, 130.0)]))
+    assert "how sure: it would have killed the last run" in lines(step(past=[past(200, 130.0)]))
+    assert "it would have given the last run 10% more than it held" in lines(step(past=[past(100, 110.0)]))
+
+
+def test_little_is_told_as_little() -> None:
+    assert "at most 1 cpu was busy" in lines(step(busy_cpus=1.0))
+    assert "hardly a cpu was busy" in lines(step(busy_cpus=0.0))
+    assert "free for others for 0.3s of each run" in lines(step(duration_s=0.31))
 
 
 def test_who_needs_more_is_told_so() -> None:

@@ -196,4 +196,6 @@ def test_how_a_running_job_left_its_path() -> None:
         "hungrier than usual: 2.1G, in 9 of 10 runs at most 1G"
     )
     assert strayed(job(off_path=(then,))) == "hungrier than usual: 800M after 12m30s, in 9 of 10 runs at most 120M then"
+    brief = OffPath("slower", 1.0, 1, 9.0, 0.3, 9)
+    assert strayed(job(off_path=(brief,))) == "slower than usual: 9.0s, in 9 of 10 runs at most 0.3s"
     assert strayed(job()) == ""
