@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -167,6 +168,19 @@ def test_after_the_end_of_the_others_there_is_no_band() -> None:
     path = usual_path(random.Random(4), 0.02, 10)
     assert path.band is not None and path.band.at(250.0) is not None
     assert path.band.at(3000.0) is None and path.band.at(1e12) is None
+
+
+def test_ten_thousand_paths_take_forty_megabytes() -> None:
+    runs = [past_run(number, held(random.Random(number), 0.1)) for number in range(LAST_RUNS)]
+    tracemalloc.start()
+    paths = [path_of([each._replace(run=f"{number}") for each in runs]) for number in range(50)]
+    for path in paths:
+        assert path.band is not None
+        for seconds in range(0, 60, 5):  # it is kept for a minute, with a look every five seconds
+            path.band.at(float(seconds))
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert size / len(paths) < 4000
 
 
 def test_runs_without_a_curve_say_nothing_of_the_time() -> None:

@@ -6,10 +6,11 @@ median, and more where few are known: so that of runs that are like those before
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .curves import NO_CURVE, most_between
+from .curves import NO_CURVE, POINTS, most_between
 from .past import PastRun
 
 MIN_RUNS = 5
@@ -46,7 +47,9 @@ class Band:
     """
 
     def __init__(self, runs: Sequence[PastRun]) -> None:
-        self._runs = runs
+        # Of the runs only this is kept: as they are they take 19 kB, and ten thousand steps may be watched.
+        self._curves = b"".join([run.curve for run in runs])
+        self._peaks = array("d", [run.peak_mb or 0.0 for run in runs])
         durations = sorted(run.longest_s for run in runs)
         self._quick, self._slow = _quantile(durations, 0.1), _quantile(durations, 0.9)
         self._step = max(self._slow / STEPS, 1e-3)
@@ -64,9 +67,11 @@ class Band:
         if first >= 1:
             return None
         last = LATE * (end_s + SLACK_S) / max(self._quick, 1e-3)
-        return bound(
-            [most_between(run.curve, run.peak_mb or 0.0, first, last) for run in self._runs], SLACK_MB, FEW_CURVES
-        )
+        return bound([self._most(number, first, last) for number in range(len(self._peaks))], SLACK_MB, FEW_CURVES)
+
+    def _most(self, number: int, first: float, last: float) -> float:
+        curve = self._curves[number * POINTS : (number + 1) * POINTS]
+        return most_between(curve, self._peaks[number], first, last)
 
 
 class Path(NamedTuple):

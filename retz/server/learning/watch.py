@@ -57,6 +57,7 @@ class Watch:
             await self._look_at_memory(jobs, seen, above)
             await asyncio.sleep(0)
         self._seen, self._above = seen, above
+        self._forget_paths()
 
     def _known(self, ids: Sequence[int]) -> Iterator[tuple[Job, Path]]:
         """Those of these jobs that run and of whose step enough is known."""
@@ -75,6 +76,11 @@ class Watch:
                 self._paths.clear()
             known = self._paths[key] = now, path_of(self._core.learner.past.runs(*key))
         return known[1]
+
+    def _forget_paths(self) -> None:
+        """Those that would be computed anew: of what runs the next look does so, of the rest nobody asks."""
+        now = self._ticks()
+        self._paths = {key: known for key, known in self._paths.items() if now - known[0] < PATH_KEPT_S}
 
     def _look_at_time(self, job: Job, path: Path, seen: dict[str, tuple[float, float]]) -> None:
         task, now = job.task_id or "", self._ticks()
