@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from retz.model.agent import Agent
 from retz.model.job import Job
@@ -367,6 +368,14 @@ def test_of_an_array_the_probe_says_when_the_first_starts_and_the_last_ends() ->
     assert (found.ahead, found.ahead_needs, found.agent) == (1, (3000, 100, 0, 0, 0), "a1")
     assert (found.at_once, found.spread, found.agents) == (2, 1, 1)
     assert found.not_before is None and found.end_not_before is None
+
+
+def test_what_starts_between_the_tasks_of_an_array_is_not_ahead_of_it() -> None:
+    asked = probed(6, limit=2, machines=MACHINES[:1])
+    asked = replace(asked, waiters=[*asked.waiters, Waiter(2, 0, 0, NOW, start_at=NOW + 15)])
+    runs = list(futures(asked))
+    assert all(NOW + 15 <= run.started[2] < run.ended[100] for run in runs)
+    assert outlook(asked, runs).ahead == 1
 
 
 def test_an_array_spreads_over_agents() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from retz.engine.local import cgroup, job, launcher, processes, sandbox, spawn
+from retz.engine.local.followers import Followers
 from retz.engine.local.job import Job
 
 
@@ -156,3 +157,20 @@ def test_the_launcher_imports_next_to_nothing() -> None:
         "retz.engine.series",
         *(f"retz.engine.local.{part}" for part in parts),
     }
+
+
+def test_who_waits_in_line_is_taken_once_or_withdrawn_with_those_behind() -> None:
+    line = Followers()
+    for after, task in (("1.1", "2.1"), ("1.1", "3.1"), ("2.1", "4.1"), ("4.1", "5.1")):
+        line.add(after, [task, "true"])
+    assert all(task in line for task in ("2.1", "3.1", "4.1", "5.1")) and "1.1" not in line
+    assert line.withdraw("9.1") == []
+    assert line.withdraw("2.1") == ["5.1", "4.1", "2.1"], "the last first: nobody is left who waits for nobody"
+    assert not any(task in line for task in ("2.1", "4.1", "5.1"))
+    assert (line.take("2.1"), line.take("4.1")) == ([], [])
+    assert line.take("1.1") == [["3.1", "true"]]
+    assert "3.1" not in line, "it has begun: who comes after it waits for its end, not for its turn"
+    assert line.take("1.1") == []
+    line.add("1.1", ["6.1", "true"])
+    line.clear()
+    assert "6.1" not in line and line.take("1.1") == []
