@@ -11,6 +11,7 @@ import click
 
 from retz.client import calls
 from retz.client.efficiency import Efficiency, Report, Total
+from retz.model.job import ENDED_STATES
 from retz.model.units import format_size, span
 
 from .accounting import moment, safe
@@ -58,7 +59,8 @@ def eff_command(
     """Say how well ended jobs used what they asked for, the worst first.
 
     CPU is processor time over processors asked for times the time it ran, MEM% the highest memory over what was asked
-    for. All attempts that ran to an end count; what was lost with its machine does not.
+    for. All attempts that ran to an end count; what was lost with its machine does not. The id of an array stands for
+    its tasks.
     """
     if as_csv and as_json:
         raise click.UsageError("--csv or --json, not both")
@@ -80,13 +82,27 @@ def eff_command(
 
 
 def _jobs(app: App, wanted: dict[str, Any], numbers: list[int]) -> Iterator[dict[str, Any]]:
-    """All of them, page by page: of a million no more than a page is held."""
+    """All of them; an array's id stands for its tasks."""
+    if not numbers:
+        yield from _pages(app, wanted)
+        return
+    ids, arrays = compact(numbers), list[int]()
+    if len(ids) > MAX_IDS_TEXT:
+        raise click.UsageError("these are too many separate ids for one request: ask in several turns")
+    for job in _pages(app, {**wanted, "ids": ids, "state": "ALL"}):  # an array goes on while tasks of it have ended
+        if job.get("array") is not None:
+            arrays.append(job["id"])
+        elif job["state"] in ENDED_STATES:
+            yield job
+    named = set(numbers)
+    for array in arrays:
+        yield from (task for task in _pages(app, {**wanted, "array": array}) if task["id"] not in named)
+
+
+def _pages(app: App, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Page by page: of a million no more than a page is held."""
     cursor: str | None = None
     parameters = {name: value for name, value in wanted.items() if value is not None}
-    if numbers:
-        parameters["ids"] = compact(numbers)
-        if len(parameters["ids"]) > MAX_IDS_TEXT:
-            raise click.UsageError("these are too many separate ids for one request: ask in several turns")
     while True:
         window = app.call(calls.jobs({**parameters, "limit": PAGE, "cursor": cursor}))
         yield from window["jobs"]

@@ -123,7 +123,12 @@ def _finished(facts: _Facts) -> list[str]:
     if job.array is not None:
         return [f"all {job.array.size} tasks ended well"]
     parts = [" ".join(filter(None, (facts.ran.replace("after", "in"), used)))]
-    asked = job.resources.mem
+    asked, sized = job.resources.mem, job.sized
+    if sized is not None and sized.mem is not None:  # --predicted need not be told of itself
+        outgrown = (
+            f"it outgrew the {format_size(sized.mem)} predicted for it and ran once more with {format_size(asked)}"
+        )
+        return [*parts, outgrown] if sized.outgrew is not None else parts
     if facts.peak and facts.peak < asked * _PLENTY and asked - facts.peak >= _WORTH_MB:
         if facts.past is not None and facts.past.limit_mb is not None:
             parts.append("--predicted would ask for what its runs need")

@@ -118,3 +118,24 @@ def test_what_people_see(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "50%" in out and "25%" in out
     assert out.splitlines()[-1] == "2 jobs: 50% of 0.01 cpu hours, 25% of 0.0054 GiB hours of memory used"
+
+
+class OneArray(Pages):
+    """Array 1 goes on, its task 2 has ended; job 9 has ended, too."""
+
+    def call(self, call: Any) -> dict[str, Any]:
+        self.asked.append(call.target)
+        array = job(id=1, array={"range": "1-3"}, state="QUEUED")
+        task, other = (job(attempt(10.0, 10.0, 250.0), id=number) for number in (2, 9))
+        jobs = [array, task] if "array=1" in call.target else [array, task, other, job(id=8, state="STARTED")]
+        return {"jobs": jobs, "next": None}
+
+
+def test_the_id_of_an_array_stands_for_its_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    pages = OneArray(1)
+    run(pages, ids=([1, 2], [8, 9]), as_csv=True)
+    assert sorted(line.split(",")[0] for line in capsys.readouterr().out.splitlines()[1:]) == ["2", "9"]
+    assert "state=ALL" in pages.asked[0] and "state=ENDED" in pages.asked[1]
+    pages = OneArray(1)
+    run(pages, ids=([1],), as_csv=True)
+    assert "array=1" in pages.asked[1]

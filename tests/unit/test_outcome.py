@@ -121,6 +121,19 @@ def test_with_a_past(asked: Job, sentence: str) -> None:
             job(state="FINISHED", attempts=used(300.0)),
             "finished: in 1m00s with 0.5 cpus busy, 300M memory at most; --mem 400m would do",
         ),
+        (
+            job(state="FINISHED", attempts=used(300.0), sized=Sized(asked=Resources(2.0, 2048), runs=9, mem=2048)),
+            "finished: in 1m00s with 0.5 cpus busy, 300M memory at most",
+        ),
+        (
+            job(
+                state="FINISHED",
+                attempts=used(300.0),
+                sized=Sized(asked=Resources(2.0, 2048), runs=9, mem=200, again_mem=2048, outgrew=1),
+            ),
+            "finished: in 1m00s with 0.5 cpus busy, 300M memory at most; it outgrew the 200M predicted for it and ran"
+            " once more with 2G",
+        ),
         (job(state="FINISHED", attempts=used(0.0, 0.0)), "finished: in 1m00s"),
         (job(), "failed: why is not known"),
     ],
