@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from datetime import datetime
 from typing import Literal
 
 from retz.client.types import Job, OffPath, Series, Sizes, StepSize, Why
@@ -20,12 +21,12 @@ def sentence(job: Job, why: Why | None, used: Series | None, now: float) -> str:
         asked = duration(now - job.kill_requested.timestamp())
         return f"It was told to end {asked} ago; what runs {amount(job.kill_grace_s)} s after that is ended by force."
     if job.state == "QUEUED":
-        return waiting(job, why)
+        return waiting(job, why, now)
     if job.state == "STARTING":
         return (
             f"On its way to {printable(job.agent or 'its machine')}: its files are fetched and its command is started."
         )
-    return running(job, used)
+    return running(job, used, now)
 
 
 def _told(why: Why) -> str:
@@ -62,7 +63,7 @@ def _given(step: StepSize) -> str:
     return printable(f"{step.step or 'jobs'} {size}{' as asked' if size == asked else f' instead of {asked}'}")
 
 
-def waiting(job: Job, why: Why | None) -> str:
+def waiting(job: Job, why: Why | None, now: float) -> str:
     """Why it is not running."""
     if job.held:
         return "It is held: it does not start before it is released (u)."
@@ -75,19 +76,21 @@ def waiting(job: Job, why: Why | None) -> str:
         text += f" It was lost {_times(job.losses)} before{_because(job)}."
     if job.sized is not None and job.sized.outgrew is not None:
         text += f" It needed more than the {memory(job.sized.mem or 0)} that past runs did: it gets what it asked for."
-    return printable(text + foreseen(job, "start"))
+    return printable(text + foreseen(job, "start", now))
 
 
-def foreseen(job: Job, word: Literal["start", "end"]) -> str:
-    """When it starts or ends, as a sentence with a blank before it; empty if nothing is known."""
+def foreseen(job: Job, word: Literal["start", "end"], now: float) -> str:
+    """When it starts or ends, as a sentence with a blank before it; empty if nothing is known. Today needs no name."""
     moment = None if job.eta is None else getattr(job.eta, word)
     if moment is None:
         return ""
-    half, most = (when.astimezone().strftime("%a %H:%M") for when in (moment.p50, moment.p90))
+    local = [when.astimezone() for when in (moment.p50, moment.p90)]
+    today = datetime.fromtimestamp(now).date()
+    half, most = (when.strftime("%H:%M" if when.date() == today else "%a %H:%M") for when in local)
     return f" It will {word} about {half}" + (f" (by {most} in 9 of 10)." if most != half else ".")
 
 
-def running(job: Job, used: Series | None) -> str:
+def running(job: Job, used: Series | None, now: float) -> str:
     """How it goes."""
     parts = []
     if job.losses:
@@ -101,7 +104,7 @@ def running(job: Job, used: Series | None) -> str:
             f" at most {memory(max(used.max_rss_mb, mem))} so far."
         )
     text = " ".join(parts) or "It runs; what it uses has not been measured yet."
-    return text + foreseen(job, "end")
+    return text + foreseen(job, "end", now)
 
 
 def ended(job: Job) -> str:

@@ -8,7 +8,21 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from retz.client.types import Ask, Attempt, Job, OffPath, Series, Sized, Sizes, StepSize, Usage, Waited, Why
+from retz.client.types import (
+    Ask,
+    Attempt,
+    Foreseen,
+    Job,
+    Moment,
+    OffPath,
+    Series,
+    Sized,
+    Sizes,
+    StepSize,
+    Usage,
+    Waited,
+    Why,
+)  # fmt: skip
 from retz.model.resources import Resources
 from tui.facts import facts_of
 from tui.sentences import given as given_text
@@ -130,6 +144,18 @@ def test_a_job_off_its_path_is_marked_and_the_sentence_says_how() -> None:
     then = replace(then, off_path=(replace(then.off_path[0], after_s=750.0),))
     said = sentence(then, None, None, T0)
     assert "It is hungrier than usual: 2.1G after 12:30, in 9 of 10 runs at most 1.0G then." in said
+
+
+def test_when_it_will_start_or_end_is_told_with_the_day_if_that_is_not_today() -> None:
+    noon = datetime(2026, 11, 20, 12).timestamp()  # a Friday, in this time zone
+
+    def eta(half_h: float, most_h: float) -> Foreseen:
+        half, most = (datetime.fromtimestamp(noon + 3600 * hours, UTC) for hours in (half_h, most_h))
+        return Foreseen(start=Moment(p50=half, p90=most), end=Moment(p50=half, p90=most))
+
+    assert sentence(job(eta=eta(1, 2)), None, None, noon).endswith("It will start about 13:00 (by 14:00 in 9 of 10).")
+    assert sentence(job(eta=eta(1, 14)), None, None, noon).endswith("about 13:00 (by Sat 02:00 in 9 of 10).")
+    assert sentence(job(state="STARTED", eta=eta(1, 1)), None, None, noon).endswith("It will end about 13:00.")
 
 
 def test_what_it_waited_for_and_what_to_ask_for_next_time_come_from_the_server() -> None:
