@@ -60,6 +60,17 @@ def test_of_several_jobs_of_a_run_the_highest_at_each_time_counts() -> None:
     assert joined([(NO_CURVE, 9.0, 500.0)], 9.0, 500.0) == NO_CURVE == joined([], 0.0, 0.0)
 
 
+@given(st.binary(min_size=POINTS, max_size=POINTS).filter(any), st.floats(0.1, 1e6), st.floats(1, 1e6))
+def test_a_curve_stays_as_it_is_however_many_shorter_and_smaller_ones_are_joined(
+    curve: bytes, seconds: float, peak: float
+) -> None:
+    """Of an array in a run every task is one more."""
+    found = curve
+    for _ in range(POINTS):
+        found = joined([(found, seconds, peak), (bytes([1] * POINTS), seconds / 2, peak / 300)], seconds, peak)
+    assert all(byte in (old, max(old, 1)) for byte, old in zip(found, curve, strict=True))
+
+
 @given(points, st.floats(1, 1e6), points, st.floats(1, 1e6))
 def test_joined_is_at_least_as_high_as_each(
     one: list[tuple[int, int]], one_s: float, other: list[tuple[int, int]], other_s: float
