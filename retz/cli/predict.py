@@ -265,7 +265,10 @@ def _trust(prediction: dict[str, Any], names: list[str]) -> list[str]:
         left = plural(confidence["left_out_runs"], "run")
         lines.append(f"tested on {left}, each left out in turn: off {off}")
     if prediction["ignored"]:
-        lines.append(f"{plural(len(prediction['ignored']), 'run')} held nothing, or were not measured: left out")
+        held = plural(len(prediction["ignored"]), "run")
+        lines.append(
+            f"{held} held nothing, or {'was' if len(prediction['ignored']) == 1 else 'were'} not measured: left out"
+        )
     return lines
 
 

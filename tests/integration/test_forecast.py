@@ -269,6 +269,16 @@ async def test_who_runs_longer_than_foreseen_is_looked_at_again(site: Site) -> N
     assert after((await eta(site, job))["end"]["p50"]) > 3500
 
 
+async def test_a_list_that_is_looked_at_for_the_first_time_says_when(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retz.server.http.eta.LIST_WAITS_S", 60.0)
+    job = await site.running(**HOUR)
+    assert (await site.get("/jobs")).json["jobs"][0]["eta"] is None
+    assert after((await site.get("/jobs?foresee=true")).json["jobs"][0]["eta"]["end"]["p50"]) > 3500
+    assert (await site.get(f"/jobs/{job}")).json["eta"] is not None
+
+
 async def test_lists_have_looked_anew_at_what_did_not_come_true(site: Site) -> None:
     job = await site.running(**HOUR)
     await eta(site, job)

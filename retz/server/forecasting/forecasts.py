@@ -142,6 +142,11 @@ class Forecasts:
             self.refresh_if_stale(newest)
         return self.latest
 
+    async def soon(self, newest: float, seconds: float) -> None:
+        """Wait so long at most for the forecast that is being made, if the latest one began before ``newest``."""
+        if self._refreshing is not None and newest and (self.latest is None or self.latest.at < newest):
+            await asyncio.wait([self._refreshing], timeout=seconds)
+
     def refresh_if_stale(self, newest: float = 0.0) -> None:
         """Begin a new forecast if the latest is stale, or began before ``newest``; nobody waits for it."""
         now = self._elapsed()

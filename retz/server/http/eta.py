@@ -31,6 +31,7 @@ from .views import ForeseenView, MomentView, ResourcesView, Time, resources_of, 
 MAX_ETAS = 1000
 DEFAULT_ETAS = 100
 MAX_BODY = 1 << 20
+LIST_WAITS_S = 0.5
 LATE_S = 2.0
 """What should have happened so long ago did not come true."""
 
@@ -172,13 +173,22 @@ def _live(call: Call, limit: int) -> list[Job]:
 
 async def _etas(call: Call, jobs: Sequence[Job]) -> list[Eta]:
     forecasts = call.core.forecasts
-    live = [job for job in jobs if job.state in LIVE_STATES and not job.held]
-    now = call.core.clock()
+    live = _foreseeable(jobs)
     if live:
         refresh(call, live)
-    newest = max((_needed(job, forecasts.of(job.id), now) for job in live), default=0.0)
+    newest = _newest(call, live)
     latest = await forecasts.want(newest) if live else forecasts.latest
     return [_eta(call, call.core.find(job.id) or job, latest) for job in jobs]
+
+
+def _foreseeable(jobs: Iterable[Job]) -> list[Job]:
+    return [job for job in jobs if job.state in LIVE_STATES and not job.held]
+
+
+def _newest(call: Call, live: Iterable[Job]) -> float:
+    """How new a forecast must be to say something of all of these."""
+    forecasts, now = call.core.forecasts, call.core.clock()
+    return max((_needed(job, forecasts.of(job.id), now) for job in live), default=0.0)
 
 
 def _needed(job: Job, known: Foreseen | None, now: float) -> float:
@@ -202,6 +212,12 @@ def refresh(call: Call, jobs: Iterable[Job]) -> None:
     ]
     late = [due.half for due in dues if due is not None and due.half < now - LATE_S]
     forecasts.refresh_if_stale(max(late, default=0.0))
+
+
+async def refreshed(call: Call, jobs: Sequence[Job]) -> None:
+    """The same for a list, which waits a moment where nothing is known yet: most people look once."""
+    refresh(call, jobs)
+    await call.core.forecasts.soon(_newest(call, _foreseeable(jobs)), LIST_WAITS_S)
 
 
 def _changed(job: Job) -> float:

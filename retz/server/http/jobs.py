@@ -18,7 +18,7 @@ from ..problem import FieldError, Problem
 from . import body as bodies
 from . import selection, submission
 from .api import Call
-from .eta import foreseen, refresh
+from .eta import foreseen, refreshed
 from .explaining import Reasons, why_of
 from .files import attempt_of
 from .params import MAX_ID
@@ -153,7 +153,7 @@ async def list_jobs(call: Call) -> web.StreamResponse:
     counts = selection.counts(call, query.owner)
     reasons = Reasons(call)
     if call.request.query.get("foresee") == "true":
-        refresh(call, found.jobs)
+        await refreshed(call, found.jobs)
     if query.at:
         jobs = await encoded(found.jobs, job_of)
     else:
