@@ -96,7 +96,8 @@ def _jobs(app: App, wanted: dict[str, Any], numbers: list[int]) -> Iterator[dict
             yield job
     named = set(numbers)
     for array in arrays:
-        yield from (task for task in _pages(app, {**wanted, "array": array}) if task["id"] not in named)
+        tasks = _pages(app, {**wanted, "where": [f"array={array}", "kind=task"]})
+        yield from (task for task in tasks if task["id"] not in named)
 
 
 def _pages(app: App, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:

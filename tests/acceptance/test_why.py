@@ -40,6 +40,12 @@ def test_what_a_job_waited_for_and_why_it_ended_are_known_after_a_restart_too(se
     assert "FAILED" in out(server, "eff", "--since", "1h", "--json")
 
 
+def test_eff_of_an_array_is_of_its_tasks(server: ServerProcess) -> None:
+    number = int(out(server, "schedule", "--wait", "--array", "1-2", "--", "true"))
+    rows = list(csv.DictReader(io.StringIO(out(server, "eff", "last", "--csv"))))
+    assert sorted(int(row["id"]) for row in rows) == [number + 1, number + 2]
+
+
 def test_what_can_never_run_is_told_at_once(server: ServerProcess) -> None:
     warned = typed(server, "schedule", "--attributes", "rack=r9", "--", "true")
     assert warned.code == 0 and warned.out.strip().isdigit()

@@ -125,12 +125,24 @@ async def test_no_more_than_the_limit_at_a_time(site: Site) -> None:
     await site.until(lambda: len(launched(site)) == 2)
     why = (await site.get(f"/jobs/{whole}/why")).json
     assert (why["id"], why["blocked_by"]) == (whole, "array")
-    assert "at most 2 at a time" in why["summary"]
+    assert why["summary"] == "2 active, 98 waiting of 100; next: at most 2 at a time"
+    assert (await shown(site, whole))["why"] == why["summary"]
+    why = (await site.get(f"/jobs/{whole}_9/why")).json
+    assert (why["blocked_by"], why["summary"]) == ("array", "of its array at most 2 at a time")
     for number in range(1, 21):
         assert len(running(site)) == 2
         site.engine.ended(running(site)[0])
         await site.until(lambda number=number: len(launched(site)) == 2 + number)
     assert len(set(launched(site))) == 22
+
+
+async def test_a_task_waits_for_what_its_array_waits_for(site: Site) -> None:
+    first = await site.running()
+    whole = await array(site, "1-10%1", after=[first])
+    why = (await site.get(f"/jobs/{whole}_9/why")).json
+    assert (why["blocked_by"], why["summary"]) == ("dependency", f"waits for job {first}")
+    await act(site, "hold", whole)
+    assert (await site.get(f"/jobs/{whole}_9/why")).json["blocked_by"] == "held"
 
 
 async def test_a_lost_task_is_tried_again(site: Site) -> None:

@@ -127,7 +127,7 @@ class OneArray(Pages):
         self.asked.append(call.target)
         array = job(id=1, array={"range": "1-3"}, state="QUEUED")
         task, other = (job(attempt(10.0, 10.0, 250.0), id=number) for number in (2, 9))
-        jobs = [array, task] if "array=1" in call.target else [array, task, other, job(id=8, state="STARTED")]
+        jobs = [array, task] if "array%3D1" in call.target else [array, task, other, job(id=8, state="STARTED")]
         return {"jobs": jobs, "next": None}
 
 
@@ -138,4 +138,4 @@ def test_the_id_of_an_array_stands_for_its_tasks(capsys: pytest.CaptureFixture[s
     assert "state=ALL" in pages.asked[0] and "state=ENDED" in pages.asked[1]
     pages = OneArray(1)
     run(pages, ids=([1],), as_csv=True)
-    assert "array=1" in pages.asked[1]
+    assert "where=array%3D1&where=kind%3Dtask" in pages.asked[1]

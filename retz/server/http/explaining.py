@@ -38,7 +38,7 @@ class Reasons:
         if job.array is None:
             return self._explainer.line(job)
         task = _next_task(self._call, job)
-        return _joined(job, None if task is None else self._explainer.line(task))
+        return _joined(job, None if task is None else _full(job) or self._explainer.line(task))
 
 
 def why_of(call: Call, job: Job) -> Why:
@@ -98,8 +98,9 @@ def _explained(call: Call, job: Job) -> Why:
         why = explainer_of(call).why(job)
         return replace(why, state=job.shown_state, blocked_by=None, summary=_joined(job, None))
     why = explainer_of(call).why(task)
-    if job.array.limit and job.array.active >= job.array.limit:
-        return replace(why, id=job.id, blocked_by="array", summary=_joined(job, f"at most {job.array.limit} at a time"))
+    full = _full(job)
+    if full is not None:
+        return replace(why, id=job.id, blocked_by="array", summary=_joined(job, full))
     return replace(why, id=job.id, summary=_joined(job, why.summary))
 
 
@@ -107,6 +108,14 @@ def _joined(job: Job, line: str | None) -> str:
     """How far an array is, and what its next task waits for."""
     assert job.array is not None
     return summary(job.array) + (f"; next: {line}" if line else "")
+
+
+def _full(array: Job) -> str | None:
+    """That as many tasks of an array run as may, if so."""
+    window = array.array
+    if window is None or array.held or not 0 < window.limit <= window.active:
+        return None
+    return f"at most {window.limit} at a time"
 
 
 def _next_task(call: Call, job: Job) -> Job | None:
@@ -121,7 +130,9 @@ def _next_task(call: Call, job: Job) -> Job | None:
 
 
 def _waits(call: Call, job: Job) -> tuple[BlockedBy, str] | None:
-    """What keeps it back that has nothing to do with room: other jobs, or the time."""
+    """What keeps it back that has nothing to do with room: other jobs, the time, or other tasks of its array."""
+    if job.array_id is not None and call.core.db.jobs.record(job.id) is None:
+        return _array_waits(call, job)
     waiting = call.core.dispatcher.following.waiting
     if job.held or not waiting.blocks(job.id):
         return None
@@ -131,6 +142,15 @@ def _waits(call: Call, job: Job) -> tuple[BlockedBy, str] | None:
         ids = ", ".join(map(str, awaited[:_SHOWN])) + more
         return "dependency", f"waits for job{'s' * (len(awaited) > 1)} {ids}"
     return "time", f"not before {time_of(waiting.until(job.id) or 0.0)}"
+
+
+def _array_waits(call: Call, task: Job) -> tuple[BlockedBy, str] | None:
+    """The same of a task that has no record yet: what keeps its array back."""
+    array = call.core.find(task.array_id or 0)
+    if array is None or array.held:
+        return None
+    full = _full(array)
+    return _waits(call, array) or (("array", f"of its array {full}") if full is not None else None)
 
 
 def explainer_of(call: Call) -> Explainer:
