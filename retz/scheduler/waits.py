@@ -296,6 +296,6 @@ def history(job: Job, now_waiting: list[Share], now: float) -> History:
         _add(found, dict(now_waiting), 1.0)
     elif job.ended is not None and (not job.attempts or job.attempts[-1].ended is None):
         total += max(0.0, job.ended - since)
-    shares = sorted((Share(cause, round(s, 1)) for cause, s in found.items()), key=lambda share: -share.seconds)
-    unknown = total - sum(share.seconds for share in shares)
+    shares = [Share(cause, round(s, 1)) for cause, s in sorted(found.items(), key=lambda each: -each[1]) if round(s)]
+    unknown = total - sum(found.values())
     return History(round(total, 1), shares, round(unknown, 1) if unknown >= SHORT_S else 0.0)

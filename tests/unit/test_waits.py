@@ -112,6 +112,12 @@ def test_the_record_keeps_it_for_each_attempt() -> None:
     assert history(ended, [], 9999.0) == told
 
 
+def test_what_would_be_told_as_no_time_is_not_told() -> None:
+    one, _ = advance(job(), Launch(1010.0, "a", waited=(("room:cpus", 9.6), ("paused", 0.4))))
+    told = history(one, [], 1011.0)
+    assert (told.shares, told.unknown_s) == ([("room:cpus", 9.6)], 0.0)
+
+
 def test_it_is_shown_in_words() -> None:
     (mem, held) = shown([*Waits().of(job(), 0.0, 1.0), *history(job_with("room:mem", 312.0), [], 0.0).shares,
                          *history(job_with("held", 40.0), [], 0.0).shares])  # fmt: skip
