@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from retz.model.units import fine_span, format_size
@@ -43,7 +44,7 @@ def size_lines(pipeline: str, sizes: dict[str, Any]) -> list[str]:
     if len(steps) > MOST_STEPS:
         lines += ["", f"... and {plural(len(steps) - MOST_STEPS, 'more step')}: --json lists them"]
     if any(step["given"] is not None for step in steps):
-        lines += ["", f"ask for it: retz run --pipeline {printable(pipeline)} --predicted ..."]
+        lines += ["", f"ask for it: retz run --pipeline {printable(shlex.quote(pipeline))} --predicted ..."]
         lines.append("A job that is killed for memory under such a size runs once more with what it asked for.")
     return lines
 
@@ -64,7 +65,8 @@ def _saved(step: dict[str, Any]) -> str:
     less = step["asked"]["mem"] - step["given"]["mem"]
     if less <= 0:
         return f": {format_size(-less)} more, because it needs that" if less else ""
-    during = "" if step["duration_s"] is None else f" for {fine_span(step['duration_s'])} of each run"
+    seconds = step["duration_s"] or 0.0
+    during = f" for {fine_span(seconds)} of each run" if seconds >= 0.1 else ""
     return f": {format_size(less)} free for others{during}"
 
 

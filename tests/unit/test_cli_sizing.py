@@ -67,6 +67,11 @@ def test_little_is_told_as_little() -> None:
     assert "at most 1 cpu was busy" in lines(step(busy_cpus=1.0))
     assert "hardly a cpu was busy" in lines(step(busy_cpus=0.0))
     assert "free for others for 0.3s of each run" in lines(step(duration_s=0.31))
+    assert "free for others\n" in lines(step(duration_s=0.02))
+
+
+def test_what_is_to_be_typed_can_be_typed() -> None:
+    assert "retz run --pipeline 'we ird' --predicted" in "\n".join(size_lines("we ird", {"steps": [step()]}))
 
 
 def test_who_needs_more_is_told_so() -> None:
