@@ -7,6 +7,7 @@ is told as it happens. What nobody saw, before a restart for instance, is not kn
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -112,8 +113,12 @@ class Timeline:
                 self._join()
         self.end = until
 
-    def between(self, begin: float, end: float) -> dict[Cause, float]:
-        """Seconds of each cause in this time; of a joined piece that is only partly in it, the same part of each."""
+    def between(self, begin: float, end: float, gone: bool = False) -> dict[Cause, float]:
+        """Seconds of each cause in this time; of a joined piece that is only partly in it, the same part of each.
+
+        Args:
+            gone: It was looked for again and not seen: what was seen last holds no longer than that.
+        """
         found: dict[Cause, float] = {}
         for place in range(max(0, bisect_right(self._begins, begin) - 1), len(self._begins)):
             start = self._begins[place]
@@ -123,7 +128,7 @@ class Timeline:
             inside = min(stop, end) - max(start, begin)
             if inside > 0:
                 _add(found, self._sums[place], inside / (stop - start))
-        if begin <= self.end < end <= self.end + MAX_GAP_S:  # until the next look
+        if not gone and begin <= self.end < end <= self.end + MAX_GAP_S:  # until the next look
             _add(found, {self.last: end - self.end}, 1.0)
         return found
 
@@ -151,6 +156,8 @@ class Waits:
         self._own: dict[int, list[tuple[float, Cause | None]]] = {}
         """Of jobs with a cause of their own: from when on which; None is in line with the others."""
         self._looked: float | None = None
+        self._all_looked = -math.inf
+        """When all shapes that waited were looked at last: of very many a look sees some only."""
         self._begun: float | None = None
 
     def __len__(self) -> int:
@@ -173,13 +180,19 @@ class Waits:
                 self._shapes.popitem(last=False)
         else:
             self._shapes.move_to_end(key)
-            if now - line.end > MAX_GAP_S:
+            if now - line.end > MAX_GAP_S or self._gone(line):
                 line.saw("", begin)
         line.saw(cause, now)
 
-    def looked(self, now: float) -> None:
-        """A look at the shapes is over, which began at ``now``."""
+    def _gone(self, line: Timeline) -> bool:
+        """Whether no job of the shape was in line at a look since: those of an array that run do not wait."""
+        return line.end < self._all_looked
+
+    def looked(self, now: float, *, at_all: bool = True) -> None:
+        """A look at the shapes, at all of them or at some, is over, which began at ``now``."""
         self._looked = now
+        if at_all:
+            self._all_looked = now
         if self._begun is None:
             self._begun = now
 
@@ -216,7 +229,7 @@ class Waits:
             if own is not None:
                 _add(found, {own: end - begin}, 1.0)
             elif line is not None:
-                _add(found, line.between(begin, end), 1.0)
+                _add(found, line.between(begin, end, self._gone(line)), 1.0)
         _fill(found, job, since, now, seen=self._begun is not None and self._begun <= since)
         return [Share(cause, round(seconds, 1)) for cause, seconds in found.items() if cause and seconds >= 0.1]
 
@@ -242,7 +255,7 @@ def _fill(found: dict[Cause, float], job: Job, since: float, now: float, *, seen
         known = min(missing, max(0.0, min(job.start_at, now) - since - found.get("time", 0.0)))
         if known > 0:
             found["time"] = found.get("time", 0.0) + known
-    elif seen and job.array_id is not None:
+    elif seen and (job.array_id is not None or job.array is not None):
         # No task of it was in line: as many ran as may at a time, or those before it had their turn.
         found["array"] = found.get("array", 0.0) + missing
 

@@ -45,7 +45,7 @@ class Observer:
         """Returns the seconds that it took of the loop."""
         core, live, spent = self._core, self._core.dispatcher.live, 0.0
         now, begun = core.clock(), time.perf_counter()
-        shapes = self._share()
+        shapes, at_all = self._share()
         if shapes:
             agents, machines = list(core.engine.agents()), list[Machine]()
             held = core.dispatcher.ledger.by_agent
@@ -65,14 +65,15 @@ class Observer:
                     spent += time.perf_counter() - begun
                     await asyncio.sleep(0)
                     begun = time.perf_counter()
-        live.waits.looked(now)
+        live.waits.looked(now, at_all=at_all)
         return spent + time.perf_counter() - begun
 
-    def _share(self) -> list[Shape]:
+    def _share(self) -> tuple[list[Shape], bool]:
+        """The shapes to look at, and whether these are all that wait."""
         shapes = self._core.scheduler.waiting_shapes()
         if len(shapes) <= MOST_AT_ONCE:
-            return shapes
+            return shapes, True
         self._from %= len(shapes)
         part = shapes[self._from : self._from + MOST_AT_ONCE]
         self._from += MOST_AT_ONCE
-        return part
+        return part, False

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retz.lifecycle import Ended, Launch, Lost, advance
+from retz.model.array import Array
 from retz.model.job import Job
 from retz.model.resources import Resources
 from retz.scheduler.waits import MAX_GAP_S, MOST_OWN, MOST_PIECES, Timeline, Waits, history, key_of, shown, since_of
@@ -99,6 +100,24 @@ def test_tasks_of_an_array_wait_for_each_other() -> None:
     waits.kept_back(5, "held", 1010.0)
     waits.in_line(5, 1014.0)
     assert parts(waits, task, 1020.0)["held"] == 4.0
+
+
+def test_an_array_of_which_as_many_run_as_may_waits_for_its_tasks_and_not_for_room() -> None:
+    waits, whole = watched(("room", 1005.0)), job(5, array=Array(1, 9, limit=2))
+    waits.looked(1010.0)  # its first tasks run: none is in line
+    waits.looked(1015.0)
+    assert parts(waits, whole, 1018.0) == {"room": 5.0, "array": 13.0}
+    waits.looked(1020.0)
+    waits.saw(key_of(job()), "room", 1025.0)
+    waits.looked(1025.0)
+    assert parts(waits, whole, 1025.0) == {"room": 10.0, "array": 15.0}
+    assert parts(waits, job(7, array_id=5, array_index=1), 1025.0) == {"room": 10.0, "array": 15.0}
+
+
+def test_a_look_at_some_shapes_says_nothing_of_the_others() -> None:
+    waits = watched(("room", 1005.0))
+    waits.looked(1010.0, at_all=False)
+    assert parts(waits, job(), 1012.0) == {"room": 12.0}
 
 
 def test_the_record_keeps_it_for_each_attempt() -> None:
