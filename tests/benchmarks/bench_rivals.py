@@ -140,7 +140,9 @@ def backlog(kinds: Kinds, rounds: int = 20) -> Figures:
     return figures
 
 
-def rate(queue: Queue, start: Callable[[str], Sequence[str]]) -> tuple[float, bool]:
+def rate(
+    queue: Queue, start: Callable[[str], Sequence[str]], count: int = JOBS, limit_s: float = LIMIT_S
+) -> tuple[float, bool]:
     """Jobs a second, from the start of the command that submits them to the last job's own word; whether all ran."""
     with lines(queue) as noted:
         command = start(f"echo > {noted.path}")
@@ -148,7 +150,7 @@ def rate(queue: Queue, start: Callable[[str], Sequence[str]]) -> tuple[float, bo
         submitting = subprocess.Popen(
             command, env=queue.environment, cwd=queue.work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        whole = noted.wait(JOBS, LIMIT_S)
+        whole = noted.wait(count, limit_s)
         ran, took = len(noted.seen), time.perf_counter() - began
         submitting.terminate()
         submitting.wait()
@@ -196,6 +198,16 @@ def rates(kinds: Kinds, turns: int = 3) -> Figures:
         }
         for kind in kinds
     }
+
+
+def second_long(kinds: Kinds, count: int = 20) -> Figures:
+    """The rate of jobs of one second, two at a time, as one array: 2 a second at best. Only when named: a minute."""
+    figures: Figures = {}
+    for kind in kinds:
+        with started(kind) as queue:
+            a_second, _ = rate(queue, lambda line, q=queue: q.array(1, count, f"sleep 1; {line}"), count, count)  # type: ignore[misc]
+        figures[kind.name] = {"array_per_s": round(a_second, 2)}
+    return figures
 
 
 def killed(kinds: Kinds, *, later_s: float = 0.0, holders: bool = False) -> Figures:
@@ -257,6 +269,7 @@ def outcome(queue: Queue, noted: Lines) -> Figures:
 
 
 FIGURES: tuple[Callable[[Kinds], Figures], ...] = (commands, backlog, rates, killed, killed_later, killed_with_holders)
+ON_DEMAND = (second_long,)
 
 
 def here(python: str) -> tuple[list[type[Queue]], list[str]]:
@@ -279,14 +292,18 @@ def main() -> None:
     """Run all figures, or those named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hyperqueue-python", default=sys.executable, metavar="PYTHON")
-    parser.add_argument("figures", nargs="*", choices=[[], *(each.__name__ for each in FIGURES)], metavar="FIGURE")
+    parser.add_argument("figures", nargs="*", metavar="FIGURE")
     arguments = parser.parse_args()
+    named = {each.__name__: each for each in (*FIGURES, *ON_DEMAND)}
+    if wrong := set(arguments.figures) - set(named):
+        parser.error(f"no figure {', '.join(sorted(wrong))}: there are {', '.join(named)}")
+    wanted = [named[name] for name in arguments.figures] or FIGURES
     kinds, absent = here(arguments.hyperqueue_python)
-    print("\n".join(absent), file=sys.stderr) if absent else None
+    for line in absent:
+        print(line, file=sys.stderr)
     try:
-        for figure in FIGURES:
-            if not arguments.figures or figure.__name__ in arguments.figures:
-                print(json.dumps({"figure": figure.__name__, **figure(kinds)}), flush=True)
+        for figure in wanted:
+            print(json.dumps({"figure": figure.__name__, **figure(kinds)}), flush=True)
     finally:
         for home in _LEFT:
             shutil.rmtree(home, ignore_errors=True)

@@ -48,8 +48,8 @@ TUNED = """\
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 Epilog={true}
 """
-"""A pass at every submit, not every 3 s; and at every end: without an epilog, 22.05 makes none after a job whose
-processes are gone by the time it looks, and leaves what waits to the next tick."""
+"""Look at what waits at every submit, not every 3 s. The epilog does nothing, but with one 22.05 also looks at every
+end of a job; without, on one node, it was only seen to look at its ticks."""
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sinfo")
 
