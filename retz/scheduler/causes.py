@@ -7,11 +7,11 @@ now; the agents that have it are kept for jobs that waited long; other jobs come
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from retz.model.agent import Agent
-from retz.model.resources import RESOURCE_NAMES, Resources, Vector, fits
+from retz.model.resources import RESOURCE_NAMES, Vector, fits
 
 from .constraints import Constraint
 from .places import Place
@@ -34,19 +34,12 @@ BlockedBy = Literal[
     "order",
 ]
 
-_NOTHING: Vector = (0, 0, 0, 0, 0)
-
 
 class Machine(NamedTuple):
     """An agent as the engine reports it, and what nobody holds of it, others who share it included."""
 
     agent: Agent
     free: Vector
-
-
-def machines_of(agents: Sequence[Agent], free: Mapping[str, Resources]) -> list[Machine]:
-    """These agents with what is free of each, by id; one that is missing has nothing free."""
-    return [Machine(agent, free[agent.id].vector if agent.id in free else _NOTHING) for agent in agents]
 
 
 class Blocked(NamedTuple):

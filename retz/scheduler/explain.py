@@ -13,7 +13,7 @@ from retz.model.job import Job
 from retz.model.resources import RESOURCE_NAMES, Resources, Vector, fits, from_vector
 from retz.model.units import format_duration, format_size
 
-from .causes import Blocked, BlockedBy, Judge, Machine, could_take, machines_of
+from .causes import Blocked, BlockedBy, Judge, Machine, could_take
 from .constraints import Constraint, parse
 from .places import Place
 from .scheduler import Scheduler
@@ -87,8 +87,7 @@ class Explainer:
     """Explains jobs against one moment. Make one for a whole list: equal jobs are looked at once.
 
     Args:
-        agents, free: As for :func:`~.causes.machines_of`.
-        mode, running: As for :class:`~.causes.Judge`.
+        machines, mode, running: As for :class:`~.causes.Judge`.
         trouble: What is wrong with the engine, so that it starts nothing; None if it works.
         now: Seconds since the epoch, to say how long something may take.
     """
@@ -96,8 +95,7 @@ class Explainer:
     def __init__(
         self,
         scheduler: Scheduler,
-        agents: Sequence[Agent],
-        free: Mapping[str, Resources],
+        machines: Sequence[Machine],
         *,
         mode: str,
         running: int,
@@ -105,7 +103,7 @@ class Explainer:
         now: float = 0.0,
     ) -> None:
         self._scheduler = scheduler
-        self._machines = machines_of(agents, free)
+        self._machines = machines
         self._judge = Judge(scheduler, self._machines, mode=mode, running=running, stuck=trouble is not None)
         self._running = running
         self._trouble = trouble

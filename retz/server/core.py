@@ -22,6 +22,7 @@ from retz.model.application import Application, Container
 from retz.model.job import ENDED_STATES, LIVE_STATES, Job
 from retz.model.resources import Resources, from_vector
 from retz.model.user import User
+from retz.scheduler.causes import Machine
 from retz.scheduler.scheduler import Scheduler
 from retz.store.aggregates import AggregateStore, MinuteCollector
 from retz.store.archive import Archive
@@ -41,7 +42,7 @@ from .notify.outbox import Outbox
 from .observing import Observer
 from .problem import FieldError, Problem
 from .scheduling import outside_planner_of
-from .shares import LatestSums, Sums, shares
+from .shares import Latest, Sums, machines, shares, sums
 from .skylines.recorder import Skylines
 from .submitting import Submissions
 from .users import Users
@@ -72,7 +73,8 @@ class Core:
         self.started_at = clock()
         self.counters = Counters()
         self.collector = MinuteCollector()
-        self._sums = LatestSums()
+        self._sums = Latest(sums)
+        self._machines = Latest(machines)
         self.admission = Admission(
             config,
             engine.agents,
@@ -171,10 +173,9 @@ class Core:
         """Amounts held of an agent; at most all of it: a task in line behind a short one holds nothing yet."""
         return from_vector(shares(agent, self.dispatcher.ledger.by_agent[agent.id]).used)
 
-    def free(self) -> dict[str, Resources]:
-        """Amounts that nobody holds, per agent: neither we nor others who share the machine."""
-        by_agent = self.dispatcher.ledger.by_agent
-        return {agent.id: from_vector(shares(agent, by_agent[agent.id]).free) for agent in self.engine.agents()}
+    def machines(self) -> Sequence[Machine]:
+        """All agents with what nobody holds of them; of more than 1 000 they may be a second old."""
+        return self._machines.of(self.engine.agents(), self.dispatcher.ledger.by_agent)
 
     def sums(self) -> Sums:
         """Amounts of all agents, and held of all; of more than 1 000 agents they may be a second old."""

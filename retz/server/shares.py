@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from retz.model.agent import Agent
 from retz.model.resources import Resources, Vector, add, from_vector, least, subtract
+from retz.scheduler.causes import Machine
+
+T = TypeVar("T")
 
 _NOTHING: Vector = (0, 0, 0, 0, 0)
 _NOBODY = Resources()
@@ -65,23 +68,36 @@ def sums(agents: Sequence[Agent], held: Mapping[str, Vector]) -> Sums:
     )
 
 
-class LatestSums:
-    """:func:`sums`, but those of many machines are a second old at most: of 5 000 they hold a busy loop for 5-10 ms.
+def machines(agents: Sequence[Agent], held: Mapping[str, Vector]) -> list[Machine]:
+    """The machines with what nobody holds of each: neither we nor others who share it.
 
     Args:
+        held: What our jobs hold, by agent.
+    """
+    return [Machine(agent, shares(agent, held.get(agent.id, _NOTHING)).free) for agent in agents]
+
+
+class Latest(Generic[T]):
+    """What is made of all machines; of many it is a second old at most: of 5 000 it holds a busy loop for 5-10 ms.
+
+    Args:
+        make: Makes it, of the machines and of what our jobs hold, by agent.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, make: Callable[[Sequence[Agent], Mapping[str, Vector]], T], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._make = make
         self._clock = clock
-        self._found = sums((), {})
+        self._found = make((), {})
         self._until = 0.0
 
-    def of(self, agents: Sequence[Agent], held: Mapping[str, Vector]) -> Sums:
-        """The sums over these machines; see :func:`sums`."""
+    def of(self, agents: Sequence[Agent], held: Mapping[str, Vector]) -> T:
+        """What is made of these machines."""
         now = self._clock()
         if len(agents) <= MANY or now >= self._until:
-            self._found, self._until = sums(agents, held), now + 1.0
+            self._found, self._until = self._make(agents, held), now + 1.0
         return self._found
 
 

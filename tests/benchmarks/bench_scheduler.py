@@ -16,6 +16,7 @@ from typing import Any
 from retz.model.agent import Agent, Offer
 from retz.model.job import Job
 from retz.model.resources import Resources, Vector
+from retz.scheduler.causes import Machine
 from retz.scheduler.explain import Explainer
 from retz.scheduler.outside_work import OutsideWork
 from retz.scheduler.plugin import Choice, Situation
@@ -185,11 +186,13 @@ def lines(agent_count: int) -> dict[str, Any]:
     scheduler = Scheduler()
     jobs = [job(job_id, job_id % 200) for job_id in range(1, JOBS + 1)]
     fill(scheduler, jobs)
-    agents = [Agent(id=f"a{n}", host="h", total=Resources(cpus=8, mem=8000)) for n in range(agent_count)]
-    free = {agent.id: Resources(cpus=0.5, mem=8000) for agent in agents}
+    free = Resources(cpus=0.5, mem=8000).vector
+    machines = [
+        Machine(Agent(id=f"a{n}", host="h", total=Resources(cpus=8, mem=8000)), free) for n in range(agent_count)
+    ]
 
     def window() -> None:
-        explainer = Explainer(scheduler, agents, free, mode="open", running=0)
+        explainer = Explainer(scheduler, machines, mode="open", running=0)
         for each in jobs[-100:]:
             assert explainer.line(each)
 

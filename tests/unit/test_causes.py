@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from retz.model.agent import Agent
 from retz.model.resources import RESOURCE_NAMES, Resources, Vector, fits, from_vector, least
-from retz.scheduler.causes import Judge, machines_of
+from retz.scheduler.causes import Judge
 from retz.scheduler.constraints import parse
 from retz.scheduler.limits import Holding, UserLimits
 from retz.scheduler.scheduler import Scheduler
+from tests.doubles.machines import machines_of
 
 MOST_CPUS = 6.0
 MOST_RUNNING = 3

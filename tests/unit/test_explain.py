@@ -16,6 +16,7 @@ from retz.model.resources import RESOURCE_NAMES, Resources, fits
 from retz.scheduler.constraints import parse
 from retz.scheduler.explain import MAX_DETAILS, Explainer, Why
 from retz.scheduler.scheduler import Scheduler
+from tests.doubles.machines import machines_of
 
 GIB = 1024
 
@@ -45,7 +46,7 @@ def ask(
         scheduler.add(job(asked.id - before + number, cpus=1))
     if asked.state == "QUEUED" and not asked.held:
         scheduler.add(asked)
-    explainer = Explainer(scheduler, agents, free, mode=mode, running=running, trouble=trouble)
+    explainer = Explainer(scheduler, machines_of(agents, free), mode=mode, running=running, trouble=trouble)
     answer = explainer.why(asked)
     assert explainer.line(asked) == answer.summary
     return answer
@@ -271,7 +272,7 @@ def test_numbers_equal_a_recount_and_every_queued_job_gets_a_line(
     for each in queued:
         if not each.held:
             scheduler.add(each)
-    explainer = Explainer(scheduler, agents, free, mode=mode, running=running)
+    explainer = Explainer(scheduler, machines_of(agents, free), mode=mode, running=running)
     for each in queued:
         answer = explainer.why(each)
         assert answer.summary

@@ -15,6 +15,7 @@ from retz.model.resources import Resources, Vector
 from retz.scheduler.explain import Explainer
 from retz.scheduler.limits import UserLimits
 from retz.scheduler.scheduler import Scheduler
+from tests.doubles.machines import machines_of
 from tests.doubles.simulated_cluster import SimulatedCluster
 
 PATIENCE_S = 300.0
@@ -242,7 +243,7 @@ def test_a_place_held_leaves_the_rest_of_the_queue_in_peace() -> None:
 
 def lines(stage: Stage, free: float, *jobs: Job, now: float = PATIENCE_S) -> list[str]:
     room = {machine.id: Resources(cpus=free) for machine in stage.machines}
-    explainer = Explainer(stage.scheduler, stage.machines, room, mode="open", running=1, now=now)
+    explainer = Explainer(stage.scheduler, machines_of(stage.machines, room), mode="open", running=1, now=now)
     return [explainer.line(one) for one in jobs]
 
 

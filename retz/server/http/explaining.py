@@ -158,8 +158,7 @@ def explainer_of(call: Call) -> Explainer:
     core = call.core
     return Explainer(
         core.scheduler,
-        core.engine.agents(),
-        core.free(),
+        core.machines(),
         mode=core.mode,
         running=core.running(),
         trouble=core.engine_failure,
