@@ -43,6 +43,7 @@ _UNPROCESSABLE = 422
 _NOT_FOUND = 404
 _NO_PLAN = (_NOT_FOUND, _UNPROCESSABLE, 503)
 _MANY_STEPS = 4
+_MUCH = 10.0
 
 
 @click.command("predict")
@@ -196,7 +197,7 @@ def _tell(app: App, pipeline: str, prediction: dict[str, Any], wishes: dict[str,
     rows += _advice(app, pipeline, wishes)
     columns = [Column(""), *(Column(TITLES[name], True) for name in names), Column("")]
     print_table(columns, [["", *(_amount(name, amounts) for name in names), text] for amounts, text in rows])
-    for line in [*_trust(prediction, names), *coarse(prediction)]:
+    for line in [*trust(prediction, names), *coarse(prediction)]:
         print_text(line, "  ")
 
 
@@ -251,7 +252,7 @@ def _advice(app: App, pipeline: str, wishes: dict[str, Any]) -> list[Row]:
     return [(_peak(_steps(limit["skyline"])), f"needed at most, by what {plural(len(limit['runs']), 'run')} used")]
 
 
-def _trust(prediction: dict[str, Any], names: list[str]) -> list[str]:
+def trust(prediction: dict[str, Any], names: list[str]) -> list[str]:
     """How sure it is, and what it saves."""
     confidence = prediction["confidence"]
     if confidence is None:
@@ -261,7 +262,7 @@ def _trust(prediction: dict[str, Any], names: list[str]) -> list[str]:
     lines = ["", f"how sure: {_expected(confidence, known)}"]
     error = confidence["left_out_error"]
     if error:
-        off = ", ".join(f"{TITLES[name].lower()} by {error[name]:.0%}" for name in known if name in error)
+        off = ", ".join(f"{TITLES[name].lower()} by {_percent(error[name])}" for name in known if name in error)
         left = plural(confidence["left_out_runs"], "run")
         lines.append(f"tested on {left}, each left out in turn: off {off}")
     if prediction["ignored"]:
@@ -283,11 +284,16 @@ def coarse(prediction: dict[str, Any]) -> list[str]:
 
 def _expected(confidence: dict[str, Any], names: list[str]) -> str:
     parts = [
-        f"{TITLES[name].lower()} {confidence['over'].get(name, 0) / confidence['needed'][name]:.0%} too much, "
-        f"{confidence['under'].get(name, 0) / confidence['needed'][name]:.0%} too little"
+        f"{TITLES[name].lower()} {_percent(confidence['over'].get(name, 0) / confidence['needed'][name])} too much, "
+        f"{_percent(confidence['under'].get(name, 0) / confidence['needed'][name])} too little"
         for name in names
     ]
     return "; ".join(parts) + f" for an average one of {plural(confidence['runs'], 'run')}"
+
+
+def _percent(part: float) -> str:
+    """Of what is hardly used at all, anything is thousands of percent: no figure to read anything from."""
+    return f"{part:.0%}" if part < _MUCH else f"over {_MUCH:.0%}"
 
 
 # -- lists -----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retz.cli.predict import coarse
+from retz.cli.predict import coarse, trust
 from retz.cli.sizing import MOST_STEPS, size_lines, sized_text, submitted_text
 
 
@@ -114,3 +114,17 @@ def test_long_steps_of_a_plan_are_told() -> None:
 
     assert told(5, 10) == ["the plan is made in steps of 5s, long for such runs: --interval 1 is closer"]
     assert told(5, 60) == told(1, 2) == told(5, 0) == []
+
+
+def test_how_sure_a_plan_is_and_what_was_left_out() -> None:
+    confidence = {
+        "needed": {"memory": 100.0, "vcores": 0.01}, "over": {"memory": 20.0, "vcores": 1.0}, "under": {"memory": 3.0},
+        "runs": 9, "left_out_error": {"memory": 0.1, "vcores": 99.0}, "left_out_runs": 9,
+    }  # fmt: skip
+    assert trust({"confidence": confidence, "ignored": ["r1"]}, ["memory", "vcores"]) == [
+        "",
+        "how sure: memory 20% too much, 3% too little; cpus over 1000% too much, 0% too little for an average one of 9"
+        " runs",
+        "tested on 9 runs, each left out in turn: off memory by 10%, cpus by over 1000%",
+        "1 run held nothing, or was not measured: left out",
+    ]
