@@ -279,6 +279,25 @@ async def test_a_list_that_is_looked_at_for_the_first_time_says_when(
     assert (await site.get(f"/jobs/{job}")).json["eta"] is not None
 
 
+async def test_a_list_that_is_looked_at_all_the_time_does_not_wait(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever a new forecast is made, a window would be late."""
+    monkeypatch.setattr("retz.server.http.eta.LIST_WAITS_S", 600.0)
+    await eta(site, await site.running(**HOUR))
+    worker, go = site.core.forecasts.worker, asyncio.Event()
+    ask = worker.ask
+
+    async def held_up(*question: Any) -> Any:
+        await go.wait()
+        return await ask(*question)
+
+    monkeypatch.setattr(worker, "ask", held_up)
+    new = await site.submit(**HOUR)
+    async with asyncio.timeout(30):
+        assert (await site.get("/jobs?foresee=true")).json["jobs"][0]["eta"] is None
+    go.set()
+    await site.until(lambda: site.core.forecasts.of(new) is not None)
+
+
 async def test_lists_have_looked_anew_at_what_did_not_come_true(site: Site) -> None:
     job = await site.running(**HOUR)
     await eta(site, job)

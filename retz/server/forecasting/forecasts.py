@@ -37,6 +37,9 @@ DUTY = 10
 STALE_S = 60.0
 """After so long it is made anew though nothing changed: what runs has run on."""
 
+YOUNG_S = 60.0
+"""While somebody looks all the time it is younger."""
+
 TOO_OLD_S = 600.0
 """Lists do not show what is older."""
 
@@ -143,8 +146,12 @@ class Forecasts:
         return self.latest
 
     async def soon(self, newest: float, seconds: float) -> None:
-        """Wait so long at most for the forecast that is being made, if the latest one began before ``newest``."""
-        if self._refreshing is not None and newest and (self.latest is None or self.latest.at < newest):
+        """Wait so long at most for the forecast that is being made, if the latest one began before ``newest``.
+
+        Where it is young nobody waits: a window that looks all the time would be late whenever a new one is made.
+        """
+        old = self.latest is None or (self.latest.at < newest and self.age_s >= YOUNG_S)
+        if self._refreshing is not None and newest and old:
             await asyncio.wait([self._refreshing], timeout=seconds)
 
     def refresh_if_stale(self, newest: float = 0.0) -> None:
