@@ -74,7 +74,11 @@ _OPTIONS = [
         "--max-fails", type=click.IntRange(1), metavar="N",
         help="After N failures in the array or group, start no more of it.",
     ),
-    click.option("--on-end", metavar="URL", help="Told by POST of its end (of an array: once, at the end of all)."),
+    click.option(
+        "--on-end",
+        metavar="URL",
+        help="Told by POST of its end (of an array: once, at the end of all), and if it leaves its pipeline's path.",
+    ),
     click.option("--pipeline", metavar="NAME", help="The recurring work that it is part of: see 'retz predict'."),
     click.option("--run", metavar="ID", help="Which run of the pipeline, a date for instance [default: a fresh one]."),
     click.option(
