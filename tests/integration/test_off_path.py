@@ -137,6 +137,22 @@ async def test_a_real_job_that_is_hungrier_or_slower_is_flagged_once_and_a_norma
     assert "hungrier than usual: " in why and "; slower than usual: 1m3" in why
 
 
+async def test_runs_of_which_jobs_still_run_are_no_measure(site: Site) -> None:
+    """Their short jobs have ended, their long ones have not: nobody knows yet how long such a run takes."""
+    past(site, runs=6)
+    long = [await begun(site, run=f"r{number}") for number in range(2)]
+    await site.core.watch.look()
+    tick(site, 600.0)
+    await site.core.watch.look()
+    assert [await flags(site, each) for each in long] == [{}, {}]
+    site.engine.ended(f"{long[0]}.1")
+    await site.until(lambda: (job := site.core.db.jobs.record(long[0])) is None or job.state == "FINISHED")
+    for _ in range(2):
+        tick(site, 600.0)
+        await site.core.watch.look()
+    assert set(await flags(site, long[1])) == {"slower"}, "the whole runs are five now"
+
+
 async def test_a_real_job_that_is_hungrier_than_usual_at_its_time_is_flagged_below_the_peak_of_whole_runs(
     real: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,12 +44,16 @@ class Watch:
         """By task: when it was first seen, and for how long it had run then. Wall clocks jump."""
         self._above: set[str] = set()
         """Tasks that were above their band at the last look: one look alone says little, memory jumps about."""
+        self._open: set[tuple[str, str, str]] = set()
+        """Owner, pipeline and name of runs of which jobs run: what is known of them so far is not all."""
 
     async def look(self) -> None:
         """Look at all running jobs once."""
         seen: dict[str, tuple[float, float]] = {}
         above: set[str] = set()
-        ids = iter(list(self._core.dispatcher.ledger.running))
+        running = list(self._core.dispatcher.ledger.running)
+        self._open = await self._open_runs(running)
+        ids = iter(running)
         while part := list(islice(ids, SLICE)):
             jobs = list(self._known(part))
             for job, path in jobs:
@@ -58,6 +62,16 @@ class Watch:
             await asyncio.sleep(0)
         self._seen, self._above = seen, above
         self._forget_paths()
+
+    async def _open_runs(self, running: Sequence[int]) -> set[tuple[str, str, str]]:
+        found = set()
+        for start in range(0, len(running), SLICE):
+            for job_id in running[start : start + SLICE]:
+                job = self._core.db.jobs.record(job_id)
+                if job is not None and job.pipeline is not None and job.run is not None:
+                    found.add((job.owner, job.pipeline, job.run))
+            await asyncio.sleep(0)
+        return found
 
     def _known(self, ids: Sequence[int]) -> Iterator[tuple[Job, Path]]:
         """Those of these jobs that run and of whose step enough is known."""
@@ -74,7 +88,9 @@ class Watch:
         if known is None or now - known[0] >= PATH_KEPT_S:
             if len(self._paths) >= MOST_PATHS:
                 self._paths.clear()
-            known = self._paths[key] = now, path_of(self._core.learner.past.runs(*key))
+            runs = self._core.learner.past.runs(*key)
+            whole = [run for run in runs if (key.owner, key.pipeline, run.run) not in self._open]
+            known = self._paths[key] = now, path_of(whole)
         return known[1]
 
     def _forget_paths(self) -> None:
