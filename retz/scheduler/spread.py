@@ -40,6 +40,10 @@ _UNSURE_COUNTS = 4
 _TAIL = 4.0
 """One that runs longer than any before it ends within 1.19 times that long in half of all cases."""
 
+_BEYOND = 2.5
+"""From so many times the longest on the others say less and less of it; four times as far, it will last as long again
+in half of all cases."""
+
 _NORMAL = (-1.34, -0.84, -0.49, -0.21, 0.0, 0.21, 0.49, 0.84, 1.34)
 """Nine equally likely values of a normal distribution, its middle among them."""
 
@@ -63,8 +67,12 @@ class Spread(NamedTuple):
         """The same for a run that has lasted for ``elapsed`` seconds and is not over."""
         values = self.values
         longer = sum(value > elapsed for value in values)
+        if not longer and self.source == "limit":
+            return elapsed + LEAST_S  # it is being ended
         if not longer:
-            factor: float = (1.0 - min(part, 0.999)) ** (-1.0 / _TAIL)
+            times = max(elapsed, LEAST_S) / values[-1]
+            tail = min(_TAIL, max(1.0, _TAIL * _BEYOND / times))
+            factor: float = (1.0 - min(part, 0.999)) ** (-1.0 / tail)
             return max(elapsed, min(LONGEST_S, max(elapsed, LEAST_S) * factor))
         whole = self.at(1.0 - (1.0 - part) * (longer / len(values)))
         return max(whole, elapsed + LEAST_S)

@@ -323,8 +323,20 @@ def test_similar_jobs_that_differed_are_believed_less() -> None:
 
 def test_what_ran_longer_than_ever_is_not_over_at_once() -> None:
     spread = recurring([10.0, 11.0, 12.0, 10.0, 11.0])
-    assert spread.beyond(1000.0, 0.5) == pytest.approx(1189, rel=0.01)
+    longest = spread.values[-1]
+    assert spread.beyond(longest, 0.5) == pytest.approx(1.19 * longest, rel=0.01)
     assert spread.beyond(10.5, 0.5) > 10.5
+
+
+def test_what_is_far_beyond_all_before_it_is_something_else_and_may_last_as_long_again() -> None:
+    spread = similar([0.1, 0.12, 0.1])
+    assert spread.beyond(30.0, 0.5) == pytest.approx(60, rel=0.01) and spread.beyond(30.0, 0.9) > 200
+    lasting = [spread.beyond(second / 10, 0.5) for second in range(1, 100)]
+    assert lasting == sorted(lasting)
+
+
+def test_what_has_reached_its_time_limit_is_about_to_end() -> None:
+    assert limited(60.0).beyond(60.5, 0.9) == pytest.approx(60.5, abs=0.01)
 
 
 def test_resources_of_a_kind_are_kept() -> None:
