@@ -137,6 +137,18 @@ async def test_a_real_job_that_is_hungrier_or_slower_is_flagged_once_and_a_norma
     assert "hungrier than usual: " in why and "; slower than usual: 1m3" in why
 
 
+async def test_nothing_is_concluded_from_a_past_that_is_not_read_yet(site: Site) -> None:
+    site.core.learner.ready = False
+    job = await begun(site)
+    await site.core.watch.look()
+    past(site, seconds=6.0)
+    site.core.learner.ready = True
+    await site.core.watch.look()
+    tick(site, PATH_KEPT_S / 2)  # an empty path would still be believed
+    await site.core.watch.look()
+    assert set(await flags(site, job)) == {"slower"}
+
+
 async def test_runs_of_which_jobs_still_run_are_no_measure(site: Site) -> None:
     """Their short jobs have ended, their long ones have not: nobody knows yet how long such a run takes."""
     past(site, runs=6)

@@ -49,6 +49,8 @@ class Watch:
 
     async def look(self) -> None:
         """Look at all running jobs once."""
+        if not self._core.learner.ready:
+            return  # just started: what the past says is being read, and an empty path would be kept for a minute
         seen: dict[str, tuple[float, float]] = {}
         above: set[str] = set()
         running = list(self._core.dispatcher.ledger.running)
