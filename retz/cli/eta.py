@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from retz.client import calls
+from retz.client.errors import ApiError
 from retz.model.units import format_size, span
 
 from .app import App
 from .listing import IN, SOON, clock, compact
 from .output import Column, note, plural, print_json, print_table, print_text, printable, state_cell
 from .parameters import Ids, json_option
-from .submission import bodies, job_options
+from .submission import bodies, job_options, of_one
 
 SOURCES = {
     "pipeline": "past runs",
@@ -141,7 +142,10 @@ def plan_command(app: App, /, words: tuple[str, ...], as_json: bool, **options: 
     jobs = bodies(app, words, options)
     if len(jobs) != 1:
         raise click.UsageError("a plan is of one job or one array: leave --each-line out")
-    plan = app.call(calls.plan(jobs[0]))
+    try:
+        plan = app.call(calls.plan(jobs[0]))
+    except ApiError as error:
+        raise of_one(error) from None
     if as_json:
         print_json("plan", **plan)
     else:

@@ -128,16 +128,17 @@ def submit(app: App, words: tuple[str, ...], options: Mapping[str, Any], first: 
     try:
         answer = app.transport.call(call, first)
     except ApiError as error:
-        if len(jobs) > 1:
-            raise
-        # With one job there is no need to say which.
-        fields = [(field.removeprefix("jobs[0]."), message) for field, message in error.errors]
-        detail = error.detail.replace("jobs[0].", "")
-        raise ApiError(error.status, error.code, detail, fields) from None
+        raise error if len(jobs) > 1 else of_one(error) from None
     _warn(answer)
     if options["predicted"]:
         _tell_size(app, answer["ids"][0])
     return list(answer["ids"])
+
+
+def of_one(error: ApiError) -> ApiError:
+    """A refusal of the only job of a request: there is no need to say which."""
+    fields = [(field.removeprefix("jobs[0]."), message) for field, message in error.errors]
+    return ApiError(error.status, error.code, error.detail.replace("jobs[0].", ""), fields)
 
 
 def _tell_size(app: App, job_id: int) -> None:

@@ -39,6 +39,8 @@ def test_before_and_after_a_submit(server: ServerProcess) -> None:
     assert len(workers(server)) == 1
     never = retz(server, "plan", "--attributes", "moon", "--", "true")
     assert never.code == 1 and "no agent here could ever take it" in never.out
+    refused = retz(server, "plan", "--after", "999", "--", "true")
+    assert (refused.code, refused.err) == (1, "retz: after[0]: no such job: 999\n")
     array = retz(server, "plan", "--array", "1-90%2", "--timeout", "10m", "--", "true")
     assert array.code == 0 and "memory, each of 90 tasks" in array.out and "\nends " in array.out
     assert "runs    at most 2 of 90 tasks at a time, on 1 machine\n" in array.out
