@@ -27,7 +27,7 @@ _WHY = {
     "pipeline": "from earlier runs of its step",
     "similar": "from your last similar jobs",
     "limit": "supposing that it uses all of its time limit",
-    "guess": "a guess: nothing like it has run before; --timeout or --pipeline would tell more",
+    "guess": "a guess: nothing like it has run before; --timeout would tell more",
 }
 
 _INDENT = " " * 8
