@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from types import FrameType
 from typing import Any
 
 from retz.client import calls
@@ -20,6 +21,7 @@ from .waiting import ENDED, exit_code_of
 
 _QUEUED_POLL_S, _LONG_POLL_S = 1.0, 30.0
 _INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+_AGAIN_S = 0.2
 
 
 class Outage:
@@ -91,6 +93,34 @@ class Copier(threading.Thread):
             view = view[os.write(self._descriptor, view) :]
 
 
+class Interrupts:
+    """Raises :class:`KeyboardInterrupt` for Ctrl-C and SIGTERM (who terminates ``retz run`` means the job).
+
+    While :attr:`insist` is set it does so until somebody takes it: one that falls into a finalizer is dropped by
+    Python, and who pressed Ctrl-C would wait in vain. For the main thread only.
+    """
+
+    def __init__(self) -> None:
+        self.insist = False
+        for number in _INTERRUPTS:
+            signal.signal(number, self._interrupt)
+        signal.signal(signal.SIGALRM, self._again)
+        sys.unraisablehook = self._dropped
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if self.insist:
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+        raise KeyboardInterrupt
+
+    def _again(self, number: int, frame: FrameType | None) -> None:
+        if self.insist:
+            self._interrupt(number, frame)
+
+    def _dropped(self, args: sys.UnraisableHookArgs) -> None:
+        if not isinstance(args.exc_value, KeyboardInterrupt):
+            sys.__unraisablehook__(args)
+
+
 class Attached:
     """Follows jobs one after the other, as ``retz run`` does.
 
@@ -103,6 +133,7 @@ class Attached:
         self._ids = ids
         self._why = ""
         self._killing = False
+        self._interrupts = Interrupts()
         self.stopped: int | None = None
 
     def follow(self, number: int) -> int:
@@ -116,10 +147,13 @@ class Attached:
         job = None
         while job is None:
             try:
+                self._interrupts.insist = True
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
                 job = self._ended(number, copiers)
                 self._join(copiers)
+                self._interrupts.insist = False
             except KeyboardInterrupt:
+                self._interrupts.insist = False
                 self._app.transport.close()  # an answer may be half read
                 if not self._interrupted():
                     return self.stopped or 0
